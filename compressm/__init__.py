@@ -1,0 +1,29 @@
+"""State-space models that shrink while they train."""
+
+from compressm.compressor import CompressionEvent, Compressor, LayerCut, compress_
+from compressm.hankel import hankel_spectra
+from compressm.layers import LRU, SSMLayer
+from compressm.models import SequenceModel
+from compressm.policies import ErrorBound, KeepEnergy, Order, Policy
+from compressm.scan import linear_ssm
+from compressm.schedules import Every, Schedule
+from compressm.surgery import resize_
+
+__all__ = [
+    "LRU",
+    "CompressionEvent",
+    "Compressor",
+    "ErrorBound",
+    "Every",
+    "KeepEnergy",
+    "LayerCut",
+    "Order",
+    "Policy",
+    "SSMLayer",
+    "Schedule",
+    "SequenceModel",
+    "compress_",
+    "hankel_spectra",
+    "linear_ssm",
+    "resize_",
+]

@@ -1,0 +1,285 @@
+"""Layers that shrink while they train: attach, `step()`, `state_dict()`."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+import lti
+from compressm.hankel import ssm_layers
+from compressm.layers import SSMLayer
+from compressm.policies import Policy
+from compressm.schedules import Schedule
+
+__all__ = ["CompressionEvent", "Compressor", "LayerCut", "compress_"]
+
+EPS = 2.0**-52
+ROUNDING_LIMIT = 1e-3  # relative; a written layer farther than this from its system is not accepted
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCut:
+    """What one cut did to one layer.
+
+    Parameters
+    ----------
+    name : str
+        Qualified name of the layer in the model.
+    before, after : int
+        Stored states (`d_state`) before and after; equal if nothing was cut.
+    order : int
+        Order of the reduced system: real states if the real system was reduced, else complex ones.
+    hsv : ndarray (n,)
+        Hankel singular values before the cut; empty if they could not be computed.
+    error_bound : float
+        No less than the H-infinity norm of the change of the layer.
+    energy_kept : float
+        ``sum(hsv[:order]) / sum(hsv)``.
+    condition : float
+        Condition number of the return to diagonal form; 1 if nothing was cut.
+    rounding : float
+        Distance between the layer as written and the reduced system, the largest over frequency,
+        relative to the peak: what the precision of the parameters costs.
+    skipped : str or None
+        Why the layer was left as it was; None if it was cut, or if the policy kept every state.
+    """
+
+    name: str
+    before: int
+    after: int
+    order: int
+    hsv: np.ndarray
+    error_bound: float = 0.0
+    energy_kept: float = 1.0
+    condition: float = 1.0
+    rounding: float = 0.0
+    skipped: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CompressionEvent:
+    """What one cut did to a model.
+
+    Parameters
+    ----------
+    step : int
+        Optimizer steps before the cut; 0 for `compress_`.
+    layers : tuple of LayerCut
+        One for each state-space layer, in the order of the model.
+    """
+
+    step: int
+    layers: tuple[LayerCut, ...]
+
+    def __str__(self) -> str:
+        cuts = ", ".join(
+            f"{cut.name}: {cut.before} -> {cut.after}"
+            + (f" (skipped: {cut.skipped})" if cut.skipped else "")
+            for cut in self.layers
+        )
+        return f"step {self.step}: {cuts}"
+
+
+class Compressor:
+    """Balanced truncation of a model's state-space layers while it trains.
+
+    Call `step` once after each ``optimizer.step()``; the loop stays yours.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Its `SSMLayer` modules are compressed, everything else is left alone.
+    optimizer : torch.optim.Optimizer or None
+        Trains the model; its state follows the parameters.
+    policy : Policy
+        How far: ``KeepEnergy(0.99)``, ``ErrorBound(1e-2)``, ``Order(32)``.
+    schedule : Schedule
+        When: ``Every(500, stop=5_000)``.
+    system : {"real", "complex"}, optional
+        Which system a layer ``y = Re(C x)`` is reduced as: the real one that it computes, or the
+        complex one of the CompreSSM paper, which spends states on an imaginary output nobody reads.
+
+    References
+    ----------
+    Chahine et al., "The Curious Case of In-Training Compression of State Space Models", ICLR 2026,
+    arXiv:2510.02823.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compressm import Compressor, Every, Order, SequenceModel
+    >>> model = SequenceModel(d_input=1, d_output=2, d_model=4, d_state=16, n_layers=1)
+    >>> optimizer = torch.optim.AdamW(model.parameters())
+    >>> compressor = Compressor(model, optimizer, policy=Order(8), schedule=Every(2, stop=2))
+    >>> for step in range(3):
+    ...     model(torch.randn(5, 7, 1)).square().mean().backward()
+    ...     optimizer.step(); optimizer.zero_grad()
+    ...     event = compressor.step()
+    ...     if event:
+    ...         print(event.step, event.layers[0].before, event.layers[0].after)
+    2 16 8
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Any = None,
+        *,
+        policy: Policy,
+        schedule: Schedule,
+        system: Literal["real", "complex"] = "real",
+    ) -> None:
+        if system not in ("real", "complex"):
+            raise ValueError(f"system must be 'real' or 'complex', got {system!r}")
+        self.model = model
+        self.optimizer = optimizer
+        self.policy = policy
+        self.schedule = schedule
+        self.system: Literal["real", "complex"] = system
+        self._steps = 0
+
+    def step(self) -> CompressionEvent | None:
+        """Count one optimizer step, and cut if one is due.
+
+        Returns
+        -------
+        CompressionEvent or None
+            None if no cut was due. A layer that cannot be reduced safely (unstable, not finite,
+            ill-conditioned, tied to another) is left as it is, and its `LayerCut` says why.
+        """
+        self._steps += 1
+        if not self.schedule(self._steps):
+            return None
+        event = compress_(self.model, self.policy, self.optimizer, system=self.system)
+        return replace(event, step=self._steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs beside the state dicts of model and optimizer."""
+        return {"steps": self._steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Resume from `state_dict`."""
+        self._steps = int(state["steps"])
+
+
+def compress_(
+    model: nn.Module,
+    policy: Policy,
+    optimizer: Any = None,
+    *,
+    system: Literal["real", "complex"] = "real",
+) -> CompressionEvent:
+    """G -> G_r, balanced and truncated, for every state-space layer of `model`, in place.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Its `SSMLayer` modules are compressed.
+    policy : Policy
+        How far.
+    optimizer : torch.optim.Optimizer, optional
+        If training is to go on: its state follows the parameters.
+    system : {"real", "complex"}, optional
+        As in `Compressor`.
+
+    Returns
+    -------
+    CompressionEvent
+        With ``step=0``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compressm import Order, SequenceModel, compress_
+    >>> model = SequenceModel(d_input=1, d_output=2, d_model=4, d_state=16, n_layers=1)
+    >>> compress_(model, Order(4)).layers[0].after
+    4
+    """
+    owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
+    cuts = []
+    for name, layer in ssm_layers(model):
+        tied = [key for key in layer.state_axes if owners[id(layer.get_parameter(key))] > 1]
+        if tied:
+            reason = f"{', '.join(tied)} is also a parameter of another module; untie it first"
+            cuts.append(_untouched(name, layer, reason))
+        else:
+            cuts.append(_compress_layer(name, layer, policy, optimizer, system == "real"))
+    return CompressionEvent(0, tuple(cuts))
+
+
+@torch.no_grad()
+def _compress_layer(
+    name: str, layer: SSMLayer, policy: Policy, optimizer: Any, real: bool
+) -> LayerCut:
+    hsv = np.empty(0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", lti.ReductionWarning)
+            balancing = lti.balance(layer.to_lti(conjugate=real))
+            hsv = balancing.hsv.cpu().numpy()
+            if not hsv.any():
+                return _untouched(name, layer, "its Hankel singular values are all zero", hsv)
+            order = policy(hsv, _slots(balancing, real))
+            reduction = balancing.truncate(order)
+            modal, condition = lti.diagonalize(reduction.system, conjugate=real)
+        if modal.poles.shape[-1] >= layer.d_state:
+            return _untouched(name, layer, None, hsv)
+        trial = copy.deepcopy(layer)
+        trial.load_lti_(modal)
+        rounding = _distance(trial.to_lti(conjugate=real), modal) + condition * EPS
+        if not rounding < ROUNDING_LIMIT:
+            reason = (
+                f"written in {layer.get_parameter(next(iter(layer.state_axes))).dtype} it would "
+                f"differ from the reduced system by {rounding:.1e} of its peak"
+            )
+            return _untouched(name, layer, reason, hsv)
+        before = layer.d_state
+        layer.load_lti_(modal, optimizer)
+    except lti.LTIError as error:
+        return _untouched(name, layer, str(error), hsv)
+    return LayerCut(
+        name,
+        before,
+        layer.d_state,
+        reduction.order,
+        hsv,
+        error_bound=float(reduction.error_bound),
+        energy_kept=float(hsv[: reduction.order].sum() / hsv.sum()),
+        condition=condition,
+        rounding=rounding,
+    )
+
+
+def _untouched(name: str, layer: SSMLayer, reason: str | None, hsv: Any = None) -> LayerCut:
+    hsv = np.empty(0) if hsv is None else hsv
+    return LayerCut(name, layer.d_state, layer.d_state, len(hsv), hsv, skipped=reason)
+
+
+def _slots(balancing: lti.Balancing, real: bool) -> Callable[[int], int]:
+    """Stored states at each order: one for each pole in the closed upper half-plane."""
+    if not real:
+        return lambda order: order
+    A = balancing.W @ balancing.system.A @ balancing.T
+
+    def slots(order: int) -> int:
+        order = min(order, balancing.minimal_order)
+        return int((torch.linalg.eigvals(A[:order, :order]).imag >= 0).sum())
+
+    return slots
+
+
+def _distance(written: lti.DiagonalStateSpace, system: lti.DiagonalStateSpace) -> float:
+    """max |G - F| / max |F| over frequencies that include every resonance of both."""
+    grid = torch.linspace(0, 2 * torch.pi, 257, dtype=torch.float64, device=system.B.device)
+    w = torch.cat([grid, system.poles.angle(), written.poles.angle()])
+    G, F = lti.frequency_response(written, w), lti.frequency_response(system, w)
+    peak = torch.linalg.matrix_norm(F).max()
+    return float(torch.linalg.matrix_norm(G - F).max() / peak) if peak > 0 else 0.0

@@ -1,0 +1,62 @@
+"""When: from the step of training to whether a cut is due. Pure, small, comparable values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["Every", "Schedule"]
+
+
+class Schedule(Protocol):
+    """Whether a cut is due after `step` optimizer steps: any function of an integer will do."""
+
+    def __call__(self, step: int) -> bool:
+        """Whether a cut is due.
+
+        Parameters
+        ----------
+        step : int
+            Number of optimizer steps so far, at least 1.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Every:
+    """step = start + k n, for k = 0, 1, ..., while step <= stop; never before the first step.
+
+    Parameters
+    ----------
+    n : int
+        Steps between two cuts, at least 1.
+    start : int, optional
+        First step that counts.
+    stop : int, optional
+        Last step at which a cut may be due; no end if left out.
+
+    Raises
+    ------
+    ValueError
+        If `n` is below 1 or `start` negative.
+
+    Examples
+    --------
+    >>> from compressm import Every
+    >>> [step for step in range(1, 400) if Every(100, stop=300)(step)]
+    [100, 200, 300]
+    """
+
+    n: int
+    start: int = 0
+    stop: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or self.start < 0:
+            raise ValueError(f"n must be at least 1 and start at least 0, got {self}")
+
+    def __call__(self, step: int) -> bool:
+        """Whether a cut is due; see `Schedule`."""
+        since = step - self.start
+        in_time = self.stop is None or step <= self.stop
+        return step > 0 and since >= 0 and since % self.n == 0 and in_time

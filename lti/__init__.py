@@ -1,0 +1,53 @@
+"""Control theory first: linear systems, Gramians, Hankel singular values, certified reduction."""
+
+from lti.discretize import bilinear
+from lti.errors import (
+    CertificateError,
+    DefectiveError,
+    DimensionError,
+    LTIError,
+    NonFiniteError,
+    OrderError,
+    ReductionWarning,
+    TimebaseError,
+    UnstableError,
+)
+from lti.gramians import controllability_gramian, gramian_factors, observability_gramian
+from lti.hankel import Balancing, balance, error_bound, hankel_singular_values, order_for
+from lti.interop import as_statespace
+from lti.modal import diagonalize
+from lti.norms import h2_norm, hankel_norm, hinf_norm
+from lti.reduction import Reduction, balanced_truncation
+from lti.response import frequency_response
+from lti.system import DiagonalStateSpace, StateSpace
+
+__all__ = [
+    "Balancing",
+    "CertificateError",
+    "DefectiveError",
+    "DiagonalStateSpace",
+    "DimensionError",
+    "LTIError",
+    "NonFiniteError",
+    "OrderError",
+    "Reduction",
+    "ReductionWarning",
+    "StateSpace",
+    "TimebaseError",
+    "UnstableError",
+    "as_statespace",
+    "balance",
+    "balanced_truncation",
+    "bilinear",
+    "controllability_gramian",
+    "diagonalize",
+    "error_bound",
+    "frequency_response",
+    "gramian_factors",
+    "h2_norm",
+    "hankel_norm",
+    "hankel_singular_values",
+    "hinf_norm",
+    "observability_gramian",
+    "order_for",
+]

@@ -1,0 +1,123 @@
+"""The one file that knows which array library it holds: NumPy, torch, any with the array API.
+
+Compositions are written once on the namespace `xp`; the few operations below that the standard
+lacks, or that a library does better by another name, are dispatched here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat as compat
+import numpy as np
+
+Array = Any
+"""An array of any library that follows the array API standard; shapes stand in docstrings."""
+
+
+def namespace(*arrays: Array) -> Any:
+    """The array API namespace that all `arrays` share."""
+    return compat.array_namespace(*arrays)
+
+
+def is_array(x: object) -> bool:
+    """Whether `x` belongs to an array library (a list or a number does not)."""
+    return compat.is_array_api_obj(x)
+
+
+def device(x: Array) -> Any:
+    return compat.device(x)
+
+
+def is_complex(x: Array) -> bool:
+    return namespace(x).isdtype(x.dtype, "complex floating")
+
+
+def conj(x: Array) -> Array:
+    return namespace(x).conj(x) if is_complex(x) else x
+
+
+def real(x: Array) -> Array:
+    return namespace(x).real(x) if is_complex(x) else x
+
+
+def H(x: Array) -> Array:
+    """X^H, the conjugate transpose of the last two axes."""
+    return conj(namespace(x).matrix_transpose(x))
+
+
+def real_dtype(x: Array) -> Any:
+    """The real dtype of the same precision as `x`."""
+    xp = namespace(x)
+    return {xp.complex64: xp.float32, xp.complex128: xp.float64}.get(x.dtype, x.dtype)
+
+
+def widen(x: Array) -> Array:
+    """`x` in double precision: float64 or complex128."""
+    xp = namespace(x)
+    return xp.astype(x, xp.complex128 if is_complex(x) else xp.float64, copy=False)
+
+
+def narrow(x: Array, like: Array) -> Array:
+    """`x` in the precision of `like`; real stays real, complex stays complex."""
+    xp = namespace(x)
+    single = real_dtype(like) == xp.float32
+    if is_complex(x):
+        return xp.astype(x, xp.complex64 if single else xp.complex128, copy=False)
+    return xp.astype(x, xp.float32 if single else xp.float64, copy=False)
+
+
+def eye(n: int, like: Array) -> Array:
+    return namespace(like).eye(n, dtype=like.dtype, device=device(like))
+
+
+def diag(x: Array) -> Array:
+    """The (..., n, n) diagonal matrices of x (..., n)."""
+    return x[..., :, None] * eye(x.shape[-1], like=x)
+
+
+def block_diag(a: Array, b: Array) -> Array:
+    """[[a, 0], [0, b]] for stacks of matrices."""
+    xp = namespace(a, b)
+    batch = a.shape[:-2]
+
+    def zeros(rows: int, columns: int) -> Array:
+        return xp.zeros((*batch, rows, columns), dtype=a.dtype, device=device(a))
+
+    top = xp.concat([a, zeros(a.shape[-2], b.shape[-1])], axis=-1)
+    bottom = xp.concat([zeros(b.shape[-2], a.shape[-1]), b], axis=-1)
+    return xp.concat([top, bottom], axis=-2)
+
+
+def eigvals(x: Array) -> Array:
+    """Eigenvalues (..., n), always complex."""
+    xp = namespace(x)
+    values = xp.linalg.eigvals(x)
+    return values if is_complex(values) else values + 0j
+
+
+def eig(x: Array) -> tuple[Array, Array]:
+    """Eigenvalues (..., n) and unit eigenvectors (..., n, n), always complex."""
+    values, vectors = namespace(x).linalg.eig(x)
+    return (values, vectors) if is_complex(values) else (values + 0j, vectors + 0j)
+
+
+def lq_factor(x: Array) -> Array:
+    """L (..., n, min(n, k)) with L L^H = X X^H for X (..., n, k): the square root, made small."""
+    if compat.is_numpy_array(x):
+        return H(np.linalg.qr(H(x), mode="r"))
+    xp = namespace(x)
+    mode = "r" if compat.is_torch_array(x) else "reduced"
+    return H(xp.linalg.qr(H(x), mode=mode)[1])
+
+
+def to_numpy(x: Array) -> Any:
+    """`x` on the host as a NumPy array, for control flow and messages."""
+    if compat.is_torch_array(x):
+        return x.detach().cpu().resolve_conj().numpy()
+    return np.asarray(x)
+
+
+def from_numpy(x: np.ndarray, like: Array) -> Array:
+    """A NumPy array in the library and on the device of `like`."""
+    return namespace(like).asarray(x, device=device(like))

@@ -1,0 +1,49 @@
+"""What can go wrong, as types: each message says what was wrong, what came in, what to do."""
+
+__all__ = [
+    "CertificateError",
+    "DefectiveError",
+    "DimensionError",
+    "LTIError",
+    "NonFiniteError",
+    "OrderError",
+    "ReductionWarning",
+    "TimebaseError",
+    "UnstableError",
+]
+
+
+class LTIError(ValueError):
+    """Base of every error that `lti` raises on purpose."""
+
+
+class DimensionError(LTIError):
+    """Shapes, or kinds of input, that do not form a system."""
+
+
+class NonFiniteError(LTIError):
+    """NaN or Inf where a finite number is needed."""
+
+
+class UnstableError(LTIError):
+    """A pole on or beyond the stability boundary where a stable system is needed."""
+
+
+class OrderError(LTIError):
+    """An order or a tolerance that makes no sense for the system at hand."""
+
+
+class TimebaseError(LTIError):
+    """Systems in different time domains, or a time domain that is not stated."""
+
+
+class DefectiveError(LTIError):
+    """A state matrix without a basis of eigenvectors where diagonal form is needed."""
+
+
+class CertificateError(LTIError):
+    """A measured error that lies outside the bounds which theory gives."""
+
+
+class ReductionWarning(UserWarning):
+    """A reduction that is legal, and has a property its user should know of."""

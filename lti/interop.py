@@ -1,0 +1,85 @@
+"""To and from other libraries: python-control, scipy.signal, tuples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lti._array import to_numpy
+from lti.errors import DimensionError, TimebaseError
+from lti.system import DiagonalStateSpace, StateSpace
+
+__all__ = ["as_statespace"]
+
+
+def as_statespace(obj: Any, dt: float | bool | None = None) -> Any:
+    """`obj` as a system of `lti`: what every function here does at its door.
+
+    Parameters
+    ----------
+    obj : object
+        A `StateSpace` or `DiagonalStateSpace` (returned as it is); a state-space system or transfer
+        function of python-control or `scipy.signal`; or a tuple ``(A, B, C)``, ``(A, B, C, D)``,
+        ``(A, B, C, D, dt)``.
+    dt : float or True, optional
+        Time base to use where `obj` states none: a tuple (then 0 by default), or a python-control
+        system with ``dt=None``.
+
+    Returns
+    -------
+    StateSpace or DiagonalStateSpace
+
+    Raises
+    ------
+    DimensionError
+        If `obj` is none of these.
+    TimebaseError
+        If `obj` does not say whether it is continuous or discrete.
+
+    Examples
+    --------
+    >>> import lti
+    >>> lti.as_statespace(([[-1.0]], [[1.0]], [[1.0]]))
+    StateSpace(order=1, inputs=1, outputs=1, continuous, float64)
+    """
+    if isinstance(obj, (StateSpace, DiagonalStateSpace)):
+        return obj
+    if isinstance(obj, (tuple, list)):
+        if 3 <= len(obj) <= 5:
+            defaults: tuple[Any, ...] = (None, dt or 0)
+            A, B, C, D, base = (*obj, *defaults[len(obj) - 3 :])
+            return StateSpace(A, B, C, D, base)
+        raise DimensionError(
+            f"a tuple of {len(obj)} entries is not a system; pass (A, B, C), (A, B, C, D) or "
+            "(A, B, C, D, dt)"
+        )
+    library = type(obj).__module__.partition(".")[0]
+    if library == "control":
+        import control
+
+        ss: Any = control.ss(obj)
+        base = dt if ss.dt is None else ss.dt
+    elif library == "scipy" and hasattr(obj, "to_ss"):
+        ss = obj.to_ss()
+        base = 0 if ss.dt is None else ss.dt  # scipy: None is continuous
+    else:
+        raise DimensionError(
+            f"a {type(obj).__name__} is not a system; pass a StateSpace, a DiagonalStateSpace, a "
+            "tuple (A, B, C, D), or a system of python-control or scipy.signal"
+        )
+    if base is None:
+        raise TimebaseError(
+            "the system has dt=None, neither continuous nor discrete; set its dt, or pass dt= to "
+            "as_statespace"
+        )
+    return StateSpace(ss.A, ss.B, ss.C, ss.D, base)
+
+
+def to_control(sys: StateSpace) -> Any:
+    """`sys` as a `control.StateSpace`; python-control has no stacks."""
+    import control
+
+    if sys.batch_shape:
+        raise DimensionError(
+            f"python-control has no stacks, got one of shape {sys.batch_shape}; convert each system"
+        )
+    return control.StateSpace(*(to_numpy(x) for x in (sys.A, sys.B, sys.C, sys.D)), sys.dt)

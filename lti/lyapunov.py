@@ -1,0 +1,135 @@
+"""Square roots of Lyapunov solutions: P = S S^H, without ever forming P.
+
+Dense systems by doubling, diagonal ones by the structure of their Cauchy-like Gramian.
+"""
+
+from __future__ import annotations
+
+from lti._array import Array, H, conj, device, lq_factor, namespace, real
+from lti.errors import UnstableError
+
+__all__ = ["cauchy_factor", "smith_factors"]
+
+EPS = 2.0**-52
+
+
+def smith_factors(A: Array, B: Array, C: Array) -> tuple[Array, Array]:
+    """S, R with S S^H = P, R R^H = Q: A P A^H - P + B B^H = 0, A^H Q A - Q + C^H C = 0.
+
+    Squared Smith iteration: ``[S, A S]`` doubles the number of terms of ``P = sum A^k B B^H A^kH``
+    while A is squared, once for both equations; an LQ factorisation keeps a factor at no more than
+    n columns. Nothing is ever subtracted, so P and Q are positive semidefinite by construction.
+
+    Parameters
+    ----------
+    A : array (..., n, n), of spectral radius below one
+    B : array (..., n, m)
+    C : array (..., p, n)
+
+    Returns
+    -------
+    S : array (..., n, k), k <= max(n, m)
+    R : array (..., n, l), l <= max(n, p)
+
+    Raises
+    ------
+    UnstableError
+        If 64 doublings do not converge: the spectral radius is one to working precision.
+
+    References
+    ----------
+    Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16 (1968); Penzl, "A cyclic low-rank
+    Smith method for large sparse Lyapunov equations", SIAM J. Sci. Comput. 21 (2000).
+    """
+    S, R = B, H(C)
+    for _ in range(64):
+        S, S_done = _double(A, S)
+        R, R_done = _double(H(A), R)
+        if S_done and R_done:
+            return S, R
+        A = A @ A
+    raise UnstableError(
+        "the Gramian did not converge in 64 doublings: a pole lies on the stability boundary to "
+        "working precision; remove it or move it inside"
+    )
+
+
+def _double(A: Array, S: Array) -> tuple[Array, bool]:
+    """[S, A S] with at most n columns, and whether A S was negligible (then S as it was)."""
+    xp = namespace(A, S)
+    tail = A @ S
+    if bool(xp.all(xp.linalg.matrix_norm(tail) <= EPS * xp.linalg.matrix_norm(S))):
+        return S, True
+    S = xp.concat([S, tail], axis=-1)
+    return lq_factor(S) if S.shape[-1] > S.shape[-2] else S, False
+
+
+def cauchy_factor(poles: Array, B: Array, discrete: bool) -> Array:
+    """S with S S^H = P, P_ij = (B B^H)_ij / (1 - p_i conj(p_j)), or / -(p_i + conj(p_j)).
+
+    Pivoted Cholesky of the Cauchy-like P on its generator B. With pivot k, and the row b_k rotated
+    by a reflection into its first entry, the column of S is ``sqrt(d_k) b_i1 / d_ik`` and the Schur
+    complement is again Cauchy-like, with ``b_i1 (p_i - p_k) / d_ik`` in place of ``b_i1``; here
+    ``d_ik`` is the denominator above. These are the Takenaka-Malmquist functions of the poles. No
+    two computed numbers are ever subtracted but in the reflections, so nothing cancels.
+
+    Parameters
+    ----------
+    poles : array (..., n)
+        Inside the stability region.
+    B : array (..., n, m)
+    discrete : bool
+
+    Returns
+    -------
+    array (..., n, n), columns in order of the pivots
+
+    References
+    ----------
+    Gohberg, Kailath, Olshevsky, "Fast Gaussian elimination with partial pivoting for matrices with
+    displacement structure", Math. Comp. 64 (1995); Heuberger, Van den Hof, Wahlberg, "Modelling and
+    Identification with Rational Orthogonal Basis Functions", Springer (2005), chapter 2.
+    """
+    xp = namespace(poles, B)
+    n = poles.shape[-1]
+    if n == 0 or B.shape[-1] == 0:
+        return B[..., :0]
+    G = lq_factor(B) if B.shape[-1] > n else B
+    own = _gap(poles, discrete)
+    index = xp.arange(n, device=device(poles))
+    alive = xp.ones(G.shape[:-1], dtype=xp.bool, device=device(poles))
+    columns = []
+    for _ in range(n):
+        energy = xp.where(alive, xp.sum(xp.abs(G) ** 2, axis=-1) / own, -1.0)
+        pivot = index == xp.argmax(energy, axis=-1, keepdims=True)
+        p = xp.sum(xp.where(pivot, poles, 0.0), axis=-1, keepdims=True)
+        d = xp.sum(xp.where(pivot, own, 0.0), axis=-1, keepdims=True)
+        G = _reflect(G, xp.sum(xp.where(pivot[..., None], G, 0.0), axis=-2, keepdims=True))
+        # 1 - p_i conj(p) = (1 - |p|^2) - (p_i - p) conj(p), as exact as its small terms are
+        apart = poles - p
+        between = d - apart * conj(p) if discrete else d - apart
+        first = xp.where(alive, G[..., 0] / between, 0.0)
+        columns.append(xp.sqrt(d) * first)
+        alive = alive & ~pivot
+        G = xp.concat([(first * apart)[..., None], G[..., 1:]], axis=-1)
+        G = xp.where(alive[..., None], G, 0.0)
+    return xp.stack(columns, axis=-1)
+
+
+def _gap(poles: Array, discrete: bool) -> Array:
+    """1 - |p|^2, or -2 Re p: the denominator on the diagonal, without cancellation."""
+    size = namespace(poles).abs(poles)
+    return (1 - size) * (1 + size) if discrete else -2 * real(poles)
+
+
+def _reflect(G: Array, row: Array) -> Array:
+    """G U with the unitary reflection U that turns `row` (..., 1, m) into (-|row|, 0, ..., 0)."""
+    if row.shape[-1] == 1:
+        return G
+    xp = namespace(G, row)
+    head, norm = row[..., :1], xp.linalg.matrix_norm(row, keepdims=True)
+    size = xp.abs(head)
+    phase = xp.where(size > 0, head / xp.where(size > 0, size, 1.0), 1.0)
+    v = xp.concat([head + phase * norm, row[..., 1:]], axis=-1)
+    weight = xp.sum(xp.abs(v) ** 2, axis=-1, keepdims=True)
+    return G - (G @ H(v)) * (2 / xp.where(weight > 0, weight, 1.0)) @ v

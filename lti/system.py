@@ -1,0 +1,443 @@
+"""Systems: x' = A x + B u (continuous) or x[k+1] = A x[k] + B u[k] (discrete), y = C x + D u."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from lti._array import (
+    Array,
+    block_diag,
+    conj,
+    device,
+    diag,
+    eigvals,
+    is_array,
+    is_complex,
+    namespace,
+    real,
+    to_numpy,
+    widen,
+)
+from lti.errors import DimensionError, NonFiniteError, TimebaseError, UnstableError
+
+__all__ = ["DiagonalStateSpace", "StateSpace"]
+
+System = Any  # StateSpace | DiagonalStateSpace, and whatever `as_statespace` accepts at the door
+
+
+@dataclass(frozen=True, eq=False)
+class StateSpace:
+    """x' = A x + B u or x[k+1] = A x[k] + B u[k], y = C x + D u, with dense A.
+
+    Parameters
+    ----------
+    A : array (..., n, n)
+        State matrix, real or complex.
+    B : array (..., n, m)
+        Input matrix.
+    C : array (..., p, n)
+        Output matrix.
+    D : array (..., p, m), optional
+        Feedthrough; zero if left out.
+    dt : float or True, optional
+        0 (the default) is continuous time, a positive number a sampling time, True discrete time
+        without one: python-control's convention.
+
+    Raises
+    ------
+    DimensionError
+        If the shapes, or the array libraries, do not fit together.
+    NonFiniteError
+        If an entry is NaN or infinite.
+    TimebaseError
+        If `dt` is none of the above.
+
+    Notes
+    -----
+    Leading axes are a stack of systems. The four matrices are brought to one dtype (integers become
+    float64) and never changed.
+
+    Examples
+    --------
+    >>> import lti
+    >>> sys = lti.StateSpace([[-1.0, 0.0], [0.0, -2.0]], [[1.0], [1.0]], [[1.0, 1.0]])
+    >>> sys
+    StateSpace(order=2, inputs=1, outputs=1, continuous, float64)
+    """
+
+    A: Array
+    B: Array
+    C: Array
+    D: Array = None
+    dt: float | bool = 0
+
+    def __post_init__(self) -> None:
+        A, B, C, D = _common(A=self.A, B=self.B, C=self.C, D=self.D)
+        _require_matrix(A=A, B=B, C=C)
+        n = A.shape[-1]
+        if A.shape[-2] != n:
+            raise DimensionError(f"A must be square, got shape {A.shape}; pass A as (..., n, n)")
+        A, B, C, D = _complete(A, B, C, D, n, "A", A.shape[:-2])
+        for name, value in {"A": A, "B": B, "C": C, "D": D, "dt": _timebase(self.dt)}.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def order(self) -> int:
+        """Number of states n."""
+        return self.A.shape[-1]
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of inputs m."""
+        return self.B.shape[-1]
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs p."""
+        return self.C.shape[-2]
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Shape of the stack, () for a single system."""
+        return tuple(self.B.shape[:-2])
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether time is discrete."""
+        return self.dt is True or self.dt > 0
+
+    @cached_property
+    def poles(self) -> Array:
+        """Eigenvalues of A (..., n), complex, computed in double precision."""
+        return eigvals(widen(self.A))
+
+    def to_dense(self) -> StateSpace:
+        """The same system with a dense `A`: itself."""
+        return self
+
+    def to_control(self) -> Any:
+        """The same system as a `control.StateSpace` (needs python-control; no stacks)."""
+        from lti.interop import to_control
+
+        return to_control(self)
+
+    def double(self) -> StateSpace:
+        """The same system in double precision."""
+        return StateSpace(widen(self.A), widen(self.B), widen(self.C), widen(self.D), self.dt)
+
+    def __sub__(self, other: System) -> StateSpace:
+        """The parallel difference G - F, of order n + n_F."""
+        return difference(self, other)
+
+    def __repr__(self) -> str:
+        return _describe(self, "StateSpace", f"order={self.order}")
+
+
+@dataclass(frozen=True, eq=False)
+class DiagonalStateSpace:
+    """x' = diag(poles) x + B u or x[k+1] = diag(poles) x[k] + B u[k], y = C x + D u.
+
+    Parameters
+    ----------
+    poles : array (..., n)
+        Diagonal of the state matrix.
+    B : array (..., n, m)
+        Input matrix.
+    C : array (..., p, n)
+        Output matrix.
+    D : array (..., p, m), optional
+        Feedthrough; zero if left out. Real if `conjugate`.
+    dt : float or True, optional
+        As in `StateSpace`; True (discrete) by default.
+    conjugate : bool, optional
+        False: the system as it stands. True: the *real* system whose modes come in conjugate pairs
+        of which one is stored, ``y = 2 Re(C x) + D u``; its order is ``2 n`` real states, and its
+        dense form has the state ``[Re x, Im x]``. A layer with ``y = Re(C x)`` is this with
+        ``C / 2``.
+
+    Raises
+    ------
+    DimensionError
+        If the shapes, or the array libraries, do not fit together.
+    NonFiniteError
+        If an entry is NaN or infinite.
+    TimebaseError
+        If `dt` is not a time base.
+
+    Examples
+    --------
+    >>> import lti
+    >>> sys = lti.DiagonalStateSpace([0.9j], [[1.0]], [[0.5]], conjugate=True)
+    >>> sys
+    DiagonalStateSpace(order=2, stored=1, conjugate, inputs=1, outputs=1, discrete, complex128)
+    >>> sys.to_dense().A
+    array([[ 0. , -0.9],
+           [ 0.9,  0. ]])
+    """
+
+    poles: Array
+    B: Array
+    C: Array
+    D: Array = None
+    dt: float | bool = True
+    conjugate: bool = False
+
+    def __post_init__(self) -> None:
+        complex_D = self.D is not None and np.iscomplexobj(to_numpy(_as_array(self.D)))
+        if self.conjugate and complex_D:
+            raise DimensionError("a conjugate system is real, but D is complex; pass its real part")
+        poles, B, C, D = _common(poles=self.poles, B=self.B, C=self.C, D=self.D)
+        if poles.ndim < 1:
+            raise DimensionError("poles must have an axis, got a scalar; pass them as (..., n)")
+        _require_matrix(B=B, C=C)
+        _, B, C, D = _complete(None, B, C, D, poles.shape[-1], "poles", poles.shape[:-1])
+        xp = namespace(poles)
+        poles = xp.broadcast_to(poles, (*B.shape[:-2], poles.shape[-1]))
+        if self.conjugate:
+            D = real(D)
+        values = {"poles": poles, "B": B, "C": C, "D": D, "dt": _timebase(self.dt)}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def A(self) -> Array:
+        """The state matrix of the dense form: (..., n, n), real (..., 2n, 2n) if `conjugate`."""
+        return self.to_dense().A
+
+    @property
+    def order(self) -> int:
+        """Number of states: n, or 2 n real ones if `conjugate`."""
+        return self.poles.shape[-1] * (2 if self.conjugate else 1)
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of inputs m."""
+        return self.B.shape[-1]
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs p."""
+        return self.C.shape[-2]
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Shape of the stack, () for a single system."""
+        return tuple(self.B.shape[:-2])
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether time is discrete."""
+        return self.dt is True or self.dt > 0
+
+    def to_dense(self) -> StateSpace:
+        """The same system as a `StateSpace`, with the state ``[Re x, Im x]`` if `conjugate`."""
+        if not self.conjugate:
+            return StateSpace(diag(self.poles), self.B, self.C, self.D, self.dt)
+        xp = namespace(self.poles)
+        parts = [(xp.real(x), xp.imag(x)) if is_complex(x) else (x, xp.zeros_like(x))
+                 for x in (self.poles, self.B, self.C)]  # fmt: skip
+        (a, w), (Br, Bi), (Cr, Ci) = parts
+        A = xp.concat(
+            [xp.concat([diag(a), -diag(w)], axis=-1), xp.concat([diag(w), diag(a)], axis=-1)],
+            axis=-2,
+        )
+        B = xp.concat([Br, Bi], axis=-2)
+        C = xp.concat([2 * Cr, -2 * Ci], axis=-1)
+        return StateSpace(A, B, C, self.D, self.dt)
+
+    def to_control(self) -> Any:
+        """The same system as a `control.StateSpace` (needs python-control; no stacks)."""
+        return self.to_dense().to_control()
+
+    def double(self) -> DiagonalStateSpace:
+        """The same system in double precision."""
+        poles, B, C, D = (widen(x) for x in (self.poles, self.B, self.C, self.D))
+        return DiagonalStateSpace(poles, B, C, D, self.dt, self.conjugate)
+
+    def closed(self) -> DiagonalStateSpace:
+        """The same system with both modes of every conjugate pair stored (``conjugate=False``)."""
+        if not self.conjugate:
+            return self
+        xp = namespace(self.poles)
+        poles = xp.concat([self.poles, conj(self.poles)], axis=-1)
+        B = xp.concat([self.B, conj(self.B)], axis=-2)
+        C = xp.concat([self.C, conj(self.C)], axis=-1)
+        return DiagonalStateSpace(poles, B, C, self.D, self.dt)
+
+    def __sub__(self, other: System) -> StateSpace:
+        """The parallel difference G - F, of order n + n_F."""
+        return difference(self, other)
+
+    def __repr__(self) -> str:
+        stored = f", stored={self.poles.shape[-1]}, conjugate" if self.conjugate else ""
+        return _describe(self, "DiagonalStateSpace", f"order={self.order}{stored}")
+
+
+def difference(G: System, F: System) -> StateSpace:
+    """G - F = (diag(A, A_F), [B; B_F], [C, -C_F], D - D_F): the error system, in parallel form."""
+    from lti.interop import as_statespace
+
+    G, F = as_statespace(G).to_dense(), as_statespace(F).to_dense()
+    dt = common_timebase(G.dt, F.dt)
+    if (G.n_inputs, G.n_outputs) != (F.n_inputs, F.n_outputs):
+        raise DimensionError(
+            f"only systems with equal inputs and outputs can be subtracted, got "
+            f"{G.n_inputs} inputs, {G.n_outputs} outputs and {F.n_inputs}, {F.n_outputs}"
+        )
+    if G.batch_shape != F.batch_shape:
+        raise DimensionError(
+            f"only stacks of one shape can be subtracted, got {G.batch_shape} and {F.batch_shape}"
+        )
+    A, FA, B, FB, C, FC, D, FD = _same_dtype(G.A, F.A, G.B, F.B, G.C, F.C, G.D, F.D)
+    xp = namespace(A)
+    B, C = xp.concat([B, FB], axis=-2), xp.concat([C, -FC], axis=-1)
+    return StateSpace(block_diag(A, FA), B, C, D - FD, dt)
+
+
+def common_timebase(one: float | bool, other: float | bool) -> float | bool:
+    """The time base that two systems share; True goes with any sampling time."""
+    if one is True and (other is True or other > 0):
+        return other
+    if other is True and one > 0:
+        return one
+    if one is other or (one is not True and other is not True and one == other):
+        return one
+    raise TimebaseError(
+        f"the systems have different time bases, dt={one} and dt={other}; "
+        "convert one of them first, for example with lti.bilinear"
+    )
+
+
+def require_stable(sys: System) -> None:
+    """Raise `UnstableError`, naming the worst pole and its place, unless every pole is stable."""
+    poles = to_numpy(sys.poles)
+    if poles.size == 0:
+        return
+    excess = np.abs(poles) - 1 if sys.is_discrete else poles.real
+    if (excess < 0).all():
+        return
+    index = np.unravel_index(np.argmax(excess), excess.shape)
+    where = f" of system {list(map(int, index[:-1]))} of the stack" if len(index) > 1 else ""
+    region = "the open unit disc" if sys.is_discrete else "the open left half-plane"
+    kind = "is on the boundary of" if excess[index] == 0 else "is outside"
+    raise UnstableError(
+        f"{int((excess >= 0).sum())} of {poles.size} poles are not stable: the worst{where}, "
+        f"{poles[index]:.9g}, {kind} {region} (by {excess[index]:.3g}); "
+        "remove or stabilise these modes first"
+    )
+
+
+def _as_array(x: Any) -> Array:
+    return x if is_array(x) else np.asarray(x)
+
+
+def _common(**named: Any) -> list[Array]:
+    """The named arrays in one library and one dtype, checked to be finite; None stays None."""
+    present = {name: _as_array(x) for name, x in named.items() if x is not None}
+    try:
+        xp = namespace(*present.values())
+    except TypeError as error:
+        kinds = ", ".join(f"{name}: {type(x).__name__}" for name, x in present.items())
+        raise DimensionError(
+            f"the matrices come from different array libraries or hold no numbers ({kinds}); "
+            "pass all of them as NumPy arrays or all as torch tensors"
+        ) from error
+    for name, x in present.items():
+        if not xp.isdtype(x.dtype, ("numeric", "bool")):
+            raise DimensionError(f"{name} has dtype {x.dtype}; pass real or complex numbers")
+    arrays = dict(zip(present, _same_dtype(*present.values()), strict=True))
+    for name, x in arrays.items():
+        _require_finite(name, x)
+    return [arrays.get(name) for name in named]
+
+
+def _same_dtype(*arrays: Array) -> list[Array]:
+    """All arrays in the narrowest of float32, float64, complex64, complex128 that holds them."""
+    xp = namespace(*arrays)
+    inexact = ("real floating", "complex floating")
+    floats = [x if xp.isdtype(x.dtype, inexact) else xp.astype(x, xp.float64) for x in arrays]
+    dtype = xp.result_type(*floats)
+    if dtype not in (xp.float32, xp.float64, xp.complex64, xp.complex128):
+        raise DimensionError(f"dtype {dtype} is not supported; convert to float32 or float64")
+    return [xp.astype(x, dtype, copy=False) for x in floats]
+
+
+def _require_finite(name: str, x: Array) -> None:
+    xp = namespace(x)
+    if bool(xp.all(xp.isfinite(x))):
+        return
+    host = to_numpy(x)
+    bad = np.argwhere(~np.isfinite(host))
+    first = tuple(int(i) for i in bad[0])
+    raise NonFiniteError(
+        f"{name} has {len(bad)} entries that are not finite, the first {host[first]} "
+        f"at index {first}; clean the data before building the system"
+    )
+
+
+def _require_matrix(**named: Array) -> None:
+    for name, x in named.items():
+        if x.ndim < 2:
+            raise DimensionError(
+                f"{name} must be a matrix or a stack of matrices, got shape {tuple(x.shape)}; "
+                f"a single column is (n, 1), a single row (1, n)"
+            )
+
+
+def _complete(
+    A: Array, B: Array, C: Array, D: Array, n: int, owner: str, batch: tuple[int, ...]
+) -> list[Array]:
+    """Check the shapes against `n` states, fill in `D`, and give all the same stack shape."""
+    xp = namespace(B)
+    if B.shape[-2] != n:
+        raise DimensionError(
+            f"B has shape {tuple(B.shape)} but {owner} has {n} states; B must be (..., {n}, m)"
+        )
+    if C.shape[-1] != n:
+        raise DimensionError(
+            f"C has shape {tuple(C.shape)} but {owner} has {n} states; C must be (..., p, {n})"
+        )
+    p, m = C.shape[-2], B.shape[-1]
+    if D is None:
+        D = xp.zeros((p, m), dtype=B.dtype, device=device(B))
+    if D.ndim < 2 or tuple(D.shape[-2:]) != (p, m):
+        raise DimensionError(
+            f"D has shape {tuple(D.shape)} but C has {p} outputs and B {m} inputs; "
+            f"D must be (..., {p}, {m})"
+        )
+    matrices = [x for x in (A, B, C, D) if x is not None]
+    try:
+        stack = np.broadcast_shapes(batch, *(tuple(x.shape[:-2]) for x in matrices))
+    except ValueError as error:
+        shapes = ", ".join(str(tuple(x.shape)) for x in matrices)
+        raise DimensionError(f"the leading axes do not broadcast: {shapes}") from error
+    return [
+        None if x is None else xp.broadcast_to(x, (*stack, *x.shape[-2:])) for x in (A, B, C, D)
+    ]
+
+
+def _timebase(dt: Any) -> float | bool:
+    """`dt` checked: 0, a positive number or True."""
+    if dt is True or (dt is not False and isinstance(dt, (int, float)) and 0 <= dt < math.inf):
+        return dt
+    if isinstance(dt, np.generic):
+        return _timebase(dt.item())
+    raise TimebaseError(
+        f"dt={dt!r} is not a time base; pass 0 (continuous), a sampling time, or True (discrete)"
+    )
+
+
+def _describe(sys: Any, name: str, order: str) -> str:
+    time = "continuous" if not sys.is_discrete else "discrete"
+    step = f" dt={sys.dt:g}" if sys.is_discrete and sys.dt is not True else ""
+    stack = f"stack={sys.batch_shape}, " if sys.batch_shape else ""
+    dtype = str(sys.B.dtype).replace("torch.", "")
+    return (
+        f"{name}({stack}{order}, inputs={sys.n_inputs}, outputs={sys.n_outputs}, "
+        f"{time}{step}, {dtype})"
+    )
