@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 __all__ = ["resize_"]
 
+SIGNED = {"exp_avg", "momentum_buffer", "grad_avg", "prev"}  # one may be positive by luck
+
 
 @torch.no_grad()
 def resize_(
@@ -48,12 +50,12 @@ def resize_(
         if any(v.shape != old for v in tensors.values()):
             del optimizer.state[parameter]
         else:
-            state.update({k: _carried(v, data, axis) for k, v in tensors.items()})
+            state.update({k: _carried(k, v, data, axis) for k, v in tensors.items()})
     return parameter
 
 
-def _carried(average: Tensor, data: Tensor, axis: int) -> Tensor:
-    """`average` in the shape of `data`: its mean along `axis` if it is non-negative, else zero."""
-    if average.numel() == 0 or average.min() < 0:
+def _carried(name: str, average: Tensor, data: Tensor, axis: int) -> Tensor:
+    """`average` in the shape of `data`: zero if it is signed, else its mean along `axis`."""
+    if name in SIGNED or average.numel() == 0 or average.min() < 0:
         return torch.zeros_like(data, dtype=average.dtype)
     return average.mean(axis, keepdim=True).expand(data.shape).clone()
