@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 import lti
-from compressm.hankel import ssm_layers
+from compressm.hankel import observed_factor, ssm_layers
 from compressm.layers import SSMLayer
 from compressm.policies import Policy
 from compressm.schedules import Schedule
@@ -40,7 +41,7 @@ class LayerCut:
     hsv : ndarray (n,)
         Hankel singular values before the cut; empty if they could not be computed.
     error_bound : float
-        No less than the H-infinity norm of the change of the layer.
+        No less than the H-infinity norm of the change of the layer; infinite with observed inputs.
     energy_kept : float
         ``sum(hsv[:order]) / sum(hsv)``.
     condition : float
@@ -106,6 +107,11 @@ class Compressor:
     system : {"real", "complex"}, optional
         Which system a layer ``y = Re(C x)`` is reduced as: the real one that it computes, or the
         complex one of the CompreSSM paper, which spends states on an imaginary output nobody reads.
+    gramians : {"model", "input"}, optional
+        How states are weighed. "model": by what any input of unit energy can drive, the exact
+        controllability Gramian, with an error bound. "input": by what the layer's own inputs drive,
+        their second moment over the training batch of the step, without a bound. Observability is
+        exact in both.
 
     References
     ----------
@@ -136,15 +142,22 @@ class Compressor:
         policy: Policy,
         schedule: Schedule,
         system: Literal["real", "complex"] = "real",
+        gramians: Literal["model", "input"] = "model",
     ) -> None:
         if system not in ("real", "complex"):
             raise ValueError(f"system must be 'real' or 'complex', got {system!r}")
+        if gramians not in ("model", "input"):
+            raise ValueError(f"gramians must be 'model' or 'input', got {gramians!r}")
         self.model = model
         self.optimizer = optimizer
         self.policy = policy
         self.schedule = schedule
         self.system: Literal["real", "complex"] = system
+        self.gramians = gramians
         self._steps = 0
+        self._inputs: dict[str, Tensor] = {}
+        self._hooks: list[RemovableHandle] = []
+        self._watch()
 
     def step(self) -> CompressionEvent | None:
         """Count one optimizer step, and cut if one is due.
@@ -156,10 +169,36 @@ class Compressor:
             ill-conditioned, tied to another) is left as it is, and its `LayerCut` says why.
         """
         self._steps += 1
-        if not self.schedule(self._steps):
-            return None
-        event = compress_(self.model, self.policy, self.optimizer, system=self.system)
-        return replace(event, step=self._steps)
+        event = None
+        if self.schedule(self._steps):
+            inputs = dict(self._inputs) if self.gramians == "input" else None
+            self._unwatch()
+            event = compress_(
+                self.model, self.policy, self.optimizer, system=self.system, inputs=inputs
+            )
+            event = replace(event, step=self._steps)
+        self._watch()
+        return event
+
+    def _watch(self) -> None:
+        """Keep the layers' inputs if the step that begins now ends in a cut."""
+        if self.gramians != "input" or self._hooks or not self.schedule(self._steps + 1):
+            return
+
+        def watch(name: str, layer: nn.Module) -> RemovableHandle:
+            def keep(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+                if module is layer and module.training:  # not a copy, not an evaluation
+                    self._inputs[name] = args[0].detach()
+
+            return layer.register_forward_pre_hook(keep)
+
+        self._hooks = [watch(name, layer) for name, layer in ssm_layers(self.model)]
+
+    def _unwatch(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        self._inputs.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs beside the state dicts of model and optimizer."""
@@ -168,6 +207,8 @@ class Compressor:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from `state_dict`."""
         self._steps = int(state["steps"])
+        self._unwatch()
+        self._watch()
 
 
 def compress_(
@@ -176,6 +217,7 @@ def compress_(
     optimizer: Any = None,
     *,
     system: Literal["real", "complex"] = "real",
+    inputs: Mapping[str, Tensor] | None = None,
 ) -> CompressionEvent:
     """G -> G_r, balanced and truncated, for every state-space layer of `model`, in place.
 
@@ -189,6 +231,8 @@ def compress_(
         If training is to go on: its state follows the parameters.
     system : {"real", "complex"}, optional
         As in `Compressor`.
+    inputs : mapping of str to Tensor (batch, length, d_model), optional
+        Inputs of each layer, by its name, as ``gramians="input"`` of `Compressor` observes them.
 
     Returns
     -------
@@ -211,19 +255,30 @@ def compress_(
             reason = f"{', '.join(tied)} is also a parameter of another module; untie it first"
             cuts.append(_untouched(name, layer, reason))
         else:
-            cuts.append(_compress_layer(name, layer, policy, optimizer, system == "real"))
+            cuts.append(_compress_layer(name, layer, policy, optimizer, system == "real", inputs))
     return CompressionEvent(0, tuple(cuts))
 
 
 @torch.no_grad()
 def _compress_layer(
-    name: str, layer: SSMLayer, policy: Policy, optimizer: Any, real: bool
+    name: str,
+    layer: SSMLayer,
+    policy: Policy,
+    optimizer: Any,
+    real: bool,
+    inputs: Mapping[str, Tensor] | None,
 ) -> LayerCut:
     hsv = np.empty(0)
+    if inputs is not None and name not in inputs:
+        return _untouched(name, layer, "no input of it was observed in this step")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", lti.ReductionWarning)
-            balancing = lti.balance(layer.to_lti(conjugate=real))
+            system = layer.to_lti(conjugate=real)
+            factors = None
+            if inputs is not None:
+                factors = observed_factor(system, inputs[name]), lti.gramian_factors(system)[1]
+            balancing = lti.balance(system, factors)
             hsv = balancing.hsv.cpu().numpy()
             if not hsv.any():
                 return _untouched(name, layer, "its Hankel singular values are all zero", hsv)

@@ -49,7 +49,9 @@ def H(x: Array) -> Array:
 def real_dtype(x: Array) -> Any:
     """The real dtype of the same precision as `x`."""
     xp = namespace(x)
-    return {xp.complex64: xp.float32, xp.complex128: xp.float64}.get(x.dtype, x.dtype)
+    if not is_complex(x):
+        return x.dtype
+    return xp.float32 if x.dtype == xp.complex64 else xp.float64
 
 
 def widen(x: Array) -> Array:
@@ -104,6 +106,8 @@ def eig(x: Array) -> tuple[Array, Array]:
 
 def lq_factor(x: Array) -> Array:
     """L (..., n, min(n, k)) with L L^H = X X^H for X (..., n, k): the square root, made small."""
+    if x.shape[-1] <= x.shape[-2]:
+        return x
     if compat.is_numpy_array(x):
         return H(np.linalg.qr(H(x), mode="r"))
     xp = namespace(x)

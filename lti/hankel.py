@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lti._array import Array, H, device, is_array, namespace, narrow, to_numpy
+from lti._array import Array, H, device, is_array, namespace, narrow, to_numpy, widen
 from lti.errors import OrderError
 from lti.gramians import double_factors
 from lti.interop import as_statespace
@@ -93,14 +93,10 @@ def error_bound(hsv: Array, order: int | None = None) -> Array:
     hsv = hsv if is_array(hsv) else np.asarray(hsv, dtype=float)
     xp = namespace(hsv)
     n = hsv.shape[-1]
-    zero = (
-        xp.zeros_like(hsv[..., :1])
-        if n
-        else xp.zeros((*hsv.shape[:-1], 1), dtype=hsv.dtype, device=device(hsv))
-    )
+    zero = xp.zeros((*hsv.shape[:-1], 1), dtype=hsv.dtype, device=device(hsv))
     # The bound of order r counts sigma_r itself, and of the rest each that is not its forerunner
-    new = hsv[..., 1:] < (1 - EQUAL) * hsv[..., :-1]
-    rest = xp.concat([xp.where(new, hsv[..., 1:], 0.0), zero], axis=-1)[..., :n]
+    after = xp.concat([hsv, zero], axis=-1)[..., 1:]
+    rest = xp.where(after < (1 - EQUAL) * hsv, after, 0.0)
     rest = xp.flip(xp.cumulative_sum(xp.flip(rest, axis=-1), axis=-1), axis=-1)
     bounds = xp.concat([2 * (hsv + rest), zero], axis=-1)
     return bounds if order is None else bounds[..., check_order(order, n)]
@@ -160,6 +156,8 @@ class Balancing:
         ``S V diag(sigma)^-1/2``: columns of T, in double precision.
     left : array (..., k, n)
         ``diag(sigma)^-1/2 U^H R^H``: rows of W, in double precision.
+    exact : bool
+        Whether P and Q are the Gramians of the system, so that its error bounds hold.
 
     Attributes
     ----------
@@ -174,6 +172,7 @@ class Balancing:
     sigma: Array
     right: Array
     left: Array
+    exact: bool = True
 
     @property
     def hsv(self) -> Array:
@@ -193,8 +192,9 @@ class Balancing:
         return self.right.shape[-1]
 
     def error_bound(self, order: int) -> Array:
-        """2 * sum of the distinct values beyond `order`; see `lti.error_bound`."""
-        return error_bound(self.sigma, order)
+        """2 * sum of the distinct values beyond `order`, infinite unless `exact`."""
+        bound = error_bound(self.sigma, order)
+        return bound if self.exact or order == self.system.order else bound + float("inf")
 
     def order_for(self, tol: float, relative: bool = False) -> int:
         """Smallest order whose bound is within `tol`; see `lti.order_for`."""
@@ -212,13 +212,17 @@ class Balancing:
         return f"Balancing({self.system!r}, minimal_order={self.minimal_order})"
 
 
-def balance(sys: System) -> Balancing:
+def balance(sys: System, factors: tuple[Array, Array] | None = None) -> Balancing:
     """T = S V sigma^-1/2, W = sigma^-1/2 U^H R^H with U diag(sigma) V^H = R^H S (square root).
 
     Parameters
     ----------
     sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
         A stable system of n states.
+    factors : (S, R), optional
+        Square roots (..., n, k) and (..., n, l) of any two positive semidefinite matrices to
+        balance in place of the Gramians: weighted ones, or a second moment of observed states. No
+        error bound is claimed then. With one of them exact, reduced systems stay stable.
 
     Returns
     -------
@@ -246,18 +250,17 @@ def balance(sys: System) -> Balancing:
     StateSpace(order=1, inputs=1, outputs=1, continuous, float64)
     """
     sys = as_statespace(sys)
-    S, R = double_factors(sys)
+    S, R = double_factors(sys) if factors is None else (widen(x) for x in factors)
     xp = namespace(S)
     U, sigma, Vh = xp.linalg.svd(H(R) @ S, full_matrices=False)
-    n = sys.order
-    floor = n * EPS * sigma[..., :1]
-    alive = sigma > floor
+    n, sigma = sys.order, _pad(sigma, sys.order)
+    alive = sigma > n * EPS * (sigma[..., :1] if n else 1.0)
     rank = int(to_numpy(xp.sum(xp.astype(alive, xp.int64), axis=-1)).max(initial=0))
     # A system of the stack that needs fewer states than the others gets zero columns and rows
     root = xp.where(alive, 1 / xp.sqrt(xp.where(alive, sigma, 1.0)), 0.0)[..., :rank]
     right = (S @ H(Vh)[..., :, :rank]) * root[..., None, :]
     left = (H(U)[..., :rank, :] @ H(R)) * root[..., :, None]
-    return Balancing(sys, _pad(sigma, n), right, left)
+    return Balancing(sys, _pad(sigma, n), right, left, factors is None)
 
 
 def check_order(order: Any, n: int) -> int:
@@ -274,8 +277,8 @@ def check_order(order: Any, n: int) -> int:
 
 
 def _pad(sigma: Array, n: int) -> Array:
-    """sigma (..., k) with zeros up to n values: a factor of k columns has rank k."""
+    """sigma (..., k) with zeros up to n values: a factor of k <= n columns has rank k."""
     xp = namespace(sigma)
-    missing = (*sigma.shape[:-1], n - min(n, sigma.shape[-1]))
+    missing = (*sigma.shape[:-1], n - sigma.shape[-1])
     zeros = xp.zeros(missing, dtype=sigma.dtype, device=device(sigma))
-    return xp.concat([sigma[..., :n], zeros], axis=-1)
+    return xp.concat([sigma, zeros], axis=-1)

@@ -5,7 +5,7 @@ Dense systems by doubling, diagonal ones by the structure of their Cauchy-like G
 
 from __future__ import annotations
 
-from lti._array import Array, H, conj, device, lq_factor, namespace, real
+from lti._array import Array, H, conj, device, is_complex, lq_factor, namespace, real
 from lti.errors import UnstableError
 
 __all__ = ["cauchy_factor", "smith_factors"]
@@ -28,8 +28,8 @@ def smith_factors(A: Array, B: Array, C: Array) -> tuple[Array, Array]:
 
     Returns
     -------
-    S : array (..., n, k), k <= max(n, m)
-    R : array (..., n, l), l <= max(n, p)
+    S : array (..., n, k), k <= n
+    R : array (..., n, l), l <= n
 
     Raises
     ------
@@ -41,7 +41,7 @@ def smith_factors(A: Array, B: Array, C: Array) -> tuple[Array, Array]:
     Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16 (1968); Penzl, "A cyclic low-rank
     Smith method for large sparse Lyapunov equations", SIAM J. Sci. Comput. 21 (2000).
     """
-    S, R = B, H(C)
+    S, R = lq_factor(B), lq_factor(H(C))
     for _ in range(64):
         S, S_done = _double(A, S)
         R, R_done = _double(H(A), R)
@@ -60,8 +60,7 @@ def _double(A: Array, S: Array) -> tuple[Array, bool]:
     tail = A @ S
     if bool(xp.all(xp.linalg.matrix_norm(tail) <= EPS * xp.linalg.matrix_norm(S))):
         return S, True
-    S = xp.concat([S, tail], axis=-1)
-    return lq_factor(S) if S.shape[-1] > S.shape[-2] else S, False
+    return lq_factor(xp.concat([S, tail], axis=-1)), False
 
 
 def cauchy_factor(poles: Array, B: Array, discrete: bool) -> Array:
@@ -94,7 +93,7 @@ def cauchy_factor(poles: Array, B: Array, discrete: bool) -> Array:
     n = poles.shape[-1]
     if n == 0 or B.shape[-1] == 0:
         return B[..., :0]
-    G = lq_factor(B) if B.shape[-1] > n else B
+    G = lq_factor(B)
     own = _gap(poles, discrete)
     index = xp.arange(n, device=device(poles))
     alive = xp.ones(G.shape[:-1], dtype=xp.bool, device=device(poles))
@@ -118,8 +117,18 @@ def cauchy_factor(poles: Array, B: Array, discrete: bool) -> Array:
 
 def _gap(poles: Array, discrete: bool) -> Array:
     """1 - |p|^2, or -2 Re p: the denominator on the diagonal, without cancellation."""
-    size = namespace(poles).abs(poles)
-    return (1 - size) * (1 + size) if discrete else -2 * real(poles)
+    if not discrete:
+        return -2 * real(poles)
+    if not is_complex(poles):
+        return (1 - poles) * (1 + poles)
+    xp = namespace(poles)
+    parts = xp.abs(xp.stack([xp.real(poles), xp.imag(poles)]))
+    # Squares with their rounding errors (Dekker): near the circle 1 - a^2 - b^2 is exact, a >= b
+    high = parts * (2.0**27 + 1)
+    high = high - (high - parts)
+    low, square = parts - high, parts**2
+    error = (high**2 - square) + 2 * high * low + low**2
+    return (1 - xp.max(square, axis=0)) - xp.min(square, axis=0) - xp.sum(error, axis=0)
 
 
 def _reflect(G: Array, row: Array) -> Array:

@@ -32,9 +32,10 @@ class Reduction:
     hsv : array (..., n)
         Hankel singular values of the original.
     error_bound : array (...)
-        Upper bound of the H-infinity error; infinite if the reduced system is not stable.
+        Upper bound of the H-infinity error; infinite where theory has none (an unstable reduced
+        system, factors that are not the Gramians').
     lower_bound : array (...)
-        ``hsv[r]``, which no system of order r can beat.
+        ``hsv[r]``, which no system of order r can beat; zero where theory has none.
     T, W : array (..., n, r), array (..., r, n)
         Projections with ``W T = I``: ``G_r = (W A T, W B, C T, D)``.
     flags : tuple of str
@@ -167,17 +168,17 @@ def truncate(
     flags += _divided(balancing, order)
     right, left = balancing.right[..., :order], balancing.left[..., :order, :]
     system = _project(balancing.system.double(), right, left)
-    bound = error_bound(balancing.sigma, order)
+    bound = balancing.error_bound(order)
     stable = _is_stable(system)
+    xp = namespace(bound)
     if not stable.all():
-        xp = namespace(bound)
         bound = xp.where(from_numpy(stable, like=bound), bound, float("inf"))
         flags.append(f"the reduced system of order {order} is not stable: try a neighbouring order")
     for flag in flags:
         warnings.warn(flag, ReductionWarning, stacklevel=3)
     like = balancing.system.B
     A, B, C, D = (narrow(x, like) for x in (system.A, system.B, system.C, system.D))
-    lower = balancing.sigma[..., order] if order < n else 0 * bound
+    lower = balancing.sigma[..., order] if order < n and balancing.exact else xp.zeros_like(bound)
     return Reduction(
         balancing.system,
         StateSpace(A, B, C, D, system.dt),
