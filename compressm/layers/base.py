@@ -70,7 +70,7 @@ class SSMLayer(nn.Module, ABC):
             for name, axis in self.state_axes.items():
                 parameter, shape = self.get_parameter(name), state_dict[prefix + name].shape
                 if parameter.shape != shape:
-                    resize_(parameter, parameter.new_empty(shape), axis=axis)
+                    resize_(parameter, parameter.new_empty(shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -164,15 +164,16 @@ class LRU(SSMLayer):
         """Write `system` into the parameters, so that `to_lti` returns it up to a change of basis.
 
         The basis of a diagonal system is free up to one factor per state. It is spent so that gamma
-        is ``sqrt(1 - |lambda|^2)`` again and each row of B as long as the rows were on average: the
-        learning rate keeps its meaning. D is left alone.
+        is ``sqrt(1 - |lambda|^2)`` again and each column of C as long as the columns were on
+        average, so that a step of the optimizer moves the output about as far as before: the
+        states that matter have the long rows of B. D is left alone.
 
         Parameters
         ----------
         system : lti.DiagonalStateSpace
             Discrete, d_model inputs and outputs, any number of states, no feed-through.
         optimizer : torch.optim.Optimizer, optional
-            Its state of these parameters is resized along.
+            Starts these parameters afresh; see `resize_`.
 
         Raises
         ------
@@ -182,7 +183,7 @@ class LRU(SSMLayer):
         """
         for name, value in self._parameters_of(system).items():
             parameter = self.get_parameter(name)
-            resize_(parameter, value.to(parameter), optimizer, self.state_axes[name])
+            resize_(parameter, value.to(parameter), optimizer)
 
     def _parameters_of(self, system: lti.DiagonalStateSpace) -> dict[str, Tensor]:
         if not system.is_discrete:
@@ -219,9 +220,9 @@ class LRU(SSMLayer):
         gamma = (-torch.expm1(-2 * decay)).sqrt()
 
         B = B / gamma[:, None]
-        length = B.norm(dim=1)
-        former = self.B.double().flatten(1).norm(dim=1)
-        scale = former.mean().cpu() / length if len(former) else 1 / length
+        length = C.norm(dim=0)
+        former = self.C.detach().double().transpose(0, 1).flatten(1).norm(dim=1)
+        scale = length / former.mean().cpu() if len(former) else length
         scale = torch.where(scale.isfinite() & (scale > 0), scale, 1.0)
         new = {
             "nu_log": rate.log(),
