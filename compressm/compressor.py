@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 import lti
 from compressm.hankel import observed_factor, ssm_layers
 from compressm.layers import SSMLayer
-from compressm.policies import Policy
+from compressm.policies import ErrorBound, Policy
 from compressm.schedules import Schedule
 
 __all__ = ["CompressionEvent", "Compressor", "LayerCut", "compress_"]
@@ -148,6 +148,7 @@ class Compressor:
             raise ValueError(f"system must be 'real' or 'complex', got {system!r}")
         if gramians not in ("model", "input"):
             raise ValueError(f"gramians must be 'model' or 'input', got {gramians!r}")
+        _require_promise(policy, gramians == "model")
         self.model = model
         self.optimizer = optimizer
         self.policy = policy
@@ -247,6 +248,7 @@ def compress_(
     >>> compress_(model, Order(4)).layers[0].after
     4
     """
+    _require_promise(policy, inputs is None)
     owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
     cuts = []
     for name, layer in ssm_layers(model):
@@ -257,6 +259,14 @@ def compress_(
         else:
             cuts.append(_compress_layer(name, layer, policy, optimizer, system == "real", inputs))
     return CompressionEvent(0, tuple(cuts))
+
+
+def _require_promise(policy: Policy, exact: bool) -> None:
+    if isinstance(policy, ErrorBound) and not exact:
+        raise ValueError(
+            f"{policy} promises a bound, and none holds with observed inputs; use the exact "
+            "Gramians, or KeepEnergy or Order"
+        )
 
 
 @torch.no_grad()

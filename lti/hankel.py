@@ -194,7 +194,9 @@ class Balancing:
     def error_bound(self, order: int) -> Array:
         """2 * sum of the distinct values beyond `order`, infinite unless `exact`."""
         bound = error_bound(self.sigma, order)
-        return bound if self.exact or order == self.system.order else bound + float("inf")
+        if self.exact or order == self.system.order:
+            return bound
+        return namespace(bound).full_like(bound, float("inf"))
 
     def order_for(self, tol: float, relative: bool = False) -> int:
         """Smallest order whose bound is within `tol`; see `lti.order_for`."""

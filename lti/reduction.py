@@ -157,6 +157,11 @@ def truncate(
         raise OrderError(f"give either order or tol, got order={order!r} and tol={tol!r}")
     n, rank = balancing.system.order, balancing.minimal_order
     if tol is not None:
+        if not balancing.exact:
+            raise OrderError(
+                f"tol={tol!r} needs an error bound, and none holds for factors other than the "
+                "Gramians'; give an order"
+            )
         order = balancing.order_for(tol, relative)
         if order > rank:
             return _as_it_is(balancing, tol)

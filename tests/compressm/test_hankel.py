@@ -11,6 +11,7 @@ import lti
 from compressm import (
     LRU,
     Compressor,
+    ErrorBound,
     Every,
     KeepEnergy,
     Order,
@@ -113,6 +114,13 @@ def test_a_layer_whose_inputs_were_not_observed_is_left_alone():
     layer = lru()
     cut = compress_(layer, Order(4), inputs={}).layers[0]
     assert cut.after == 24 and "no input" in cut.skipped
+
+
+def test_an_error_bound_is_not_promised_on_observed_inputs():
+    with pytest.raises(ValueError, match="promises a bound"):
+        compress_(lru(), ErrorBound(1.0), inputs={})
+    with pytest.raises(ValueError, match="promises a bound"):
+        Compressor(lru(), policy=ErrorBound(1.0), schedule=Every(1), gramians="input")
 
 
 def test_spectra_are_those_of_the_layers():
