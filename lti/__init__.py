@@ -1,5 +1,6 @@
 """Control theory first: linear systems, Gramians, Hankel singular values, certified reduction."""
 
+from lti.balancing import Balancing, balance, balanced_truncation
 from lti.discretize import bilinear
 from lti.errors import (
     CertificateError,
@@ -13,11 +14,11 @@ from lti.errors import (
     UnstableError,
 )
 from lti.gramians import controllability_gramian, gramian_factors, observability_gramian
-from lti.hankel import Balancing, balance, error_bound, hankel_singular_values, order_for
+from lti.hankel import error_bound, hankel_singular_values, order_for
 from lti.interop import as_statespace
 from lti.modal import diagonalize
 from lti.norms import h2_norm, hankel_norm, hinf_norm
-from lti.reduction import Reduction, balanced_truncation
+from lti.reduction import Reduction
 from lti.response import frequency_response
 from lti.system import DiagonalStateSpace, StateSpace
 

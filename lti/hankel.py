@@ -1,25 +1,20 @@
-"""Hankel singular values sigma = svd(R^H S), and the balancing that they come from."""
+"""Hankel singular values sigma = svd(R^H S), and what they say of every order."""
 
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from lti._array import Array, H, device, is_array, namespace, narrow, to_numpy, widen
+from lti._array import Array, H, device, is_array, namespace, narrow, to_numpy
 from lti.errors import OrderError
 from lti.gramians import double_factors
 from lti.interop import as_statespace
 from lti.system import System
 
-if TYPE_CHECKING:
-    from lti.reduction import Reduction
+__all__ = ["error_bound", "hankel_singular_values", "order_for"]
 
-__all__ = ["Balancing", "balance", "error_bound", "hankel_singular_values", "order_for"]
-
-EPS = 2.0**-52
 EQUAL = 1e-10  # relative; values this close count as one: farther apart they count twice, safely
 
 
@@ -55,7 +50,7 @@ def hankel_singular_values(sys: System) -> Array:
     sys = as_statespace(sys)
     S, R = double_factors(sys)
     sigma = namespace(S).linalg.svdvals(H(R) @ S)
-    return narrow(_pad(sigma, sys.order), like=sys.B)
+    return narrow(pad(sigma, sys.order), like=sys.B)
 
 
 def error_bound(hsv: Array, order: int | None = None) -> Array:
@@ -140,131 +135,6 @@ def order_for(hsv: Array, tol: float, relative: bool = False) -> int:
     return int(np.argmax(met))
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Balancing:
-    """W P W^H = T^H Q T = diag(sigma), W T = I: one factorisation, every order a slice of it.
-
-    Made by `balance`; not to be built by hand.
-
-    Parameters
-    ----------
-    system : StateSpace or DiagonalStateSpace
-        The system that was balanced, of n states.
-    sigma : array (..., n)
-        Hankel singular values in double precision.
-    right : array (..., n, k)
-        ``S V diag(sigma)^-1/2``: columns of T, in double precision.
-    left : array (..., k, n)
-        ``diag(sigma)^-1/2 U^H R^H``: rows of W, in double precision.
-    exact : bool
-        Whether P and Q are the Gramians of the system, so that its error bounds hold.
-
-    Attributes
-    ----------
-    hsv, T, W : array
-        The same in the dtype of the system. T and W have as many columns and rows as the system
-        has states to working precision, `minimal_order`. A column of T and the row of W belong to
-        each other up to a common phase; only what does not depend on it (values, transfer
-        functions, ``T @ W``) is determined.
-    """
-
-    system: Any
-    sigma: Array
-    right: Array
-    left: Array
-    exact: bool = True
-
-    @property
-    def hsv(self) -> Array:
-        return narrow(self.sigma, like=self.system.B)
-
-    @property
-    def T(self) -> Array:
-        return narrow(self.right, like=self.system.B)
-
-    @property
-    def W(self) -> Array:
-        return narrow(self.left, like=self.system.B)
-
-    @property
-    def minimal_order(self) -> int:
-        """Number of values above ``n eps hsv[0]``, the most of the stack: the rest is rounding."""
-        return self.right.shape[-1]
-
-    def error_bound(self, order: int) -> Array:
-        """2 * sum of the distinct values beyond `order`, infinite unless `exact`."""
-        bound = error_bound(self.sigma, order)
-        if self.exact or order == self.system.order:
-            return bound
-        return namespace(bound).full_like(bound, float("inf"))
-
-    def order_for(self, tol: float, relative: bool = False) -> int:
-        """Smallest order whose bound is within `tol`; see `lti.order_for`."""
-        return order_for(self.sigma, tol, relative)
-
-    def truncate(
-        self, order: int | None = None, *, tol: float | None = None, relative: bool = False
-    ) -> Reduction:
-        """W A T, W B, C T: the leading `order` states; see `lti.balanced_truncation`."""
-        from lti.reduction import truncate
-
-        return truncate(self, order, tol, relative)
-
-    def __repr__(self) -> str:
-        return f"Balancing({self.system!r}, minimal_order={self.minimal_order})"
-
-
-def balance(sys: System, factors: tuple[Array, Array] | None = None) -> Balancing:
-    """T = S V sigma^-1/2, W = sigma^-1/2 U^H R^H with U diag(sigma) V^H = R^H S (square root).
-
-    Parameters
-    ----------
-    sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
-        A stable system of n states.
-    factors : (S, R), optional
-        Square roots (..., n, k) and (..., n, l) of any two positive semidefinite matrices to
-        balance in place of the Gramians: weighted ones, or a second moment of observed states. No
-        error bound is claimed then. With one of them exact, reduced systems stay stable.
-
-    Returns
-    -------
-    Balancing
-        Values and projections, from which every order is a slice.
-
-    Raises
-    ------
-    UnstableError
-        If a pole is not stable.
-
-    References
-    ----------
-    Moore, "Principal component analysis in linear systems", IEEE TAC 26 (1981); Tombs,
-    Postlethwaite, "Truncated balanced realization of a stable non-minimal state-space system", Int.
-    J. Control 46 (1987).
-
-    Examples
-    --------
-    >>> import lti, numpy as np
-    >>> balancing = lti.balance((np.diag([-1.0, -2.0]), np.ones((2, 1)), np.ones((1, 2))))
-    >>> balancing.order_for(tol=0.1)
-    1
-    >>> balancing.truncate(order=1).system
-    StateSpace(order=1, inputs=1, outputs=1, continuous, float64)
-    """
-    sys = as_statespace(sys)
-    S, R = double_factors(sys) if factors is None else (widen(x) for x in factors)
-    xp = namespace(S)
-    U, sigma, Vh = xp.linalg.svd(H(R) @ S, full_matrices=False)
-    n, sigma = sys.order, _pad(sigma, sys.order)
-    alive = sigma > n * EPS * (sigma[..., :1] if n else 1.0)
-    rank = int(to_numpy(xp.sum(xp.astype(alive, xp.int64), axis=-1)).max(initial=0))
-    # A system of the stack that needs fewer states than the others gets zero columns and rows
-    root = xp.where(alive, 1 / xp.sqrt(xp.where(alive, sigma, 1.0)), 0.0)[..., :rank]
-    right = (S @ H(Vh)[..., :, :rank]) * root[..., None, :]
-    left = (H(U)[..., :rank, :] @ H(R)) * root[..., :, None]
-    return Balancing(sys, _pad(sigma, n), right, left, factors is None)
-
-
 def check_order(order: Any, n: int) -> int:
     """`order` as an int from 0 to n, or `OrderError`."""
     try:
@@ -278,7 +148,7 @@ def check_order(order: Any, n: int) -> int:
     return value
 
 
-def _pad(sigma: Array, n: int) -> Array:
+def pad(sigma: Array, n: int) -> Array:
     """sigma (..., k) with zeros up to n values: a factor of k <= n columns has rank k."""
     xp = namespace(sigma)
     missing = (*sigma.shape[:-1], n - sigma.shape[-1])

@@ -1,10 +1,9 @@
-"""To and from other libraries: python-control, scipy.signal, tuples."""
+"""From other libraries: python-control, scipy.signal, tuples."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from lti._array import to_numpy
 from lti.errors import DimensionError, TimebaseError
 from lti.system import DiagonalStateSpace, StateSpace
 
@@ -72,14 +71,3 @@ def as_statespace(obj: Any, dt: float | bool | None = None) -> Any:
             "as_statespace"
         )
     return StateSpace(ss.A, ss.B, ss.C, ss.D, base)
-
-
-def to_control(sys: StateSpace) -> Any:
-    """`sys` as a `control.StateSpace`; python-control has no stacks."""
-    import control
-
-    if sys.batch_shape:
-        raise DimensionError(
-            f"python-control has no stacks, got one of shape {sys.batch_shape}; convert each system"
-        )
-    return control.StateSpace(*(to_numpy(x) for x in (sys.A, sys.B, sys.C, sys.D)), sys.dt)

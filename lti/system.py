@@ -122,9 +122,15 @@ class StateSpace:
 
     def to_control(self) -> Any:
         """The same system as a `control.StateSpace` (needs python-control; no stacks)."""
-        from lti.interop import to_control
+        import control
 
-        return to_control(self)
+        if self.batch_shape:
+            raise DimensionError(
+                f"python-control has no stacks, got one of shape {self.batch_shape}; "
+                "convert each system"
+            )
+        A, B, C, D = (to_numpy(x) for x in (self.A, self.B, self.C, self.D))
+        return control.StateSpace(A, B, C, D, self.dt)
 
     def double(self) -> StateSpace:
         """The same system in double precision."""
@@ -132,6 +138,8 @@ class StateSpace:
 
     def __sub__(self, other: System) -> StateSpace:
         """The parallel difference G - F, of order n + n_F."""
+        if not isinstance(other, (StateSpace, DiagonalStateSpace)):
+            return NotImplemented  # as_statespace(other) makes one of it
         return difference(self, other)
 
     def __repr__(self) -> str:
@@ -271,6 +279,8 @@ class DiagonalStateSpace:
 
     def __sub__(self, other: System) -> StateSpace:
         """The parallel difference G - F, of order n + n_F."""
+        if not isinstance(other, (StateSpace, DiagonalStateSpace)):
+            return NotImplemented  # as_statespace(other) makes one of it
         return difference(self, other)
 
     def __repr__(self) -> str:
@@ -280,9 +290,7 @@ class DiagonalStateSpace:
 
 def difference(G: System, F: System) -> StateSpace:
     """G - F = (diag(A, A_F), [B; B_F], [C, -C_F], D - D_F): the error system, in parallel form."""
-    from lti.interop import as_statespace
-
-    G, F = as_statespace(G).to_dense(), as_statespace(F).to_dense()
+    G, F = G.to_dense(), F.to_dense()
     dt = common_timebase(G.dt, F.dt)
     if (G.n_inputs, G.n_outputs) != (F.n_inputs, F.n_outputs):
         raise DimensionError(
