@@ -11,6 +11,8 @@ from torch import Tensor, nn
 import lti
 from compressm.surgery import resize_
 
+__all__ = ["SSMLayer"]
+
 
 class SSMLayer(nn.Module, ABC):
     """A linear state-space layer whose number of states may change while it lives.
@@ -34,11 +36,11 @@ class SSMLayer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, u: Tensor, state: Tensor | None = None) -> Tensor:
-        """(batch, length, d_model) -> (batch, length, d_model), from `state` (zero when absent)."""
+        """`u` (batch, length, d_model) -> the same shape, from `state` (zero when absent)."""
 
     @abstractmethod
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """One time step of `forward`: (batch, d_model), state -> (batch, d_model), next state."""
+        """One time step of `forward`: `u` (batch, d_model), `state` -> output, next state."""
 
     @abstractmethod
     def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace:
@@ -64,10 +66,10 @@ class SSMLayer(nn.Module, ABC):
         if len(sizes) == len(self.state_axes):  # any other mismatch is torch's to report
             if len(set(sizes.values())) > 1:
                 raise lti.DimensionError(
-                    f"the saved parameters of '{prefix}' disagree on the number of states, {sizes}; "
-                    "load a state dict that was taken from one layer"
+                    f"the saved parameters of {prefix.rstrip('.') or 'this layer'} disagree on the "
+                    f"number of states, {sizes}; load what was saved from one layer"
                 )
-            for name, axis in self.state_axes.items():
+            for name in self.state_axes:
                 parameter, shape = self.get_parameter(name), state_dict[prefix + name].shape
                 if parameter.shape != shape:
                     resize_(parameter, parameter.new_empty(shape))

@@ -13,6 +13,8 @@ from compressm.layers.base import SSMLayer
 from compressm.scan import linear_ssm
 from compressm.surgery import resize_
 
+__all__ = ["LRU"]
+
 
 class LRU(SSMLayer):
     """x[t] = lambda * x[t-1] + gamma * (B u[t]),  y[t] = Re(C x[t]) + D * u[t].
@@ -45,13 +47,14 @@ class LRU(SSMLayer):
 
     Notes
     -----
-    Initialisation and parameters follow [1]_: ``|lambda|^2`` uniform, ``gamma = sqrt(1 - |lambda|^2)``,
-    real and imaginary parts of B with variance 1/(2 d_model), of C with variance 1/n, D with 1.
+    Parameters and initialisation follow [1]_: ``|lambda|^2`` and the phase uniform,
+    ``gamma = sqrt(1 - |lambda|^2)``, normal real and imaginary parts of variance 1/(2 d_model) in B
+    and 1/n in C, normal D of variance 1.
 
     References
     ----------
-    .. [1] A. Orvieto, S. L. Smith, A. Gu, A. Fernando, C. Gulcehre, R. Pascanu, S. De, "Resurrecting
-       recurrent neural networks for long sequences", ICML 2023, arXiv:2303.06349.
+    .. [1] A. Orvieto, S. L. Smith, A. Gu, A. Fernando, C. Gulcehre, R. Pascanu, S. De,
+       "Resurrecting recurrent neural networks for long sequences", ICML 2023, arXiv:2303.06349.
     """
 
     state_axes: ClassVar[dict[str, int]] = {
@@ -142,22 +145,21 @@ class LRU(SSMLayer):
 
     @torch.no_grad()
     def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace:
-        """G(z) = C (z I - diag(lambda))^-1 diag(gamma) B, in double precision; the layer is z G(z) + diag(D).
+        """G(z) = C (z I - diag(lambda))^-1 diag(gamma) B, in double precision.
 
-        The layer's output reads the state *after* the update, one step ahead of G. On the unit circle
-        ``|z| = 1``, so whatever approximates G approximates the layer with the same error, and the
-        Hankel singular values and bounds of G are the layer's. D is no part of it.
+        The layer is ``z G(z) + diag(D)``: its output reads the state *after* the update, one step
+        ahead of G. On the unit circle ``|z| = 1``, so what approximates G approximates the layer
+        with the same error, and the bounds for G are the layer's. D is no part of G.
 
         Parameters
         ----------
         conjugate : bool, optional
-            True: the real system ``y = 2 Re((C/2) x)``, which is what the layer computes. False: the
-            complex system ``y = C x``, of whose output the layer takes the real part.
+            True: the real system ``y = 2 Re((C/2) x)``, which is what the layer computes. False:
+            the complex system ``y = C x``, of whose output the layer takes the real part.
         """
         poles, B, C = self._system(torch.float64)
-        return lti.DiagonalStateSpace(
-            poles, B, C / 2 if conjugate else C, dt=True, conjugate=conjugate
-        )
+        C = C * (0.5 if conjugate else 1.0)  # a new tensor either way, not a view of the parameter
+        return lti.DiagonalStateSpace(poles, B, C, dt=True, conjugate=conjugate)
 
     @torch.no_grad()
     def load_lti_(self, system: lti.DiagonalStateSpace, optimizer: Any = None) -> None:
@@ -188,19 +190,17 @@ class LRU(SSMLayer):
     def _parameters_of(self, system: lti.DiagonalStateSpace) -> dict[str, Tensor]:
         if not system.is_discrete:
             raise lti.TimebaseError("an LRU is a discrete system, got dt=0; discretize it first")
-        if torch.as_tensor(system.D).any():
+        poles, B, C, D = (_on_host(x) for x in (system.poles, system.B, system.C, system.D))
+        if D.any():
             raise lti.DimensionError(
                 "an LRU cannot take up the feed-through D of a system, got one that is not zero; "
                 "reduce with a method that leaves D alone"
             )
-        poles, B, C = (
-            torch.as_tensor(x).to("cpu", torch.complex128) for x in (system.poles, system.B, system.C)
-        )
         n, d = poles.shape[0], self.d_model
         if B.shape != (n, d) or C.shape != (d, n):
             raise lti.DimensionError(
-                f"this LRU has {d} inputs and outputs, got B {tuple(B.shape)} and C {tuple(C.shape)} "
-                f"for {n} poles; pass one system of matching size"
+                f"this LRU has {d} inputs and outputs, got B {tuple(B.shape)} and C "
+                f"{tuple(C.shape)} for {n} poles; pass one system of matching size"
             )
         if system.conjugate:  # of each pair, the mode in the upper half-plane
             below = poles.imag < 0
@@ -238,3 +238,8 @@ class LRU(SSMLayer):
                     f"{name} would not be finite in {value.dtype}; leave this layer as it is"
                 )
         return new
+
+
+def _on_host(x: Any) -> Tensor:
+    x = x if isinstance(x, Tensor) else torch.tensor(x)
+    return x.to("cpu", torch.complex128)

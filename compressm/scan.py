@@ -1,0 +1,209 @@
+"""Diagonal linear recurrences as matrix products over blocks of time.
+
+A loop over time sends every state through memory once per step and pays for a dispatch each time.
+Neither is needed. Within a block of J steps the output is a short causal convolution of the block's
+input plus the response to the state x_k before it, and that state moves from block to block by
+``poles**J``:
+
+    y[kJ + j] = Re(C poles^(j+1) x_k) + sum_{i <= j} Re(C poles^(j-i) B) u[kJ + i]
+    x_(k+1)   = poles^J x_k + sum_i poles^(J-1-i) B u[kJ + i]
+
+Each term is one real matrix product over all blocks at once. No state inside a block is ever
+formed, neither forwards nor backwards, and the recurrence that is left is J times shorter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
+
+import lti
+
+__all__ = ["linear_ssm", "linear_ssm_reference"]
+
+
+def linear_ssm(
+    u: Tensor, poles: Tensor, B: Tensor, C: Tensor, state: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """x[t] = poles * x[t-1] + B u[t],  y[t] = Re(C x[t]).
+
+    Parameters
+    ----------
+    u : Tensor (batch, length, m)
+        Input, real, of length >= 1.
+    poles : Tensor (n,)
+        Complex, as are the next three.
+    B : Tensor (n, m)
+        Input matrix.
+    C : Tensor (p, n)
+        Output matrix.
+    state : Tensor (batch, n), optional
+        x[-1], the state before the first step; zero when absent.
+
+    Returns
+    -------
+    y : Tensor (batch, length, p)
+        Output, real.
+    last_state : Tensor (batch, n)
+        x[length - 1]: as `state` it continues the sequence.
+
+    See Also
+    --------
+    linear_ssm_reference : The same map as a plain loop over time.
+
+    Notes
+    -----
+    The precision is that of `B`, also under ``torch.autocast``: a recurrence adds up what rounding
+    leaves. Gradients reach all five arguments, once: there is no second derivative.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compressm import linear_ssm
+    >>> one = torch.ones(1, 1, dtype=torch.complex64)
+    >>> y, last = linear_ssm(torch.ones(1, 3, 1), 0.5 * one[0], one, one)
+    >>> y.flatten()
+    tensor([1.0000, 1.5000, 1.7500])
+    """
+    if u.ndim != 3 or u.shape[1] == 0 or u.shape[2] != B.shape[1]:
+        raise lti.DimensionError(
+            f"u must be (batch, length, {B.shape[1]}) with a length of at least 1, got shape "
+            f"{tuple(u.shape)}"
+        )
+    with torch.autocast(u.device.type, enabled=False):
+        u = u.to(B.real.dtype)
+        if state is None:
+            state = poles.new_zeros(u.shape[0], poles.shape[0])
+        J = _block_length(u, C)
+        return _by_step(u, poles, B, C, state) if J == 1 else _by_block(u, poles, B, C, state, J)
+
+
+def linear_ssm_reference(
+    u: Tensor, poles: Tensor, B: Tensor, C: Tensor, state: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """x[t] = poles * x[t-1] + B u[t],  y[t] = Re(C x[t]): `linear_ssm`, as it is defined."""
+    x = poles.new_zeros(u.shape[0], poles.shape[0]) if state is None else state
+    y = []
+    for t in range(u.shape[1]):
+        x = poles * x + u[:, t].to(B.dtype) @ B.mT
+        y.append((x @ C.mT).real)
+    return torch.stack(y, 1), x
+
+
+def _block_length(u: Tensor, C: Tensor) -> int:
+    """J where the convolution, J m p per step, costs about as much as the recurrence it shortens.
+
+    That costs (n + dispatch / batch) / J per step; the constants are measured on a CPU core.
+    Matrices above 128 x 128 take too long to build. With many channels J = 1 is best: no blocks.
+    """
+    batch, length, m = u.shape
+    p, n = C.shape
+    J = (20 * (n + 5000 / max(batch, 1)) / (m * p)) ** 0.5
+    return max(1, min(2 ** int(J).bit_length(), 128 // max(m, p), length)) if J >= 2 else 1
+
+
+def _by_step(
+    u: Tensor, poles: Tensor, B: Tensor, C: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    u = pad(u, (0, 0, 0, 1))  # x[t] is the state before block t + 1
+    V = _interleaved(C.conj()).mT
+    y, last = _Blocks.apply(u, _interleaved(B.mT), poles, V, None, state)
+    return y[:, 1:], last
+
+
+def _by_block(
+    u: Tensor, poles: Tensor, B: Tensor, C: Tensor, state: Tensor, J: int
+) -> tuple[Tensor, Tensor]:
+    batch, length, m = u.shape
+    p, n = C.shape
+    K = -(-length // J)
+    rest = length - (K - 1) * J  # steps in the last block: 1 ... J
+    if rest < J:
+        u = pad(u, (0, 0, 0, J - rest))
+    blocks = u.reshape(batch, K, J * m)
+
+    powers = _powers(poles, J).unsqueeze(1)  # (J + 1, 1, n)
+    W = _interleaved((powers[:J].flip(0) * B.mT).reshape(J * m, n))
+    V = _interleaved((powers[1:] * C).reshape(J * p, n).conj()).mT
+    T = _causal(((powers[:J] * C) @ B).real)
+    y, before = _Blocks.apply(blocks, W, powers[J, 0], V, T, state)
+    entered = blocks[:, -1, : rest * m] @ W[(J - rest) * m :]
+    return y.reshape(batch, K * J, p)[:, :length], powers[rest, 0] * before + _states(entered)
+
+
+class _Blocks(torch.autograd.Function):
+    """x[0] = state, x[k] = a * x[k-1] + (u W)[k-1],  y = x V + u T; returns y and the last x.
+
+    u (batch, K, q), W (q, 2n), V (2n, r), and T (q, r) or None for zero, are real, with real and
+    imaginary parts of the states interleaved; a (n,) and state (batch, n) are complex.
+
+    In the backward pass g[k] is the gradient of x[k], by the same recurrence from right to left,
+    ``g[k-1] = (gy V^T)[k-1] + conj(a) * g[k]``.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, u, W, a, V, T, state):
+        batch, K, q = u.shape
+        u = u.reshape(batch * K, q)
+        rows = u.new_empty(batch * K, W.shape[1])
+        torch.mm(u[:-1], W, out=rows[1:])  # what enters in block k - 1 lies where x[k] will be
+        x = _states(rows).view(batch, K, len(a))
+        x[:, 0] = state
+        steps = x.unbind(1)
+        for k in range(1, K):
+            steps[k].addcmul_(a, steps[k - 1])
+        y = rows @ V
+        if T is not None:
+            y.addmm_(u, T)
+        ctx.save_for_backward(u, W, a, V, T, rows)
+        return y.view(batch, K, V.shape[1]), steps[-1].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gy, glast):
+        u, W, a, V, T, rows = ctx.saved_tensors
+        batch, K, r = gy.shape
+        gy = gy.reshape(batch * K, r)
+        grows = gy @ V.mT
+        g = _states(grows).view(batch, K, len(a))
+        g[:, -1] += glast
+        steps = g.unbind(1)
+        a = a.conj().resolve_conj()
+        for k in range(K - 1, 0, -1):
+            steps[k - 1].addcmul_(a, steps[k])
+        gstate = steps[0].clone()
+        steps[0].zero_()  # u never enters x[0], so row k of g now belongs to row k - 1 of u and x
+        ga = torch.linalg.vecdot(_states(rows)[:-1], _states(grows)[1:], dim=0)
+        gu, gT = (torch.zeros_like(u), None) if T is None else (gy @ T.mT, u.mT @ gy)
+        gu[:-1].addmm_(grows[1:], W.mT)
+        return gu.view(batch, K, u.shape[1]), u[:-1].mT @ grows[1:], ga, rows.mT @ gy, gT, gstate
+
+
+def _powers(poles: Tensor, count: int) -> Tensor:
+    """poles**j for j = 0 ... count, (count + 1, n), by doubling: exact derivatives at zero too."""
+    powers = torch.stack([torch.ones_like(poles), poles])
+    while len(powers) <= count:
+        powers = torch.cat([powers, powers[1:] * powers[-1]])
+    return powers[: count + 1]
+
+
+def _causal(kernel: Tensor) -> Tensor:
+    """T with block (i, j) = kernel[j - i]^T, zero below the diagonal; (J, p, m) -> (J m, J p)."""
+    J, p, m = kernel.shape
+    time = torch.arange(J, device=kernel.device)
+    lag = (time - time.unsqueeze(1)).remainder(2 * J).clamp(max=J)  # J, a zero, where negative
+    return pad(kernel, (0, 0, 0, 0, 0, 1))[lag].permute(0, 3, 1, 2).reshape(J * m, J * p)
+
+
+def _interleaved(M: Tensor) -> Tensor:
+    """(k, n) complex -> (k, 2n) real: real and imaginary parts side by side."""
+    return torch.view_as_real(M.resolve_conj()).reshape(M.shape[0], 2 * M.shape[1])
+
+
+def _states(rows: Tensor) -> Tensor:
+    """(..., 2n) real -> (..., n) complex, a view: the inverse of `_interleaved`."""
+    return torch.view_as_complex(rows.unflatten(-1, (rows.shape[-1] // 2, 2)))

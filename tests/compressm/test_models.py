@@ -1,0 +1,103 @@
+"""The plain sequence model: shapes, names, what a block computes, that it learns."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from compressm import LRU, SequenceModel
+from compressm.models import LAYERS
+
+
+def model_of(**options):
+    torch.manual_seed(0)
+    sizes = dict(d_input=2, d_output=3, d_model=4, d_state=6, n_layers=2)
+    return SequenceModel(**(sizes | options))
+
+
+@pytest.mark.parametrize(
+    ("pool", "shape"), [("mean", (5, 3)), ("last", (5, 3)), ("none", (5, 11, 3))]
+)
+@pytest.mark.parametrize("n_layers", [0, 1, 3])
+def test_shapes(pool, shape, n_layers):
+    model = model_of(pool=pool, n_layers=n_layers)
+    assert model(torch.randn(5, 11, 2)).shape == shape
+
+
+def test_pooling_is_over_the_unpooled_output():
+    u = torch.randn(5, 11, 2)
+    y = model_of(pool="none").eval()(u)
+    assert torch.allclose(model_of(pool="mean").eval()(u), y.mean(1), atol=1e-6)
+    assert torch.allclose(model_of(pool="last").eval()(u), y[:, -1], atol=1e-6)
+
+
+def test_block_computes_what_it_says():
+    block = model_of().eval().blocks[0]
+    x = torch.randn(5, 11, 4)
+    z = functional.gelu(block.layer(block.norm(x.mT).mT))
+    assert torch.allclose(block(x), x + functional.glu(block.mix(z)), atol=1e-6)
+
+
+def test_output_does_not_see_the_future():
+    model, u = model_of(pool="none").eval(), torch.randn(1, 12, 2)
+    later = u.clone()
+    later[:, 7:] += 1
+    changed = (model(later) - model(u)).abs().amax(-1)[0]
+    assert changed[:7].max() < 1e-6 < changed[7:].min()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layer": "gru"}, "no layer 'gru'; choose from lru"),
+        ({"pool": "max"}, "no pooling 'max'; choose from mean, last, none"),
+    ],
+)
+def test_unknown_names(options, message):
+    with pytest.raises(ValueError, match=message):
+        model_of(**options)
+
+
+def test_layers_by_class_by_name_and_with_options(monkeypatch):
+    class Mine(LRU):
+        pass
+
+    assert all(type(block.layer) is Mine for block in model_of(layer=Mine).blocks)
+    monkeypatch.setitem(LAYERS, "mine", Mine)
+    layer = model_of(layer="mine", r_min=0.2, r_max=0.3).blocks[0].layer
+    assert type(layer) is Mine and (layer.d_model, layer.d_state) == (4, 6)
+    assert ((0.19 < layer.poles.abs()) & (layer.poles.abs() < 0.31)).all()
+
+
+def test_dropout_acts_in_training_only_and_keeps_the_mean():
+    u = torch.randn(5, 11, 2)
+    model = model_of(dropout=0.5)
+    assert not torch.equal(model(u), model(u))
+    assert torch.equal(model.eval()(u), model(u))
+    assert torch.equal(model_of(dropout=0.0)(u), model_of(dropout=0.0)(u))
+    block = model_of(dropout=0.25).blocks[0]
+    ones = torch.ones(3, 400, 50)
+    dropped = block._drop(ones)
+    assert dropped.unique().tolist() == [0, pytest.approx(4 / 3)]
+    assert dropped.mean().item() == pytest.approx(1, abs=0.02)
+
+
+def test_learns_what_a_sequence_began_with():
+    model = model_of(d_input=1, d_output=2, d_model=8, d_state=16, n_layers=1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        target = torch.randint(2, (32,))
+        u = 0.1 * torch.randn(32, 40, 1)
+        u[:, :4, 0] += 2.0 * target[:, None] - 1
+        logits = model(u)
+        loss = functional.cross_entropy(logits, target)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert (logits.argmax(1) == target).all() and loss < 0.1
+
+
+def test_a_compressed_state_dict_loads_into_a_full_model():
+    small, full = model_of(d_state=3).eval(), model_of().eval()
+    full.load_state_dict(small.state_dict())
+    u = torch.randn(5, 11, 2)
+    assert torch.equal(full(u), small(u))
