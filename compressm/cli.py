@@ -1,0 +1,155 @@
+"""The command line: `compressm demo`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compressm.data import DataError, MissingPackageError, digits, mnist, require
+from compressm.demo import DIGITS, MNIST, demo
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code is 1 where the data or a package cannot be had."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.command(arguments)
+    except (DataError, MissingPackageError) as error:
+        print(f"compressm: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="compressm", description="State-space models that shrink while they train."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser(
+        "demo",
+        help="train three models on real data and compare them",
+        description="Train three models from one seed: full size, compressed while training, and "
+        "the size that one ended at from scratch. A table and a picture compare them.",
+    )
+    command.set_defaults(command=_demo)
+    option = command.add_argument
+    option(
+        "--data",
+        choices=("digits", "mnist"),
+        default="digits",
+        help="digits: 1,797 images that come with scikit-learn, 64 pixels (default); "
+        "mnist: 70,000 images of 784 pixels",
+    )
+    option(
+        "--data-dir",
+        metavar="DIR",
+        help="folder that holds mnist.npz (default: $COMPRESSM_DATA, else it is downloaded)",
+    )
+    option("--steps", type=_positive, metavar="N", help="training steps of each run")
+    option("--seed", type=int, default=0, metavar="S", help="seed of everything random (0)")
+    option(
+        "--energy",
+        type=_share,
+        metavar="E",
+        help="share of the sum of Hankel singular values that each cut keeps",
+    )
+    option(
+        "--threads",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="threads of torch (1: one seed then gives one result on every machine like yours)",
+    )
+    option(
+        "--output",
+        type=_file,
+        default="compressm-demo.png",
+        metavar="PNG",
+        help="where to save the picture (%(default)s)",
+    )
+    option("--json", type=_file, metavar="FILE", help="also save all that was measured")
+    return parser
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    for package in ("rich", "matplotlib"):
+        require(package)
+    # Only here, since report.py is made of the two packages just asked for.
+    from rich.console import Console
+
+    from compressm.report import Watch, picture, table
+
+    torch.set_num_threads(arguments.threads)
+    console = Console(highlight=False)
+    if arguments.data == "mnist":
+        data, settings = mnist(arguments.data_dir), MNIST
+    else:
+        data, settings = digits(), DIGITS
+    chosen = {"steps": arguments.steps, "energy": arguments.energy}
+    settings = replace(settings, **{k: v for k, v in chosen.items() if v is not None})
+
+    console.print(
+        f"{data.name}: {len(data.y_train):,} training and {len(data.y_test):,} test sequences of "
+        f"length {data.length}; three runs of {settings.steps:,} steps, seed {arguments.seed}."
+    )
+    watch = Watch(console)
+    try:
+        with watch:
+            results = demo(data, settings, seed=arguments.seed, on_step=watch)
+    except KeyboardInterrupt:
+        print(f"compressm: stopped {watch.where()}; nothing was saved.", file=sys.stderr)
+        return 130
+
+    console.print()
+    console.print(table(results))
+    console.print(
+        f"Seconds of training steps and compressions, evaluations left out; threads: "
+        f"{arguments.threads}.",
+        style="dim",
+    )
+    picture(results, arguments.output)
+    console.print(f"\nPicture: {arguments.output.resolve()}", soft_wrap=True)
+    if arguments.json:
+        report: dict[str, Any] = {
+            "data": data.name,
+            "torch": torch.__version__,
+            "threads": arguments.threads,
+            "runs": [result.to_dict() for result in results],
+        }
+        arguments.json.write_text(json.dumps(report, allow_nan=False))
+        console.print(f"Measurements: {arguments.json.resolve()}", soft_wrap=True)
+    return 0
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{value:g} is not in (0, 1]")
+    return value
+
+
+def _file(text: str) -> Path:
+    """A path that can be written: known before the training, not after it."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"no file can be written at {path}")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())
