@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from lti._array import Array, device, from_numpy, namespace, narrow, to_numpy
-from lti.discretize import to_continuous
+from lti.discretize import optimal_shift, to_continuous, to_discrete
 from lti.gramians import double_factors
 from lti.hankel import hankel_singular_values
 from lti.interop import as_statespace
@@ -170,41 +172,52 @@ def _peak(G: System, F: System | None, tol: float) -> float:
         return np.linalg.norm(response, ord=2, axis=(-2, -1))
 
     poles = error.poles
-    infinity = float(np.linalg.norm(error.D, ord=2))
     if G.is_discrete:
-        # A rotation of the circle keeps every gain; it moves z = -1, where the map is singular, to
-        # the emptiest place. Half of the circle is enough for a real system, as it stays at +-1.
-        turns = np.exp(1j * np.pi * np.arange(16) / 8)
-        distance = np.abs(poles[:, None] + turns).min(axis=0, initial=1.0)
-        turn = turns[0].real if distance[0] > 0.1 else turns[np.argmax(distance)]
-        rotated = StateSpace(error.A / turn, error.B / turn, error.C, error.D, True)
-        flat = to_continuous(rotated, 1.0)
-
-        def to_points(w: np.ndarray) -> np.ndarray:
-            return turn * (1 + 1j * w) / (1 - 1j * w)
-
-        start = np.concatenate([np.exp(1j * np.angle(poles)), [1, -1, turn, -turn]])
+        start, level = np.exp(1j * np.concatenate([np.angle(poles), [0.0, np.pi]])), 0.0
     else:
-        flat = error
-
-        def to_points(w: np.ndarray) -> np.ndarray:
-            return 1j * w
-
         start = 1j * np.concatenate([poles.imag, np.abs(poles), -np.abs(poles), [0.0]])
-    level = max(infinity if not G.is_discrete else 0.0, float(gains(start).max()))
+        level = float(np.linalg.norm(error.D, ord=2))
+    level = max(level, float(gains(start).max()))
+    if level == 0 or not np.isfinite(level) or error.order == 0:
+        return level
+    line, points = _on_the_line(error, level)
     for _ in range(100):
-        if level == 0 or not np.isfinite(level):
-            break
-        crossings = _crossings(flat, level * (1 + tol))
-        if crossings.size == 0:
-            break
+        crossings = _crossings(line, level * (1 + tol))
         middle = (crossings[1:] + crossings[:-1]) / 2
-        found = float(gains(to_points(np.concatenate([crossings, middle]))).max())
+        found = float(gains(points(np.concatenate([crossings, middle]))).max(initial=0.0))
         if found <= level * (1 + tol):
-            level = max(level, found)
-            break
+            return max(level, found)
         level = found
     return level
+
+
+def _on_the_line(sys: StateSpace, level: float) -> tuple[StateSpace, Callable]:
+    """A continuous system with the gains of `sys`, and the map from its frequencies w to s or z.
+
+    Its gain at infinity must be well below `level`, or the Hamiltonian has no digits left. The
+    bilinear map and a rotation of the circle keep every gain, and put another point there.
+    """
+    if not sys.is_discrete and np.linalg.norm(sys.D, ord=2) < 0.5 * level:
+        return sys, lambda w: 1j * w
+    a = 1.0 if sys.is_discrete else float(optimal_shift(sys.poles).squeeze())
+    circle = sys if sys.is_discrete else to_discrete(sys, a)
+    turns = np.exp(1j * np.pi * np.arange(16) / 8)
+    gain = np.linalg.norm(transfer_function(circle, -turns), ord=2, axis=(-2, -1))
+    distance = np.abs(circle.poles[:, None] + turns).min(axis=0)
+    best = np.argmax((level - gain) * distance)
+    turn = turns[best] if best % 8 else turns[best].real  # real systems stay real
+    line = to_continuous(
+        StateSpace(circle.A / turn, circle.B / turn, circle.C, circle.D, True), 1.0
+    )
+
+    def points(w: np.ndarray) -> np.ndarray:
+        z = turn * (1 + 1j * w) / (1 - 1j * w)
+        if sys.is_discrete:
+            return z
+        z = z[z != -1]  # infinity, whose gain is known
+        return a * (z - 1) / (z + 1)
+
+    return line, points
 
 
 def _crossings(sys: StateSpace, level: float) -> np.ndarray:
@@ -221,5 +234,5 @@ def _crossings(sys: StateSpace, level: float) -> np.ndarray:
     )
     values = np.linalg.eigvals(hamiltonian)
     size = np.abs(values)
-    near = np.abs(values.real) <= 1e-4 * size + 1e-12 * size.max(initial=0.0)
+    near = np.abs(values.real) <= 1e-4 * size + 1e-7 * size.max()
     return np.unique(values.imag[near])
