@@ -30,7 +30,7 @@ format: $(VENV)/.with-dev
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.with-dev
-	for script in benchmarks/bench_*.py; do $(BIN)/python "$$script" $(ARGS) || exit 1; done
+	for script in benchmarks/*.py; do $(BIN)/python "$$script" $(ARGS) || exit 1; done
 
 docs: $(VENV)/.with-docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html $(ARGS)

@@ -206,7 +206,13 @@ class Compressor:
         return {"steps": self._steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume from `state_dict`."""
+        """Resume from what `state_dict` returned.
+
+        Parameters
+        ----------
+        state : dict
+            Load the model and the optimizer as well.
+        """
         self._steps = int(state["steps"])
         self._unwatch()
         self._watch()

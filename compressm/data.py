@@ -140,7 +140,15 @@ def _read_mnist(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}: {remedy}") from error
     # A plain .npy file makes np.load return an array, which is no context manager: TypeError.
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as e:
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as e:
         raise DataError(f"{path} cannot be read as MNIST ({type(e).__name__}): {remedy}") from e
     for images, labels in (parts[:2], parts[2:]):
         if images.ndim != 3 or labels.shape != images.shape[:1] or not images.size:
@@ -151,7 +159,7 @@ def _read_mnist(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
 
 
 def _dataset(name: str, x: np.ndarray, y: np.ndarray, xt: np.ndarray, yt: np.ndarray) -> Dataset:
-    """Images (n, rows, columns) to sequences (n, rows * columns, 1), standardised as in training."""
+    """Images (n, rows, columns) to sequences (n, rows * columns, 1), standardised by x."""
     mean, std = float(x.mean()), float(x.std())
 
     def sequences(images: np.ndarray) -> Tensor:

@@ -59,11 +59,11 @@ DIGITS = Settings(
     n_layers=1,
     steps=1000,
     batch_size=50,
-    lr=2e-2,
+    lr=1e-2,
     eval_every=25,
-    energy=0.95,
+    energy=0.9,
     cuts=4,
-    cut_window=0.4,
+    cut_window=0.2,
 )
 MNIST = Settings(d_model=8, d_state=256, n_layers=1, steps=3000, batch_size=50, lr=4e-3)
 
@@ -86,6 +86,7 @@ class Step:
     run: str
     step: int
     steps: int
+    seconds: float
     loss: float
     accuracy: float  # at the last evaluation
     orders: tuple[int, ...]
@@ -184,9 +185,10 @@ def run(
         model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
     )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(settings.steps))
-    compressor = policy and Compressor(
-        model, optimizer, policy=policy, schedule=schedule or settings.schedule(), system=system
-    )
+    compressor = None
+    if policy is not None:
+        schedule = schedule or settings.schedule()
+        compressor = Compressor(model, optimizer, policy=policy, schedule=schedule, system=system)
     criterion = nn.CrossEntropyLoss()
     # Spread over the test set, whose order may follow the writers.
     subset = torch.linspace(0, len(data.y_test) - 1, min(settings.eval_size, len(data.y_test)))
@@ -220,8 +222,18 @@ def run(
         if step % settings.eval_every == 0 or step == settings.steps:
             look(step, loss.item())
         if on_step:
-            last = history[-1].accuracy
-            on_step(Step(name, step, settings.steps, loss.item(), last, orders(model), event))
+            on_step(
+                Step(
+                    run=name,
+                    step=step,
+                    steps=settings.steps,
+                    seconds=seconds,
+                    loss=loss.item(),
+                    accuracy=history[-1].accuracy,
+                    orders=orders(model),
+                    event=event,
+                )
+            )
 
     return RunResult(
         name=name,
@@ -246,7 +258,6 @@ def demo(
     on_step: Callable[[Step], None] | None = None,
 ) -> list[RunResult]:
     """Full size, compressed while training, and the size it ended at from scratch."""
-    steps = settings.steps
     full = run(data, settings, seed=seed, on_step=on_step)
     compressed = run(
         data,
@@ -254,7 +265,7 @@ def demo(
         name="compressed",
         policy=KeepEnergy(settings.energy),
         seed=seed,
-        spectra_at=(0, steps),
+        spectra_at=(0, settings.steps),
         on_step=on_step,
     )
     size = round(sum(compressed.orders) / len(compressed.orders))  # layers of equal size, as many

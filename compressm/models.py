@@ -34,7 +34,7 @@ class SequenceModel(nn.Module):
     layer : str or subclass of SSMLayer, optional
         A name in `LAYERS`, or the class itself.
     dropout : float, optional
-        Probability with which a channel is dropped, for the whole of a sequence.
+        Probability with which a number is dropped, after the layer and after the block.
     pool : {"mean", "last", "none"}, optional
         Average over time, take the last step, or give an output at each step.
     **options
@@ -43,7 +43,7 @@ class SequenceModel(nn.Module):
     Raises
     ------
     ValueError
-        If there is no such layer or pooling.
+        If there is no such layer or pooling, or `dropout` is not a probability.
 
     Examples
     --------
@@ -62,7 +62,7 @@ class SequenceModel(nn.Module):
         d_state: int,
         n_layers: int,
         layer: str | type[SSMLayer] = "lru",
-        dropout: float = 0.1,
+        dropout: float = 0.0,
         pool: str = "mean",
         **options: Any,
     ) -> None:
@@ -102,11 +102,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         z = self.layer(self.norm(x.flatten(0, 1)).view(x.shape))
-        z = self._drop(gelu(z)).flatten(0, 1)
+        z = self.dropout(gelu(z)).flatten(0, 1)
         # Channels first, so that each half is contiguous; with them last, glu takes twice as long.
         value, gate = torch.addmm(self.mix.bias[:, None], self.mix.weight, z.mT).chunk(2)
-        return x + self._drop((value * gate.sigmoid()).mT.view(x.shape))
-
-    def _drop(self, x: Tensor) -> Tensor:
-        """Drop the same channels at all steps, as usual for recurrent layers, and for free."""
-        return x * self.dropout(x.new_ones(x.shape[0], 1, x.shape[2]))
+        return x + self.dropout((value * gate.sigmoid()).mT.view(x.shape))

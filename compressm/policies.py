@@ -71,7 +71,7 @@ class KeepEnergy:
         """The order to keep; see `Policy`."""
         # Summed from the small end, so that keeping everything keeps the last state as well
         tails = np.cumsum(hsv[::-1])[::-1]
-        return int(np.count_nonzero(tails > (1 - self.energy) * tails[0]))
+        return int(np.count_nonzero(tails > tails[0] - self.energy * tails[0]))
 
 
 @dataclass(frozen=True)

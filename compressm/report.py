@@ -17,7 +17,6 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
 )
 from rich.table import Table
 
@@ -41,7 +40,7 @@ class Watch:
             TextColumn("loss {task.fields[loss]:.3f}"),
             TextColumn("test {task.fields[accuracy]:.1%}"),
             TextColumn("states {task.fields[orders]}"),
-            TimeElapsedColumn(),
+            TextColumn("{task.fields[seconds]:.1f} s"),
             console=console,
         )
         self.tasks: dict[str, TaskID] = {}
@@ -65,14 +64,14 @@ class Watch:
             "loss": step.loss,
             "accuracy": step.accuracy,
             "orders": plus(step.orders),
+            "seconds": step.seconds,
         }
         if step.run not in self.tasks:
             self.tasks[step.run] = self.bars.add_task(step.run, total=step.steps, **fields)
         self.bars.update(self.tasks[step.run], completed=step.step, **fields)
         for cut in step.event.layers if step.event else ():
             said = cut.skipped or (
-                f"{cut.before} → {cut.after} states, {cut.energy_kept:.1%} of energy kept, "
-                f"error ≤ {cut.error_bound:.2g}"
+                f"{cut.before} → {cut.after} states keep {cut.energy_kept:.1%} of the energy"
             )
             self.bars.console.print(f"step {step.step}: {cut.name} {said}", highlight=False)
 
@@ -95,9 +94,7 @@ def table(results: Sequence[RunResult]) -> Table:
     for title in ("test accuracy", "states", "parameters", "seconds", "speed-up"):
         out.add_column(title, justify="right")
     for result in results:
-        path = [result.history[0].orders]
-        path += [tuple(cut.after for cut in event.layers) for event in result.events]
-        states = dict.fromkeys(map(plus, path))  # a cut that took nothing leaves no trace
+        states = dict.fromkeys([plus(result.history[0].orders), plus(result.orders)])
         out.add_row(
             result.name,
             f"{result.accuracy:.2%}",
@@ -129,8 +126,7 @@ def _spectra(axes: Axes, result: RunResult) -> None:
     cuts = {event.step: event.layers[0] for event in result.events}
     curves = {step: next(iter(layers.values())) for step, layers in result.spectra.items()}
     curves |= {step: cut.hsv for step, cut in cuts.items()}
-    last = max(curves)
-    height = 0.98
+    height = 0.99
     for place, step in reversed(list(enumerate(sorted(curves)))):
         hsv = curves[step] / curves[step][0]
         index = np.arange(1, len(hsv) + 1)
@@ -142,11 +138,11 @@ def _spectra(axes: Axes, result: RunResult) -> None:
             axes.annotate(
                 "before training" if step == 0 else f"after step {step:,}",
                 (kept, hsv[-1]),
-                xytext=(6, 0) if step == last else (0, -14),
+                xytext=(6, 0),
                 textcoords="offset points",
-                ha="left" if step == last else "right",
                 va="center",
                 color=INK,
+                path_effects=[HALO],
             )
             continue
         # Later cuts keep less, so that their flags stand further left and can fly higher.
@@ -169,7 +165,12 @@ def _spectra(axes: Axes, result: RunResult) -> None:
             path_effects=[HALO],
         )
         height -= 0.07
-    axes.set_xlim(0, 1.4 * max(map(len, curves.values())))
+    axes.set_xlim(0, 1.35 * max(map(len, curves.values())))
+    # Room above the largest value for the flags, and none below for what rounding has left.
+    lowest = max(axes.get_ylim()[0], 1e-5)
+    axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 1])
+    axes.minorticks_off()
+    axes.set_ylim(lowest, 10 ** (0.1 + 0.35 * len(cuts)))
     axes.set_title("Hankel singular values: each cut keeps the solid part", loc="left", color=INK)
     axes.set_xlabel("index (two for each stored complex state)", color=INK)
     axes.set_ylabel("Hankel singular value, largest = 1", color=INK)

@@ -1,6 +1,6 @@
 """A plain training loop, and the one line that makes the model shrink while it trains.
 
-Counts crossings: does a noisy sine have many periods, or few? Runs in seconds.
+The task: does a noisy sine have many periods, or few? Runs in seconds.
 """
 
 import torch
@@ -8,6 +8,7 @@ import torch
 from compressm import Compressor, Every, KeepEnergy, SequenceModel
 
 torch.manual_seed(0)
+torch.set_num_threads(1)  # so small a model is fastest on one
 
 
 def batch(size: int = 32, length: int = 100) -> tuple[torch.Tensor, torch.Tensor]:
@@ -23,9 +24,9 @@ def batch(size: int = 32, length: int = 100) -> tuple[torch.Tensor, torch.Tensor
 model = SequenceModel(d_input=1, d_output=2, d_model=8, d_state=128, n_layers=1)
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
 criterion = torch.nn.CrossEntropyLoss()
-compressor = Compressor(model, optimizer, policy=KeepEnergy(0.95), schedule=Every(50, stop=150))
+compressor = Compressor(model, optimizer, policy=KeepEnergy(0.95), schedule=Every(40, stop=120))
 
-for step in range(1, 301):
+for _ in range(200):
     u, target = batch()
     loss = criterion(model(u), target)
     loss.backward()
@@ -38,4 +39,4 @@ for step in range(1, 301):
 model.eval()
 u, target = batch(2000)
 accuracy = (model(u).argmax(-1) == target).double().mean()
-print(f"after {step} steps: {accuracy:.1%} correct with {model.blocks[0].layer.d_state} states")
+print(f"{accuracy:.1%} of new sequences told apart")

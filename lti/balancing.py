@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,14 +58,17 @@ class Balancing:
 
     @property
     def hsv(self) -> Array:
+        """Hankel singular values (..., n)."""
         return narrow(self.sigma, like=self.system.B)
 
     @property
     def T(self) -> Array:
+        """Right projection (..., n, minimal_order), ``T[..., :r]`` for order r."""
         return narrow(self.right, like=self.system.B)
 
     @property
     def W(self) -> Array:
+        """Left projection (..., minimal_order, n), ``W[..., :r, :]`` for order r."""
         return narrow(self.left, like=self.system.B)
 
     @property
@@ -141,7 +145,7 @@ def balance(sys: System, factors: tuple[Array, Array] | None = None) -> Balancin
     root = xp.where(alive, 1 / xp.sqrt(xp.where(alive, sigma, 1.0)), 0.0)[..., :rank]
     right = (S @ H(Vh)[..., :, :rank]) * root[..., None, :]
     left = (H(U)[..., :rank, :] @ H(R)) * root[..., :, None]
-    return Balancing(sys, pad(sigma, n), right, left, factors is None)
+    return Balancing(sys, sigma, right, left, factors is None)
 
 
 def balanced_truncation(
@@ -214,8 +218,10 @@ def _truncate(
                 "Gramians'; give an order"
             )
         order = balancing.order_for(tol, relative)
-        if order > rank:
-            return _as_it_is(balancing, tol)
+        if order > rank or order == n > 0:
+            reduction = _as_it_is(balancing, tol)
+            _warn(reduction.flags)
+            return reduction
     order = check_order(order, n)
     flags = []
     if order > rank:
@@ -261,8 +267,7 @@ def _project(system: System, right: Array, left: Array) -> StateSpace:
 def _as_it_is(balancing: Balancing, tol: float) -> Reduction:
     """No smaller order is within the tolerance: the system itself, whose error is zero."""
     system, n = balancing.system.to_dense(), balancing.system.order
-    flag = f"no order below {n} has a bound within {tol:g}: the system is returned as it is"
-    _warn([flag])
+    flag = f"no order above rounding has a bound within {tol:g}: the system is returned as it is"
     identity = namespace(system.A).broadcast_to(eye(n, like=system.A), system.A.shape)
     zero = error_bound(balancing.hsv, n)
     return Reduction(
@@ -270,7 +275,7 @@ def _as_it_is(balancing: Balancing, tol: float) -> Reduction:
     )
 
 
-def _warn(flags: list[str]) -> None:
+def _warn(flags: Iterable[str]) -> None:
     for flag in flags:
         warnings.warn(flag, ReductionWarning, stacklevel=4)  # at the caller of the public function
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lti._array import Array, eye, namespace, real
+from lti.errors import TimebaseError
 from lti.interop import as_statespace
-from lti.system import DiagonalStateSpace, System
+from lti.system import DiagonalStateSpace, System, timebase
 
 __all__ = ["bilinear"]
 
@@ -30,6 +31,11 @@ def bilinear(sys: System, dt: float | bool = True) -> System:
     StateSpace or DiagonalStateSpace
         Of the other time domain. Back and forth gives the same system.
 
+    Raises
+    ------
+    TimebaseError
+        If `dt` is not a sampling time.
+
     References
     ----------
     Glover, "All optimal Hankel-norm approximations of linear multivariable systems and their
@@ -39,11 +45,14 @@ def bilinear(sys: System, dt: float | bool = True) -> System:
     --------
     >>> import lti
     >>> sys = lti.StateSpace([[-1.0]], [[1.0]], [[1.0]])
-    >>> lti.hankel_singular_values(lti.bilinear(sys, dt=0.1)) - lti.hankel_singular_values(sys)
-    array([0.])
+    >>> lti.hankel_singular_values(sys), lti.hankel_singular_values(lti.bilinear(sys, dt=0.1))
+    (array([0.5]), array([0.5]))
     """
     sys = as_statespace(sys)
     if not sys.is_discrete:
+        dt = timebase(dt)
+        if dt == 0:
+            raise TimebaseError("dt=0 is no sampling time; pass a positive number, or True")
         return to_discrete(sys, 1.0 if dt is True else 2 / dt, dt)
     return to_continuous(sys, 1.0 if sys.dt is True else 2 / sys.dt)
 

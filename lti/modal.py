@@ -76,8 +76,9 @@ def diagonalize(sys: System, conjugate: bool = False) -> tuple[DiagonalStateSpac
         half = from_numpy(np.where(host > 0, 1.0, 0.5)[host >= 0], like=poles)
         poles, B = xp.take(poles, keep), xp.take(B, keep, axis=0)
         C = xp.take(C, keep, axis=1) * half
-    ratio = xp.linalg.vector_norm(C, axis=0) / xp.linalg.vector_norm(B, axis=1)
-    scale = xp.where(xp.isfinite(ratio) & (ratio > 0), xp.sqrt(ratio), 1.0)
+    b, c = xp.linalg.vector_norm(B, axis=1), xp.linalg.vector_norm(C, axis=0)
+    both = (b > 0) & (c > 0)  # a mode without input or output has no scale
+    scale = xp.sqrt(xp.where(both, c, 1.0) / xp.where(both, b, 1.0))
     B, C = B * scale[:, None], C / scale
     poles, B, C = (narrow(x, like=sys.B) for x in (poles, B, C))
     return DiagonalStateSpace(poles, B, C, sys.D, sys.dt, conjugate), condition

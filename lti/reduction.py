@@ -26,7 +26,7 @@ class Reduction:
     system : StateSpace
         The reduced system G_r, of r states, in the dtype of the original.
     order : int
-        r.
+        Number of states r that were kept.
     hsv : array (..., n)
         Hankel singular values of the original.
     error_bound : array (...)

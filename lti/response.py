@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from lti._array import Array, device, eye, is_array, namespace, narrow
+from lti._array import Array, eye, from_numpy, namespace, narrow, to_numpy
 from lti.errors import DimensionError
 from lti.interop import as_statespace
 from lti.system import DiagonalStateSpace, System
@@ -41,7 +41,7 @@ def frequency_response(sys: System, w: Array) -> Array:
     sys = as_statespace(sys)
     like = sys.B
     xp = namespace(like)
-    w = w if is_array(w) else xp.asarray(w, device=device(like))
+    w = from_numpy(to_numpy(w), like)
     if w.ndim != 1 or xp.isdtype(w.dtype, "complex floating"):
         raise DimensionError(
             f"w must be a vector of real frequencies, got shape {tuple(w.shape)}, dtype {w.dtype}"
@@ -59,12 +59,12 @@ def transfer_function(sys: System, s: Array) -> Array:
         modes = 1 / (s[:, None] - sys.poles[..., None, :])
         C, B = sys.C[..., None, :, :], sys.B[..., None, :, :]
         return (C * modes[..., None, :]) @ (B + 0j) + sys.D[..., None, :, :]
-    n = sys.order
+    n, k = sys.order, s.shape[0]
     A, B = sys.A[..., None, :, :], sys.B[..., None, :, :] + 0j
     C, D = sys.C[..., None, :, :] + 0j, sys.D[..., None, :, :]
     step = max(1, CHUNK // max(1, n * n * math.prod(sys.batch_shape)))
     parts = []
-    for i in range(0, max(1, s.shape[0]), step):
-        E = s[i : i + step, None, None] * eye(n, like=A) - A
+    for i in range(0, max(1, k), step):
+        E = s[i : min(i + step, k), None, None] * eye(n, like=A) - A
         parts.append(C @ xp.linalg.solve(E, xp.broadcast_to(B, (*E.shape[:-1], B.shape[-1]))) + D)
     return xp.concat(parts, axis=-3)

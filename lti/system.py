@@ -83,7 +83,7 @@ class StateSpace:
         if A.shape[-2] != n:
             raise DimensionError(f"A must be square, got shape {A.shape}; pass A as (..., n, n)")
         A, B, C, D = _complete(A, B, C, D, n, "A", A.shape[:-2])
-        for name, value in {"A": A, "B": B, "C": C, "D": D, "dt": _timebase(self.dt)}.items():
+        for name, value in {"A": A, "B": B, "C": C, "D": D, "dt": timebase(self.dt)}.items():
             object.__setattr__(self, name, value)
 
     @property
@@ -128,6 +128,11 @@ class StateSpace:
             raise DimensionError(
                 f"python-control has no stacks, got one of shape {self.batch_shape}; "
                 "convert each system"
+            )
+        if is_complex(self.A):
+            raise DimensionError(
+                f"python-control casts complex systems to real, got dtype {self.A.dtype}; convert "
+                "its real form, [[Re, -Im], [Im, Re]] of each matrix"
             )
         A, B, C, D = (to_numpy(x) for x in (self.A, self.B, self.C, self.D))
         return control.StateSpace(A, B, C, D, self.dt)
@@ -208,7 +213,7 @@ class DiagonalStateSpace:
         poles = xp.broadcast_to(poles, (*B.shape[:-2], poles.shape[-1]))
         if self.conjugate:
             D = real(D)
-        values = {"poles": poles, "B": B, "C": C, "D": D, "dt": _timebase(self.dt)}
+        values = {"poles": poles, "B": B, "C": C, "D": D, "dt": timebase(self.dt)}
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -429,12 +434,12 @@ def _complete(
     ]
 
 
-def _timebase(dt: Any) -> float | bool:
+def timebase(dt: Any) -> float | bool:
     """`dt` checked: 0, a positive number or True."""
     if dt is True or (dt is not False and isinstance(dt, (int, float)) and 0 <= dt < math.inf):
         return dt
     if isinstance(dt, np.generic):
-        return _timebase(dt.item())
+        return timebase(dt.item())
     raise TimebaseError(
         f"dt={dt!r} is not a time base; pass 0 (continuous), a sampling time, or True (discrete)"
     )

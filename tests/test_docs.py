@@ -58,6 +58,15 @@ def test_page(page, tmp_path, monkeypatch):
             exec(compile("\n" * line + code, str(page), "exec"), names)
 
 
+@pytest.mark.parametrize("script", sorted(ROOT.glob("examples/*.py")), ids=lambda path: path.name)
+def test_example(script, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
 @pytest.mark.parametrize("package", ["lti", "compressm"])
 def test_docstrings(package):
     modules = [name for _, name, _ in pkgutil.walk_packages([ROOT / package], f"{package}.")]

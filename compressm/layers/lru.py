@@ -165,10 +165,9 @@ class LRU(SSMLayer):
     def load_lti_(self, system: lti.DiagonalStateSpace, optimizer: Any = None) -> None:
         """Write `system` into the parameters, so that `to_lti` returns it up to a change of basis.
 
-        The basis of a diagonal system is free up to one factor per state. It is spent so that gamma
-        is ``sqrt(1 - |lambda|^2)`` again and each column of C as long as the columns were on
-        average, so that a step of the optimizer moves the output about as far as before: the
-        states that matter have the long rows of B. D is left alone.
+        The basis of a diagonal system is free up to one factor per state, and gamma is another.
+        They are spent so that rows of B and columns of C are as long as they were on average, and
+        gamma says how much a state does. D is left alone.
 
         Parameters
         ----------
@@ -186,6 +185,12 @@ class LRU(SSMLayer):
         for name, value in self._parameters_of(system).items():
             parameter = self.get_parameter(name)
             resize_(parameter, value.to(parameter), optimizer)
+
+    def _mean_lengths(self) -> tuple[float, float]:
+        """Of the rows of B and of the columns of C; 1 if there are none, or all are zero."""
+        rows, columns = self.B.double().flatten(1), self.C.double().transpose(0, 1).flatten(1)
+        lengths = [float(x.norm(dim=1).mean()) if len(x) else 1.0 for x in (rows, columns)]
+        return lengths[0] or 1.0, lengths[1] or 1.0
 
     def _parameters_of(self, system: lti.DiagonalStateSpace) -> dict[str, Tensor]:
         if not system.is_discrete:
@@ -217,22 +222,25 @@ class LRU(SSMLayer):
             )
         rate = (decay - self._floor).clamp(min=self._floor * dtype.eps)
         phase = poles.angle().remainder(2 * math.pi).clamp(min=dtype.eps**2)  # log 0 is not finite
-        gamma = (-torch.expm1(-2 * decay)).sqrt()
-
-        B = B / gamma[:, None]
-        length = C.norm(dim=0)
-        former = self.C.detach().double().transpose(0, 1).flatten(1).norm(dim=1)
-        scale = length / former.mean().cpu() if len(former) else length
-        scale = torch.where(scale.isfinite() & (scale > 0), scale, 1.0)
+        # What a state does is one number, |B_i| |C_i|; gamma takes it, while rows of B and columns
+        # of C stay as long as they were: a step of the optimizer goes about as far as before
+        rows, columns = B.norm(dim=1), C.norm(dim=0)
+        row, column = self._mean_lengths()
+        alive = (rows > 0) & (columns > 0)
+        gamma = torch.where(
+            alive, rows * columns / (row * column), (-torch.expm1(-2 * decay)).sqrt()
+        )
+        B = B * torch.where(alive, row / rows, 1 / gamma)[:, None]
+        C = C * torch.where(alive, column / columns, 1.0)
         new = {
             "nu_log": rate.log(),
             "theta_log": phase.log(),
             "gamma_log": gamma.log(),
-            "B": torch.view_as_real(B * scale[:, None]),
-            "C": torch.view_as_real(C / scale),
+            "B": torch.view_as_real(B),
+            "C": torch.view_as_real(C),
         }
         new = {name: value.to(self.nu_log.dtype) for name, value in new.items()}
-        for name, value in new.items():
+        for name, value in {**new, "gamma": gamma.to(self.nu_log.dtype)}.items():
             if not value.isfinite().all():
                 raise lti.NonFiniteError(
                     f"{name} would not be finite in {value.dtype}; leave this layer as it is"

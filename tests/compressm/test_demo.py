@@ -73,6 +73,14 @@ def test_runs_are_one_until_the_first_cut(data):
     assert losses["full"][6] != losses["cut"][6]
 
 
+def test_dropout_is_one_whatever_the_size(data):
+    states = []
+    for d_state in (12, 3):
+        settings = replace(TINY, d_state=d_state, steps=1)
+        run(data, settings, on_step=lambda step: states.append(torch.get_rng_state()))
+    assert torch.equal(*states)
+
+
 def test_the_model_learns(data):
     result = run(data, replace(TINY, steps=80, lr=3e-2))
     assert result.accuracy > 0.9 > 0.5 > result.history[0].accuracy

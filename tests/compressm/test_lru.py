@@ -236,11 +236,22 @@ def test_numpy_systems():
 
 
 def test_free_scales_keep_their_meaning():
-    layer = lru()
-    former = layer.C.detach().transpose(0, 1).flatten(1).norm(dim=1).mean()
-    layer.load_lti_(modes([0.9j, 0.5, 0.99], scale=1e3))
-    assert torch.allclose(layer.C.transpose(0, 1).flatten(1).norm(dim=1), former)
-    assert torch.allclose(layer.gamma_log.exp(), (1 - layer.poles.abs() ** 2).sqrt(), rtol=1e-4)
+    layer, system = lru(), modes([0.9j, 0.5, 0.99], scale=1e3)
+    row = layer.B.detach().flatten(1).norm(dim=1).mean()
+    column = layer.C.detach().transpose(0, 1).flatten(1).norm(dim=1).mean()
+    layer.load_lti_(system)
+    assert torch.allclose(layer.B.flatten(1).norm(dim=1), row)
+    assert torch.allclose(layer.C.transpose(0, 1).flatten(1).norm(dim=1), column)
+    gains = (system.B.norm(dim=1) * 2 * system.C.norm(dim=0)).float()
+    assert torch.allclose(layer.gamma_log.exp() * row * column, gains)
+
+
+def test_states_without_input_or_output_stay_finite_and_idle():
+    layer, system = lru(), modes([0.9j, 0.5, 0.99])
+    system.B[0], system.C[:, 1] = 0, 0
+    layer.load_lti_(system)
+    assert all(torch.isfinite(p).all() for p in layer.parameters())
+    assert gap(system, layer.to_lti()) < 1e-6
 
 
 def test_dtype_and_frozenness_are_kept():

@@ -110,6 +110,16 @@ def test_arguments_and_incoming_gradients_are_not_written_to(m):
         assert torch.equal(x, y)
 
 
+@pytest.mark.parametrize("m", [8, 150])
+def test_last_state_may_be_written_to(m):
+    arguments = problem(2, 40, m, 8, 4)
+    (u,) = torch.autograd.grad(linear_ssm(*arguments)[0].sum(), arguments[:1])
+    y, last = linear_ssm(*arguments)
+    with torch.no_grad():
+        last.zero_()
+    assert torch.equal(torch.autograd.grad(y.sum(), arguments[:1])[0], u)
+
+
 def test_backward_keeps_states_at_block_borders_only():
     batch, length, n = 4, 512, 64
     kept = []

@@ -23,13 +23,11 @@ class Library:
         from dataclasses import fields, replace
 
         arrays = {f.name: getattr(sys, f.name) for f in fields(sys) if f.name not in ("dt",)}
-        return replace(
-            sys, **{k: self(v) for k, v in arrays.items() if isinstance(v, np.ndarray)}
-        )
+        return replace(sys, **{k: self(v) for k, v in arrays.items() if isinstance(v, np.ndarray)})
 
 
 LIBRARIES = [
-    Library("numpy", np.asarray, np.ndarray),
+    Library("numpy", np.asarray, (np.ndarray, np.generic)),
     Library("array_api_strict", array_api_strict.asarray, type(array_api_strict.zeros(1))),
     Library("torch", torch.from_numpy, torch.Tensor),
 ]

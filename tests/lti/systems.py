@@ -104,9 +104,7 @@ def random_dense(n, m=2, p=3, *, dt=0, seed=0, is_complex=False, stack=()):
 def random_ring(n, m=2, p=2, *, seed=0, smallest=0.5, largest=0.99, conjugate=False):
     """A discrete system with poles spread over a ring, as in a linear recurrent unit."""
     rng = np.random.default_rng(seed)
-    poles = np.sqrt(rng.uniform(smallest**2, largest**2, n)) * np.exp(
-        1j * rng.uniform(0, np.pi, n)
-    )
+    poles = np.sqrt(rng.uniform(smallest**2, largest**2, n)) * np.exp(1j * rng.uniform(0, np.pi, n))
     B, C = (rng.standard_normal((*shape, 2)) @ [1, 1j] for shape in ((n, m), (p, n)))
     return lti.DiagonalStateSpace(poles, B, C, rng.standard_normal((p, m)), True, conjugate)
 
@@ -124,17 +122,18 @@ def all_pass(poles):
 
 
 def response(sys, s):
-    """C (s - A)^-1 B + D, one point at a time, from the dense form."""
+    """C (s - A)^-1 B + D at the points s, from the matrices as they stand."""
     A, B, C, D = (np.asarray(x) for x in (sys.A, sys.B, sys.C, sys.D))
     if getattr(sys, "conjugate", False):
         n = sys.poles.shape[-1]  # y = C x + conj(C x), the two halves as one complex system
         A = np.diag(np.concatenate([sys.poles, sys.poles.conj()]))
         B, C = np.concatenate([B, B.conj()]), np.concatenate([C, C.conj()], axis=1)
         assert A.shape == (2 * n, 2 * n)
-    return np.array([C @ np.linalg.solve(z * np.eye(len(A)) - A, B + 0j) + D for z in s])
+    s = np.asarray(s)[:, None, None]
+    return C @ np.linalg.solve(s * np.eye(len(A)) - A, B + 0j) + D
 
 
-def boundary(sys, k=400):
+def boundary(sys, k=200):
     """k points on the stability boundary, where gains are measured; poles have their own."""
     poles = np.linalg.eigvals(np.asarray(sys.A))
     if sys.is_discrete:
