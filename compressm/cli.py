@@ -98,7 +98,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
     console.print(
         f"{data.name}: {len(data.y_train):,} training and {len(data.y_test):,} test sequences of "
-        f"length {data.length}; three runs of {settings.steps:,} steps, seed {arguments.seed}."
+        f"length {data.length}.\nThree runs of {settings.steps:,} steps, seed {arguments.seed}:"
     )
     watch = Watch(console)
     try:

@@ -40,7 +40,7 @@ class Watch:
             TextColumn("loss {task.fields[loss]:.3f}"),
             TextColumn("test {task.fields[accuracy]:.1%}"),
             TextColumn("states {task.fields[orders]}"),
-            TextColumn("{task.fields[seconds]:.1f} s"),
+            TextColumn("{task.fields[seconds]:.1f} s", justify="right"),
             console=console,
         )
         self.tasks: dict[str, TaskID] = {}
@@ -71,7 +71,7 @@ class Watch:
         self.bars.update(self.tasks[step.run], completed=step.step, **fields)
         for cut in step.event.layers if step.event else ():
             said = cut.skipped or (
-                f"{cut.before} → {cut.after} states keep {cut.energy_kept:.1%} of the energy"
+                f"{cut.before} → {cut.after} states, {cut.energy_kept:.1%} of the energy kept"
             )
             self.bars.console.print(f"step {step.step}: {cut.name} {said}", highlight=False)
 
@@ -123,7 +123,8 @@ def picture(results: Sequence[RunResult], path: str | os.PathLike[str]) -> None:
 
 def _spectra(axes: Axes, result: RunResult) -> None:
     """Hankel singular values of the first layer: before training, at each cut, at the end."""
-    cuts = {event.step: event.layers[0] for event in result.events}
+    first = {event.step: event.layers[0] for event in result.events}
+    cuts = {step: cut for step, cut in first.items() if cut.after < cut.before}
     curves = {step: next(iter(layers.values())) for step, layers in result.spectra.items()}
     curves |= {step: cut.hsv for step, cut in cuts.items()}
     height = 0.99

@@ -9,7 +9,7 @@ import torch
 
 from compressm import Every, Order
 from compressm.data import Dataset
-from compressm.demo import Settings, demo, run
+from compressm.demo import Settings, _batches, demo, run
 
 TINY = Settings(
     d_model=4,
@@ -109,6 +109,14 @@ def test_only_training_is_timed(data):
 def test_epochs_may_be_smaller_than_batches(data, n_train):
     few = replace(data, x_train=data.x_train[:n_train], y_train=data.y_train[:n_train])
     assert run(few, TINY).history[-1].step == TINY.steps
+
+
+def test_an_epoch_is_a_permutation_that_the_seed_decides():
+    one, two, other = ([*map(torch.Tensor.tolist, _batches(20, 6, 6, s))] for s in (0, 0, 1))
+    assert one == two != other
+    first, second = sum(one[:3], []), sum(one[3:], [])
+    assert len(set(first)) == len(set(second)) == 18
+    assert first != second
 
 
 def test_accuracy_at_the_end_is_that_of_the_whole_test_set(data):

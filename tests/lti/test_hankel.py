@@ -11,7 +11,6 @@ import lti
 from lti import DiagonalStateSpace, StateSpace
 from tests.lti.systems import (
     all_pass,
-    dense_systems,
     dense_truth,
     diagonal_systems,
     random_dense,
@@ -344,6 +343,10 @@ def test_order_of_a_stack_serves_every_member():
         lti.order_for(s, 2.6, relative=True) for s in stack
     )
     assert lti.error_bound(stack).shape == (2, 4) and lti.error_bound(stack, 1).shape == (2,)
+
+
+def test_values_that_are_not_numbers_give_no_looser_model():
+    assert lti.order_for(np.array([np.nan, np.nan]), 0.1, relative=True) == 2
 
 
 @pytest.mark.parametrize("tol", [np.nan, -1.0, np.inf, -np.inf, "1", None, 1j])

@@ -47,7 +47,7 @@ def test_cauchy_factor_is_triangular_up_to_its_pivots(sys):
 
 @given(st.integers(1, 8), st.booleans(), st.integers(0, 99))
 def test_one_input_has_the_product_formula(n, is_complex, seed):
-    # det P = prod |p_i - p_j|^2 / |p_i + conj(p_j)|^2 / prod -2 Re p_i, and S is a permuted triangle
+    # det P = prod |p_i - p_j|^2 / |p_i + conj(p_j)|^2 / prod -2 Re p_i, for i > j
     rng = np.random.default_rng(seed)
     poles = -rng.uniform(0.1, 3, n) + (1j * rng.uniform(-3, 3, n) if is_complex else 0)
     S = cauchy_factor(poles, np.ones((n, 1)), False)
