@@ -62,6 +62,12 @@ def _parser() -> argparse.ArgumentParser:
         help="share of the sum of Hankel singular values that each cut keeps",
     )
     option(
+        "--gramians",
+        choices=("model", "input"),
+        help="weigh states by what any input can drive, with an error bound (model; for digits), "
+        "or by what the layer's own inputs drive (input; for mnist)",
+    )
+    option(
         "--threads",
         type=_positive,
         default=1,
@@ -93,7 +99,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         data, settings = mnist(arguments.data_dir), MNIST
     else:
         data, settings = digits(), DIGITS
-    chosen = {"steps": arguments.steps, "energy": arguments.energy}
+    chosen = {name: vars(arguments)[name] for name in ("steps", "energy", "gramians")}
     settings = replace(settings, **{k: v for k, v in chosen.items() if v is not None})
 
     console.print(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from math import cos, pi
+from math import cos, isfinite, pi
 from time import perf_counter
 from typing import Any, Literal
 
@@ -39,13 +39,15 @@ class Settings:
     steps: int
     batch_size: int
     lr: float  # peak: linear warm-up over the first tenth of the steps, then a cosine to zero
-    dropout: float = 0.1
+    dropout: float = 0.0
     weight_decay: float = 0.01
+    max_phase: float = 2 * pi  # of the initial poles: the highest frequency that a layer hears
     eval_every: int = 100  # steps between two looks at the test accuracy
     eval_size: int = 1000  # test sequences looked at, the same ones always
     energy: float = 0.98  # share of the sum of Hankel singular values that a cut keeps
     cuts: int = 3  # number of cuts that the compressed run makes ...
     cut_window: float = 0.1  # ... evenly spaced in this first share of the steps
+    gramians: Literal["model", "input"] = "model"  # what weighs the states; see Compressor
 
     def schedule(self) -> Every:
         """The cuts' schedule in steps."""
@@ -65,7 +67,17 @@ DIGITS = Settings(
     cuts=4,
     cut_window=0.2,
 )
-MNIST = Settings(d_model=8, d_state=256, n_layers=1, steps=3000, batch_size=50, lr=4e-3)
+MNIST = Settings(
+    d_model=8,
+    d_state=256,
+    n_layers=1,
+    steps=3000,
+    batch_size=50,
+    lr=4e-3,
+    max_phase=0.7,
+    energy=0.998,
+    gramians="input",
+)
 
 
 @dataclass(frozen=True)
@@ -123,7 +135,14 @@ class RunResult:
             "events": [
                 {
                     "step": event.step,
-                    "layers": [{**vars(cut), "hsv": cut.hsv.tolist()} for cut in event.layers],
+                    "layers": [
+                        {
+                            **vars(cut),
+                            "hsv": cut.hsv.tolist(),
+                            "error_bound": cut.error_bound if isfinite(cut.error_bound) else None,
+                        }
+                        for cut in event.layers
+                    ],
                 }
                 for event in self.events
             ],
@@ -179,6 +198,7 @@ def run(
         d_state=settings.d_state,
         n_layers=settings.n_layers,
         dropout=settings.dropout,
+        max_phase=settings.max_phase,
     )
     torch.manual_seed(seed)
     optimizer = torch.optim.AdamW(
@@ -187,8 +207,14 @@ def run(
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(settings.steps))
     compressor = None
     if policy is not None:
-        schedule = schedule or settings.schedule()
-        compressor = Compressor(model, optimizer, policy=policy, schedule=schedule, system=system)
+        compressor = Compressor(
+            model,
+            optimizer,
+            policy=policy,
+            schedule=schedule or settings.schedule(),
+            system=system,
+            gramians=settings.gramians,
+        )
     criterion = nn.CrossEntropyLoss()
     # Spread over the test set, whose order may follow the writers.
     subset = torch.linspace(0, len(data.y_test) - 1, min(settings.eval_size, len(data.y_test)))
@@ -265,7 +291,7 @@ def demo(
         name="compressed",
         policy=KeepEnergy(settings.energy),
         seed=seed,
-        spectra_at=(0, settings.steps),
+        spectra_at=(0, settings.steps) if settings.gramians == "model" else (),
         on_step=on_step,
     )
     size = round(sum(compressed.orders) / len(compressed.orders))  # layers of equal size, as many

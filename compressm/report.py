@@ -172,7 +172,10 @@ def _spectra(axes: Axes, result: RunResult) -> None:
     axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 1])
     axes.minorticks_off()
     axes.set_ylim(lowest, 10 ** (0.1 + 0.35 * len(cuts)))
-    axes.set_title("Hankel singular values: each cut keeps the solid part", loc="left", color=INK)
+    seen = ", weighed by its own inputs" if result.settings.gramians == "input" else ""
+    axes.set_title(
+        f"Hankel singular values{seen}: a cut keeps the solid part", loc="left", color=INK
+    )
     axes.set_xlabel("index (two for each stored complex state)", color=INK)
     axes.set_ylabel("Hankel singular value, largest = 1", color=INK)
 

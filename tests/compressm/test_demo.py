@@ -1,8 +1,11 @@
 """The runs of the demo: what they share, what they measure, that a seed reproduces them."""
 
 import json
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -146,3 +149,12 @@ def test_results_survive_json(data):
     assert back["events"][0]["layers"][0]["after"] == 5
     assert len(back["events"][0]["layers"][0]["hsv"]) == 24
     assert back["history"][0]["loss"] is None
+
+
+def test_the_plain_loop_of_the_examples():
+    script = Path(__file__).resolve().parents[2] / "examples" / "plain_loop.py"
+    done = subprocess.run([sys.executable, "-W", "error", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *cuts, last = done.stdout.splitlines()
+    assert len(cuts) == 3 and all("->" in cut and "skipped" not in cut for cut in cuts)
+    assert float(last.partition("%")[0]) > 95
