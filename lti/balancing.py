@@ -84,13 +84,18 @@ class Balancing:
         return namespace(bound).full_like(bound, float("inf"))
 
     def order_for(self, tol: float, relative: bool = False) -> int:
-        """Smallest order whose bound is within `tol`; see `lti.order_for`."""
+        """Smallest order whose bound is within `tol` (or, if `relative`, ``tol * hsv[0]``)."""
+        if not self.exact:
+            raise OrderError(
+                f"tol={tol!r} needs an error bound, and none holds for factors other than the "
+                "Gramians'; give an order"
+            )
         return order_for(self.sigma, tol, relative)
 
     def truncate(
         self, order: int | None = None, *, tol: float | None = None, relative: bool = False
     ) -> Reduction:
-        """W A T, W B, C T: the leading `order` states; see `lti.balanced_truncation`."""
+        """W A T, W B, C T: see `balanced_truncation` for `order`, `tol` and `relative`."""
         return _truncate(self, order, tol, relative)
 
     def __repr__(self) -> str:
@@ -212,11 +217,6 @@ def _truncate(
         raise OrderError(f"give either order or tol, got order={order!r} and tol={tol!r}")
     n, rank = balancing.system.order, balancing.minimal_order
     if tol is not None:
-        if not balancing.exact:
-            raise OrderError(
-                f"tol={tol!r} needs an error bound, and none holds for factors other than the "
-                "Gramians'; give an order"
-            )
         order = balancing.order_for(tol, relative)
         if order > rank or order == n > 0:
             reduction = _as_it_is(balancing, tol)
