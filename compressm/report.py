@@ -166,18 +166,16 @@ def _spectra(axes: Axes, result: RunResult) -> None:
             path_effects=[HALO],
         )
         height -= 0.07
-    axes.set_xlim(0, 1.35 * max(map(len, curves.values())))
     # Room above the largest value for the flags, and none below for what rounding has left.
     lowest = max(axes.get_ylim()[0], 1e-5)
+    axes.set_xlim(0, 1.35 * max(int((hsv > lowest * hsv[0]).sum()) for hsv in curves.values()))
     axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 1])
     axes.minorticks_off()
     axes.set_ylim(lowest, 10 ** (0.1 + 0.35 * len(cuts)))
-    seen = ", weighed by its own inputs" if result.settings.gramians == "input" else ""
-    axes.set_title(
-        f"Hankel singular values{seen}: a cut keeps the solid part", loc="left", color=INK
-    )
+    axes.set_title("Hankel singular values: each cut keeps the solid part", loc="left", color=INK)
     axes.set_xlabel("index (two for each stored complex state)", color=INK)
-    axes.set_ylabel("Hankel singular value, largest = 1", color=INK)
+    seen = " under the layer's inputs" if result.settings.gramians == "input" else ""
+    axes.set_ylabel(f"Hankel singular value{seen}, largest = 1", color=INK)
 
 
 def _accuracy(axes: Axes, results: Sequence[RunResult]) -> None:

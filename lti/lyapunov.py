@@ -11,6 +11,7 @@ from lti.errors import UnstableError
 __all__ = ["cauchy_factor", "smith_factors"]
 
 EPS = 2.0**-52
+TINY = 2.0**-1000  # what is smaller is zero: dividing by a subnormal number overflows
 
 
 def smith_factors(A: Array, B: Array, C: Array) -> tuple[Array, Array]:
@@ -138,7 +139,7 @@ def _reflect(G: Array, row: Array) -> Array:
     xp = namespace(G, row)
     head, norm = row[..., :1], xp.linalg.matrix_norm(row, keepdims=True)
     size = xp.abs(head)
-    phase = xp.where(size > 0, head / xp.where(size > 0, size, 1.0), 1.0)
+    phase = xp.where(size > TINY, head / xp.where(size > TINY, size, 1.0), 1.0)
     v = xp.concat([head + phase * norm, row[..., 1:]], axis=-1)
     weight = xp.sum(xp.abs(v) ** 2, axis=-1, keepdims=True)
-    return G - (G @ H(v)) * (2 / xp.where(weight > 0, weight, 1.0)) @ v
+    return G - (G @ H(v)) * (2 / xp.where(weight > TINY, weight, 1.0)) @ v

@@ -196,7 +196,7 @@ def _peak(G: System, F: System | None, tol: float) -> float:
         start = np.concatenate([poles.imag, np.abs(poles), -np.abs(poles), [0.0]])
         level = float(np.linalg.norm(error.D, ord=2))
     level = max(level, climb(start[np.argmax(gains(start))]))
-    if level == 0 or not np.isfinite(level) or error.order == 0:
+    if level < 1e-300 or not np.isfinite(level) or error.order == 0:
         return level
     line, place = _on_the_line(error, level)
     if np.linalg.norm(line.D, ord=2) >= level:
@@ -238,7 +238,7 @@ def _on_the_line(sys: StateSpace, level: float) -> tuple[StateSpace, Callable]:
 
 def _crossings(sys: StateSpace, level: float) -> np.ndarray:
     """Frequencies w, ascending, where a singular value of G(j w) may equal `level` (> |D|)."""
-    B, C, D = sys.B, sys.C / level, sys.D / level
+    B, C, D = sys.B / level**0.5, sys.C / level**0.5, sys.D / level
     R = np.eye(sys.n_inputs) - D.conj().T @ D
     S = np.eye(sys.n_outputs) - D @ D.conj().T
     A = sys.A + B @ np.linalg.solve(R, D.conj().T @ C)
@@ -249,6 +249,7 @@ def _crossings(sys: StateSpace, level: float) -> np.ndarray:
         ]
     )
     values = np.linalg.eigvals(hamiltonian)
-    size = np.abs(values)
-    near = np.abs(values.real) <= 1e-4 * size + 1e-7 * size.max()
+    # Rounding moves a double eigenvalue by the root of eps; C B is large where the modes cancel
+    size = np.linalg.norm(A) + np.linalg.norm(B) * np.linalg.norm(C)
+    near = np.abs(values.real) <= 1e-4 * np.abs(values) + 1e-7 * size
     return np.unique(values.imag[near])

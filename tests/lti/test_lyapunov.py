@@ -101,6 +101,16 @@ def test_coincident_poles_have_the_rank_of_their_inputs(n, m, discrete):
     assert np.linalg.matrix_rank(S, tol=1e-12) == min(n, m)
 
 
+@pytest.mark.parametrize("apart", [0.0, 5e-324, 1e-309, 1e-160, 1e-16])
+def test_poles_that_almost_coincide(apart):
+    poles, B = (
+        0.25 + 1j * np.array([apart, -apart, 0.5]),
+        np.array([[0.5 - 1j, 1j], [1, 1], [2, 1]]),
+    )
+    P = square(B) / (1 - poles[:, None] * poles.conj()[None, :])
+    np.testing.assert_allclose(square(cauchy_factor(poles, B, True)), P, rtol=1e-14)
+
+
 @pytest.mark.parametrize("dt", [0, True])
 @pytest.mark.parametrize("is_complex", [False, True])
 def test_both_ways_agree_on_a_dense_diagonal(dt, is_complex):
