@@ -59,7 +59,8 @@ def _double(A: Array, S: Array) -> tuple[Array, bool]:
     """[S, A S] with at most n columns, and whether A S was negligible (then S as it was)."""
     xp = namespace(A, S)
     tail = A @ S
-    if bool(xp.all(xp.linalg.matrix_norm(tail) <= EPS * xp.linalg.matrix_norm(S))):
+    rows = xp.linalg.vector_norm(tail, axis=-1), xp.linalg.vector_norm(S, axis=-1)
+    if bool(xp.all(rows[0] <= EPS * rows[1])):  # row by row: each state in its own unit
         return S, True
     return lq_factor(xp.concat([S, tail], axis=-1)), False
 

@@ -175,6 +175,14 @@ def test_a_change_of_basis_changes_nothing(sys, seed):
     assert_same(hsv(similar(dense, T)), hsv(sys), 1e-11, size(sys))
 
 
+@pytest.mark.parametrize("dt", [0, True])
+@pytest.mark.parametrize("decades", [4, 8, 12])
+def test_the_unit_of_a_state_changes_nothing(dt, decades):
+    sys = random_dense(8, dt=dt, seed=3)
+    T = np.diag(np.logspace(-decades, decades, 8)[np.random.default_rng(0).permutation(8)])
+    assert_same(hsv(similar(sys, T)), hsv(sys), 1e-11)
+
+
 @given(ANY)
 def test_duality(sys):
     dense = sys.to_dense()

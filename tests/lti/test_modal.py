@@ -1,4 +1,4 @@
-"""Back to diagonal form: the transfer function stays, pairs stay pairs, Jordan blocks are refused."""
+"""Back to diagonal form: the response stays, pairs stay pairs, Jordan blocks are refused."""
 
 import numpy as np
 import pytest

@@ -67,6 +67,7 @@ def assert_certified(sys):
 
 @settings(max_examples=60)
 @given(dense_systems(dt=0))
+@example(StateSpace([[-1.0, 2.4244587e-16], [2.4244587e-16, -1.0]], [[0], [0.25]], [[0.25, 0]]))
 def test_bounds_of_dense_continuous_systems(sys):
     assert_certified(sys)
 
