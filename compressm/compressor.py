@@ -41,7 +41,8 @@ class LayerCut:
     hsv : ndarray (n,)
         Hankel singular values before the cut; empty if they could not be computed.
     error_bound : float
-        No less than the H-infinity norm of the change of the layer; infinite with observed inputs.
+        No less than the H-infinity norm of the change of the layer, what rounding adds included;
+        infinite with observed inputs.
     energy_kept : float
         ``sum(hsv[:order]) / sum(hsv)``.
     condition : float
@@ -110,8 +111,8 @@ class Compressor:
     gramians : {"model", "input"}, optional
         How states are weighed. "model": by what any input of unit energy can drive, the exact
         controllability Gramian, with an error bound. "input": by what the layer's own inputs drive,
-        their second moment over the training batch of the step, without a bound. Observability is
-        exact in both.
+        their second moment over the last forward pass of the step, without a bound. Observability
+        is exact in both.
 
     References
     ----------
@@ -144,11 +145,14 @@ class Compressor:
         system: Literal["real", "complex"] = "real",
         gramians: Literal["model", "input"] = "model",
     ) -> None:
-        if system not in ("real", "complex"):
-            raise ValueError(f"system must be 'real' or 'complex', got {system!r}")
+        if any(isinstance(m, nn.parallel.DistributedDataParallel) for m in model.modules()):
+            raise ValueError(
+                "DistributedDataParallel holds buckets of the old shapes and would not notice a "
+                "cut; train on one device, or compress between two wrappings with compress_"
+            )
         if gramians not in ("model", "input"):
             raise ValueError(f"gramians must be 'model' or 'input', got {gramians!r}")
-        _require_promise(policy, gramians == "model")
+        _require_sense(policy, system, gramians == "model")
         self.model = model
         self.optimizer = optimizer
         self.policy = policy
@@ -187,11 +191,11 @@ class Compressor:
             return
 
         def watch(name: str, layer: nn.Module) -> RemovableHandle:
-            def keep(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
                 if module is layer and module.training:  # not a copy, not an evaluation
-                    self._inputs[name] = args[0].detach()
+                    self._inputs[name] = (args[0] if args else kwargs["u"]).detach()
 
-            return layer.register_forward_pre_hook(keep)
+            return layer.register_forward_pre_hook(keep, with_kwargs=True)
 
         self._hooks = [watch(name, layer) for name, layer in ssm_layers(self.model)]
 
@@ -254,20 +258,25 @@ def compress_(
     >>> compress_(model, Order(4)).layers[0].after
     4
     """
-    _require_promise(policy, inputs is None)
+    _require_sense(policy, system, inputs is None)
     owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
-    cuts = []
+    plans = []
     for name, layer in ssm_layers(model):
         tied = [key for key in layer.state_axes if owners[id(layer.get_parameter(key))] > 1]
         if tied:
             reason = f"{', '.join(tied)} is also a parameter of another module; untie it first"
-            cuts.append(_untouched(name, layer, reason))
+            plans.append((layer, _untouched(name, layer, reason), None))
         else:
-            cuts.append(_compress_layer(name, layer, policy, optimizer, system == "real", inputs))
-    return CompressionEvent(0, tuple(cuts))
+            plans.append((layer, *_plan(name, layer, policy, system == "real", inputs)))
+    for layer, _, modal in plans:  # nothing is written before every layer has been thought through
+        if modal is not None:
+            layer.load_lti_(modal, optimizer)
+    return CompressionEvent(0, tuple(cut for _, cut, _ in plans))
 
 
-def _require_promise(policy: Policy, exact: bool) -> None:
+def _require_sense(policy: Policy, system: str, exact: bool) -> None:
+    if system not in ("real", "complex"):
+        raise ValueError(f"system must be 'real' or 'complex', got {system!r}")
     if isinstance(policy, ErrorBound) and not exact:
         raise ValueError(
             f"{policy} promises a bound, and none holds with observed inputs; use the exact "
@@ -276,17 +285,23 @@ def _require_promise(policy: Policy, exact: bool) -> None:
 
 
 @torch.no_grad()
-def _compress_layer(
+def _plan(
     name: str,
     layer: SSMLayer,
     policy: Policy,
-    optimizer: Any,
     real: bool,
     inputs: Mapping[str, Tensor] | None,
-) -> LayerCut:
+) -> tuple[LayerCut, lti.DiagonalStateSpace | None]:
+    """What is to be done to a layer, and the system to write; the layer itself is not changed."""
     hsv = np.empty(0)
+
+    def untouched(reason: str | None) -> tuple[LayerCut, None]:
+        return _untouched(name, layer, reason, hsv), None
+
+    if layer.d_state == 0:
+        return untouched(None)
     if inputs is not None and name not in inputs:
-        return _untouched(name, layer, "no input of it was observed in this step")
+        return untouched("no input of it was observed in this step")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", lti.ReductionWarning)
@@ -297,36 +312,37 @@ def _compress_layer(
             balancing = lti.balance(system, factors)
             hsv = balancing.hsv.cpu().numpy()
             if not hsv.any():
-                return _untouched(name, layer, "its Hankel singular values are all zero", hsv)
+                return untouched("its Hankel singular values are all zero")
             order = policy(hsv, _slots(balancing, real))
             reduction = balancing.truncate(order)
             modal, condition = lti.diagonalize(reduction.system, conjugate=real)
         if modal.poles.shape[-1] >= layer.d_state:
-            return _untouched(name, layer, None, hsv)
+            full = reduction.order >= balancing.minimal_order
+            reason = f"order {order} needs every slot, as some of its eigenvalues are real"
+            return untouched(None if full else reason)
         trial = copy.deepcopy(layer)
         trial.load_lti_(modal)
-        rounding = _distance(trial.to_lti(conjugate=real), modal) + condition * EPS
-        if not rounding < ROUNDING_LIMIT:
-            reason = (
-                f"written in {layer.get_parameter(next(iter(layer.state_axes))).dtype} it would "
-                f"differ from the reduced system by {rounding:.1e} of its peak"
-            )
-            return _untouched(name, layer, reason, hsv)
-        before = layer.d_state
-        layer.load_lti_(modal, optimizer)
+        distance, peak = _distance(trial.to_lti(conjugate=real), modal)
     except lti.LTIError as error:
-        return _untouched(name, layer, str(error), hsv)
-    return LayerCut(
+        return untouched(str(error))
+    rounding = (distance / peak if peak else 0.0) + condition * EPS
+    if not rounding < ROUNDING_LIMIT:
+        return untouched(
+            f"written in {layer.get_parameter(next(iter(layer.state_axes))).dtype} it would "
+            f"differ from the reduced system by {rounding:.1e} of its peak"
+        )
+    cut = LayerCut(
         name,
-        before,
         layer.d_state,
+        modal.poles.shape[-1],
         reduction.order,
         hsv,
-        error_bound=float(reduction.error_bound),
+        error_bound=float(reduction.error_bound) + rounding * peak,
         energy_kept=float(hsv[: reduction.order].sum() / hsv.sum()),
         condition=condition,
         rounding=rounding,
     )
+    return cut, modal
 
 
 def _untouched(name: str, layer: SSMLayer, reason: str | None, hsv: Any = None) -> LayerCut:
@@ -347,10 +363,12 @@ def _slots(balancing: lti.Balancing, real: bool) -> Callable[[int], int]:
     return slots
 
 
-def _distance(written: lti.DiagonalStateSpace, system: lti.DiagonalStateSpace) -> float:
-    """max |G - F| / max |F| over frequencies that include every resonance of both."""
+def _distance(
+    written: lti.DiagonalStateSpace, system: lti.DiagonalStateSpace
+) -> tuple[float, float]:
+    """max |G - F| and max |F| over frequencies that include every resonance of both."""
     grid = torch.linspace(0, 2 * torch.pi, 257, dtype=torch.float64, device=system.B.device)
     w = torch.cat([grid, system.poles.angle(), written.poles.angle()])
     G, F = lti.frequency_response(written, w), lti.frequency_response(system, w)
-    peak = torch.linalg.matrix_norm(F).max()
-    return float(torch.linalg.matrix_norm(G - F).max() / peak) if peak > 0 else 0.0
+    norm = torch.linalg.matrix_norm
+    return float(norm(G - F).max()), float(norm(F).max())

@@ -54,7 +54,7 @@ def observed_factor(system: lti.DiagonalStateSpace, u: Tensor) -> Tensor:
     Parameters
     ----------
     system : lti.DiagonalStateSpace
-        Discrete, n states; real ones [Re x, Im x] if ``conjugate``.
+        Discrete, n >= 1 states; real ones [Re x, Im x] if ``conjugate``.
     u : Tensor (batch, length, m)
         Inputs, each sequence from the zero state.
 
@@ -72,7 +72,8 @@ def observed_factor(system: lti.DiagonalStateSpace, u: Tensor) -> Tensor:
     batch, length, m = u.shape
     J = max(1, min(length, batch * length // (SAMPLES * system.order)))
     blocks = u[:, : length - length % J].reshape(batch, -1, J * m).to(B.real.dtype)
-    powers = poles ** torch.arange(J - 1, -1, -1, device=poles.device)[:, None]  # (J, n)
+    powers = torch.cat([torch.ones_like(poles)[None], poles.expand(J - 1, -1)])
+    powers = powers.cumprod(0).flip(0)  # (J, n), from J - 1 down to 0; exact at zero, unlike **
     drive = (powers[:, None, :] * B.mT).reshape(J * m, -1).mT
     parts = torch.cat([torch.eye(len(poles)), -1j * torch.eye(len(poles))]).to(poles)
     x, _ = linear_ssm(blocks, poles**J, drive, parts)  # Re(x), Re(-j x) = Im(x)

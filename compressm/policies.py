@@ -81,7 +81,8 @@ class ErrorBound:
     Parameters
     ----------
     tol : float
-        Largest error of the layer's transfer function in the H-infinity norm, non-negative.
+        Largest error of the layer's transfer function in the H-infinity norm, non-negative. What
+        rounding to the precision of the parameters adds is in `LayerCut.error_bound`.
     relative : bool, optional
         Count `tol` in units of the largest Hankel singular value.
 

@@ -102,7 +102,7 @@ def _block_length(u: Tensor, C: Tensor) -> int:
     """
     batch, length, m = u.shape
     p, n = C.shape
-    J = (20 * (n + 5000 / max(batch, 1)) / (m * p)) ** 0.5
+    J = (20 * (n + 5000 / max(batch, 1)) / max(m * p, 1)) ** 0.5
     return max(1, min(2 ** int(J).bit_length(), 128 // max(m, p), length)) if J >= 2 else 1
 
 

@@ -30,12 +30,12 @@ def resize_(parameter: nn.Parameter, data: Tensor, optimizer: Any = None) -> nn.
     nn.Parameter
         `parameter`.
     """
+    if optimizer is not None:
+        optimizer.state.pop(parameter, None)  # first, so that what is no optimizer fails here
     # An assignment alone leaves autograd's gradient accumulator of the old shape behind while a
     # graph is alive (the loop's `loss`), and the next backward fails; a change of dtype drops it.
     other = torch.float32 if parameter.dtype == torch.float64 else torch.float64
     parameter.data = torch.empty(0, dtype=other, device=parameter.device)
     parameter.data = data.to(device=parameter.device)
     parameter.grad = None
-    if optimizer is not None:
-        optimizer.state.pop(parameter, None)
     return parameter

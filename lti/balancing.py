@@ -14,8 +14,9 @@ from lti.errors import OrderError, ReductionWarning
 from lti.gramians import double_factors
 from lti.hankel import EQUAL, check_order, error_bound, order_for, pad
 from lti.interop import as_statespace
+from lti.norms import peak_gain
 from lti.reduction import Reduction
-from lti.system import StateSpace, System
+from lti.system import StateSpace, System, require_finite, require_stable
 
 __all__ = ["Balancing", "balance", "balanced_truncation"]
 
@@ -123,6 +124,8 @@ def balance(sys: System, factors: tuple[Array, Array] | None = None) -> Balancin
     ------
     UnstableError
         If a pole is not stable.
+    NonFiniteError
+        If a given factor has an entry that is not finite.
 
     References
     ----------
@@ -140,7 +143,13 @@ def balance(sys: System, factors: tuple[Array, Array] | None = None) -> Balancin
     StateSpace(order=1, inputs=1, outputs=1, continuous, float64)
     """
     sys = as_statespace(sys)
-    S, R = double_factors(sys) if factors is None else (widen(x) for x in factors)
+    if factors is None:
+        S, R = double_factors(sys)
+    else:
+        require_stable(sys.double())
+        for name, factor in zip("SR", factors, strict=True):
+            require_finite(name, factor)
+        S, R = (widen(x) for x in factors)
     xp = namespace(S)
     U, sigma, Vh = xp.linalg.svd(H(R) @ S, full_matrices=False)
     n, sigma = sys.order, pad(sigma, sys.order)
@@ -230,19 +239,24 @@ def _truncate(
     flags += _divided(balancing, order)
     right, left = balancing.right[..., :order], balancing.left[..., :order, :]
     system = _project(balancing.system.double(), right, left)
-    bound = balancing.error_bound(order)
-    stable = _is_stable(system)
+    like, bound = balancing.system.B, balancing.error_bound(order)
     xp = namespace(bound)
+    A, B, C, D = (narrow(x, like) for x in (system.A, system.B, system.C, system.D))
+    narrowed = StateSpace(A, B, C, D, system.dt)
+    stable = _is_stable(narrowed)
     if not stable.all():
         bound = xp.where(from_numpy(stable, like=bound), bound, float("inf"))
         flags.append(f"the reduced system of order {order} is not stable: try a neighbouring order")
+    elif balancing.exact and B.dtype != system.B.dtype:
+        bound = bound + peak_gain(system, narrowed, tol=1e-3)  # what the cast costs
+        limit = tol and (tol * balancing.sigma[..., 0] if relative else tol)
+        if limit is not None and bool(xp.any(bound > limit)):
+            flags.append(f"in {B.dtype} the bound is above {tol:g}: convert the system to float64")
     _warn(flags)
-    like = balancing.system.B
-    A, B, C, D = (narrow(x, like) for x in (system.A, system.B, system.C, system.D))
     lower = balancing.sigma[..., order] if order < n and balancing.exact else xp.zeros_like(bound)
     return Reduction(
         balancing.system,
-        StateSpace(A, B, C, D, system.dt),
+        narrowed,
         order,
         balancing.hsv,
         narrow(bound, like),

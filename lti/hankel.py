@@ -15,7 +15,7 @@ from lti.system import System
 
 __all__ = ["error_bound", "hankel_singular_values", "order_for"]
 
-EQUAL = 1e-10  # relative; values this close count as one: farther apart they count twice, safely
+EQUAL = 1e-13  # relative; values this close count as one, as equal up to rounding
 
 
 def hankel_singular_values(sys: System) -> Array:
@@ -66,7 +66,7 @@ def error_bound(hsv: Array, order: int | None = None) -> Array:
     Returns
     -------
     array (...) or (..., n + 1)
-        Values equal to 1e-10 relative count once.
+        Values equal to 1e-13 relative count once.
 
     Raises
     ------

@@ -42,17 +42,28 @@ def smith_factors(A: Array, B: Array, C: Array) -> tuple[Array, Array]:
     Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16 (1968); Penzl, "A cyclic low-rank
     Smith method for large sparse Lyapunov equations", SIAM J. Sci. Comput. 21 (2000).
     """
-    S, R = lq_factor(B), lq_factor(H(C))
+    (S, s), (R, r) = _scaled(B), _scaled(H(C))
+    S, R = lq_factor(S), lq_factor(R)
     for _ in range(64):
         S, S_done = _double(A, S)
         R, R_done = _double(H(A), R)
         if S_done and R_done:
-            return S, R
+            return s * S, r * R
         A = A @ A
     raise UnstableError(
         "the Gramian did not converge in 64 doublings: a pole lies on the stability boundary to "
         "working precision; remove it or move it inside"
     )
+
+
+def _scaled(B: Array) -> tuple[Array, Array]:
+    """B by its largest entry, and that entry (..., 1, 1): squares neither overflow nor vanish."""
+    xp = namespace(B)
+    if 0 in B.shape[-2:]:
+        return B, real(xp.ones((1, 1), dtype=B.dtype, device=device(B)))
+    size = xp.max(xp.abs(B), axis=(-2, -1), keepdims=True)
+    size = xp.where(size > 0, size, 1.0)
+    return B / size, size
 
 
 def _double(A: Array, S: Array) -> tuple[Array, bool]:
@@ -95,7 +106,8 @@ def cauchy_factor(poles: Array, B: Array, discrete: bool) -> Array:
     n = poles.shape[-1]
     if n == 0 or B.shape[-1] == 0:
         return B[..., :0]
-    G = lq_factor(B)
+    G, size = _scaled(B)
+    G = lq_factor(G)
     own = _gap(poles, discrete)
     index = xp.arange(n, device=device(poles))
     alive = xp.ones(G.shape[:-1], dtype=xp.bool, device=device(poles))
@@ -114,7 +126,7 @@ def cauchy_factor(poles: Array, B: Array, discrete: bool) -> Array:
         alive = alive & ~pivot
         G = xp.concat([(first * apart)[..., None], G[..., 1:]], axis=-1)
         G = xp.where(alive[..., None], G, 0.0)
-    return xp.stack(columns, axis=-1)
+    return size * xp.stack(columns, axis=-1)
 
 
 def _gap(poles: Array, discrete: bool) -> Array:

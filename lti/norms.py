@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -169,6 +170,8 @@ def _peak(G: System, F: System | None, tol: float) -> float:
     error = G.to_dense() if F is None else difference(G, F)
     if 0 in (error.n_inputs, error.n_outputs):
         return 0.0
+    if F is not None:  # what is equal in the two leaves no rounding
+        G, F = replace(G, D=error.D), replace(F, D=0 * F.D)
     poles = error.poles
 
     def boundary(t: Any) -> Any:
@@ -191,7 +194,8 @@ def _peak(G: System, F: System | None, tol: float) -> float:
         return max(top, gains(np.array([t]))[0])
 
     if G.is_discrete:
-        start, level = np.concatenate([np.angle(poles), [0.0, np.pi]]), 0.0
+        turns = np.pi * np.arange(16) / 8  # those of _on_the_line, so that their gains are below
+        start, level = np.concatenate([np.angle(poles), turns, turns + 0.1]), 0.0
     else:
         start = np.concatenate([poles.imag, np.abs(poles), -np.abs(poles), [0.0]])
         level = float(np.linalg.norm(error.D, ord=2))

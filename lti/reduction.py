@@ -30,8 +30,9 @@ class Reduction:
     hsv : array (..., n)
         Hankel singular values of the original.
     error_bound : array (...)
-        Upper bound of the H-infinity error; infinite where theory has none (an unstable reduced
-        system, factors that are not the Gramians').
+        Upper bound of the H-infinity error, including what rounding to single precision adds;
+        infinite where theory has none (an unstable reduced system, factors other than the
+        Gramians').
     lower_bound : array (...)
         ``hsv[r]``, which no system of order r can beat; zero where theory has none.
     T, W : array (..., n, r), array (..., r, n)

@@ -365,7 +365,7 @@ def _common(**named: Any) -> list[Array]:
             raise DimensionError(f"{name} has dtype {x.dtype}; pass real or complex numbers")
     arrays = dict(zip(present, _same_dtype(*present.values()), strict=True))
     for name, x in arrays.items():
-        _require_finite(name, x)
+        require_finite(name, x)
     return [arrays.get(name) for name in named]
 
 
@@ -380,7 +380,7 @@ def _same_dtype(*arrays: Array) -> list[Array]:
     return [xp.astype(x, dtype, copy=False) for x in floats]
 
 
-def _require_finite(name: str, x: Array) -> None:
+def require_finite(name: str, x: Array) -> None:
     xp = namespace(x)
     if bool(xp.all(xp.isfinite(x))):
         return
@@ -389,7 +389,7 @@ def _require_finite(name: str, x: Array) -> None:
     first = tuple(int(i) for i in bad[0])
     raise NonFiniteError(
         f"{name} has {len(bad)} entries that are not finite, the first {host[first]} "
-        f"at index {first}; clean the data before building the system"
+        f"at index {first}; clean the data first"
     )
 
 

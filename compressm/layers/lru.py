@@ -221,7 +221,10 @@ class LRU(SSMLayer):
                 f"{self.nu_log.dtype} needs less than 1 - {self._floor:.3g}; reduce to fewer states"
             )
         rate = (decay - self._floor).clamp(min=self._floor * dtype.eps)
-        phase = poles.angle().remainder(2 * math.pi).clamp(min=dtype.eps**2)  # log 0 is not finite
+        phase = poles.angle().remainder(2 * math.pi)
+        # Phase 0 has no log. 2 pi can learn, and its rounding cancels in a real mode; else nearly 0
+        real_mode = (B.imag == 0).all(1) & (C.imag == 0).all(0) & (phase < dtype.eps)
+        phase = torch.where(real_mode, 2 * math.pi, phase.clamp(min=dtype.eps**2))
         # What a state does is one number, |B_i| |C_i|; gamma takes it, while rows of B and columns
         # of C stay as long as they were: a step of the optimizer goes about as far as before
         rows, columns = B.norm(dim=1), C.norm(dim=0)

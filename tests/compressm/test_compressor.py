@@ -100,7 +100,8 @@ def test_the_response_after_a_cut_is_the_reduced_system_within_the_bound(system,
     assert gap(written, reduced, w) / peak < 1e-5
     error = real_response(layer) - real_response(original)  # what the layer outputs is real
     assert torch.linalg.matrix_norm(error, 2).max() <= cut.error_bound
-    assert cut.error_bound == pytest.approx(float(lti.error_bound(cut.hsv, cut.order)), rel=1e-12)
+    bound = float(lti.error_bound(cut.hsv, cut.order))
+    assert bound <= cut.error_bound <= bound * (1 + 1e-4)
 
 
 @settings(max_examples=25)
@@ -119,8 +120,7 @@ def test_any_cut_stays_within_its_bound_and_near_its_system(
     cut = compress_(layer, Order(stored)).layers[0]
     assert layer.d_state <= max(stored, 1)
     if cut.after < cut.before:
-        reach = cut.error_bound + cut.rounding * cut.hsv.sum() * 2  # peak <= 2 sum(hsv)
-        assert gap(layer.to_lti(), before) <= reach
+        assert gap(layer.to_lti(), before) <= cut.error_bound
         assert cut.rounding < 1e-4
 
 
@@ -263,6 +263,45 @@ def test_model_optimizer_and_compressor_resume_to_the_same_run():
         assert torch.equal(a, b)
 
 
+def test_a_policy_that_fails_on_one_layer_leaves_every_layer_as_it_was():
+    def policy(hsv, slots, seen=[]):  # noqa: B006
+        seen.append(len(hsv))
+        if len(seen) == 2:
+            raise RuntimeError("no idea")
+        return 4
+
+    model = model_of()
+    before = snapshot(model)
+    with pytest.raises(RuntimeError, match="no idea"):
+        compress_(model, policy)
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_what_is_no_optimizer_fails_before_anything_is_written():
+    model = model_of()
+    before = snapshot(model)
+    with pytest.raises(AttributeError):
+        compress_(model, Order(4), object())
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_real_eigenvalues_that_fill_the_slots_are_named():
+    layer = lru(2, 4, r_min=0.1, r_max=0.9, max_phase=1e-3)
+    cut = compress_(layer, KeepEnergy(0.9999)).layers[0]
+    assert cut.after == 4 and "eigenvalues are real" in cut.skipped
+
+
+def test_data_parallel_wrappers_are_refused(monkeypatch):
+    class Wrapper(nn.Sequential):
+        pass
+
+    monkeypatch.setattr(nn.parallel, "DistributedDataParallel", Wrapper)
+    with pytest.raises(ValueError, match="buckets"):
+        Compressor(Wrapper(model_of()), policy=Order(2), schedule=Every(1))
+
+
 def test_an_unknown_system_is_refused():
+    with pytest.raises(ValueError, match="'real' or 'complex'"):
+        compress_(model_of(), Order(2), system="Real")
     with pytest.raises(ValueError, match="'real' or 'complex'"):
         Compressor(model_of(), policy=Order(2), schedule=Every(1), system="imaginary")

@@ -116,6 +116,23 @@ def test_a_layer_whose_inputs_were_not_observed_is_left_alone():
     assert cut.after == 24 and "no input" in cut.skipped
 
 
+def test_inputs_that_are_not_finite_leave_the_layer_alone():
+    layer = lru()
+    u = smooth(4, 50, 4)
+    u[0, 0, 0] = float("inf")
+    cut = compress_(layer, Order(4), inputs={"": u}).layers[0]
+    assert cut.after == 24 and "not finite" in cut.skipped
+
+
+def test_layers_with_a_pole_at_zero_or_without_states():
+    layer = lru()
+    torch.nn.init.constant_(layer.nu_log[:1].detach(), 7.0)
+    u = smooth(4, 50, 4)
+    assert compress_(layer, Order(4), inputs={"": u}).layers[0].after == 4
+    layer = LRU(4, 0)
+    assert compress_(layer, Order(4), inputs={"": u}).layers[0].after == 0
+
+
 def test_an_error_bound_is_not_promised_on_observed_inputs():
     with pytest.raises(ValueError, match="promises a bound"):
         compress_(lru(), ErrorBound(1.0), inputs={})

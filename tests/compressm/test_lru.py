@@ -223,9 +223,25 @@ def test_real_and_vanishing_poles_and_either_of_a_pair():
     layer.load_lti_(system)
     assert all(torch.isfinite(p).all() for p in layer.parameters())
     assert gap(system, layer.to_lti()) < 1e-6
-    assert (layer.theta_log.exp() < 3.15).all()  # representatives in the upper half-plane
+    phase = layer.theta_log.detach().exp()  # in the upper half-plane; 2 pi for 0, whose log is none
+    assert ((phase < 3.15) | ((phase - 2 * torch.pi).abs() < 1e-5)).all()
     u = torch.randn(1, 20, 3)
     assert torch.isfinite(layer(u)).all()
+
+
+def test_real_modes_of_a_real_system_are_exact_and_go_on_learning():
+    poles, ones = torch.tensor([0.999, 0.5 + 0j, -0.3]), torch.ones(3, 3)
+    system = lti.DiagonalStateSpace(poles, ones, ones / 6, conjugate=True)
+    layer = lru()
+    layer.load_lti_(system)
+    assert gap(system, layer.to_lti()) < 1e-6
+    before = layer.theta_log.detach().clone()
+    optimizer = torch.optim.Adam(layer.parameters(), 1e-2)
+    for _ in range(5):
+        optimizer.zero_grad()
+        layer(torch.randn(4, 30, 3)).square().mean().backward()
+        optimizer.step()
+    assert ((layer.theta_log - before).abs() > 1e-4).all()
 
 
 def test_numpy_systems():

@@ -314,7 +314,7 @@ def test_bound_counts_each_distinct_value_once():
     expected = 2 * np.array([5.6, 1.6, 1.6, 0.6, 0.6, 0.6, 0.1, 0])
     np.testing.assert_allclose(lti.error_bound(SIGMA), expected, rtol=1e-15)
     assert [float(lti.error_bound(SIGMA, r)) for r in range(8)] == list(lti.error_bound(SIGMA))
-    nearly = np.array([1.0, 1 - 1e-12, 1 - 1e-6])
+    nearly = np.array([1.0, 1 - 1e-14, 1 - 1e-6])
     np.testing.assert_allclose(lti.error_bound(nearly, 0), 4.0, rtol=1e-5)
 
 
