@@ -142,3 +142,22 @@ def test_inputs_are_read_only_and_stay_as_they_were():
         lti.gramian_factors(one)
         for x, y in zip(arrays, before, strict=True):
             np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize("scale", [1e-160, 1e-151, 1.0, 1e155, 1e160])
+def test_the_units_of_inputs_do_not_matter(scale, dense):
+    B, C = np.array([[1.0, 2], [3, 1], [1, 1]]), np.array([[1.0, 1, 2]])
+    sys, scaled = (
+        lti.DiagonalStateSpace(np.array([0.5, 0.6, -0.3]), B * s, C / s) for s in (1.0, scale)
+    )
+    if dense:
+        sys, scaled = sys.to_dense(), scaled.to_dense()
+    hsv = lti.hankel_singular_values(sys)
+    np.testing.assert_allclose(lti.hankel_singular_values(scaled), hsv, rtol=1e-12)
+
+
+def test_the_units_of_states_do_not_matter():
+    A = np.array([[0, 0, 0], [1e-17, 0, 0], [0, 1e17, 0]])  # two steps of delay
+    sys = lti.StateSpace(A, np.eye(3, 1), np.eye(1, 3, k=2), dt=True)
+    np.testing.assert_allclose(lti.hankel_singular_values(sys), np.ones(3), rtol=1e-12)

@@ -294,3 +294,10 @@ def test_unstable_systems_are_refused(norm, poles, dt):
     for sys in forms(*poles, dt=dt):
         with pytest.raises(lti.UnstableError, match="not stable"):
             norm(sys)
+
+
+def test_a_symmetric_fir_filter_whose_ends_are_equal_local_maxima():
+    taps = np.array([0.25, 0, -0.925, 0, 2.35, 0, -0.925, 0, 0.25])
+    n = len(taps) - 1
+    sys = lti.StateSpace(np.eye(n, k=-1), np.eye(n, 1), taps[None, 1:], taps[:1, None], dt=True)
+    assert float(lti.hinf_norm(sys)) == pytest.approx(4.7, rel=1e-8)

@@ -439,3 +439,29 @@ def test_the_reduction_is_the_projection_it_returns(sys):
     np.testing.assert_allclose(
         small.C, dense.C @ T, atol=1e-12 * (1 + np.abs(small.C).max(initial=0))
     )
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10**6), st.integers(1, 6))
+def test_the_certificate_is_that_of_the_rounded_system(seed, order):
+    rng = np.random.default_rng(seed)
+    poles = 1 - 10 ** -rng.uniform(2, 5, 8)
+    B, C = rng.standard_normal((8, 2)), rng.standard_normal((2, 8))
+    sys = lti.StateSpace(*(x.astype(np.float32) for x in (np.diag(poles), B, C)), dt=True)
+    reduction = lti.balance(sys).truncate(order)
+    assert reduction.system.A.dtype == np.float32
+    reduction.verify()
+
+
+def test_foreign_factors_are_checked_and_promise_nothing():
+    sys = lti.StateSpace([[0.5]], [[1.0]], [[1.0]], dt=True)
+    one, nan = np.eye(1), np.full((1, 1), np.nan)
+    balancing = lti.balance(sys, (one, 2 * one))
+    reduction = balancing.truncate(order=0)
+    assert reduction.error_bound == np.inf and reduction.lower_bound == 0
+    with pytest.raises(lti.OrderError, match="no"):
+        balancing.truncate(tol=1.0)
+    with pytest.raises(lti.NonFiniteError, match="R has 1 entries"):
+        lti.balance(sys, (one, nan))
+    with pytest.raises(lti.UnstableError):
+        lti.balance(lti.StateSpace([[2.0]], [[1.0]], [[1.0]], dt=True), (one, one))
