@@ -62,7 +62,8 @@ def assert_certified(sys):
         assert seen <= error * (1 + 1e-8) + rounding
         assert error >= reduction.lower_bound * (1 - 1e-8) - rounding
         assert error <= reduction.error_bound * (1 + 1e-8) + rounding
-        np.testing.assert_allclose(reduction.verify(), error, rtol=1e-7, atol=rounding)
+        if sigma[0] > 1e-6 * size(sys):  # else all of G is close to the rounding of its terms
+            np.testing.assert_allclose(reduction.verify(), error, rtol=1e-7, atol=10 * rounding)
 
 
 @settings(max_examples=60)
