@@ -45,7 +45,11 @@ def test_demo_on_digits(call, tmp_path):
     full, compressed, small = (run["orders"][0] for run in report["runs"])
     assert small == compressed < full
     assert f"{full} → {compressed}" in out
-    assert all(len(line) <= 80 for line in out.splitlines() if not line.startswith("Picture"))
+    assert all(
+        len(line) <= 80
+        for line in out.splitlines()
+        if not line.startswith(("Picture", "Measurements"))
+    )
 
 
 def test_demo_that_cuts_nothing(call, tmp_path):
