@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from lti._array import Array, H, diag, eye, from_numpy, namespace, narrow, to_numpy, widen
+from lti._checks import require_finite
 from lti.errors import OrderError, ReductionWarning
 from lti.gramians import double_factors
 from lti.hankel import EQUAL, check_order, error_bound, order_for, pad
 from lti.interop import as_statespace
 from lti.norms import peak_gain
 from lti.reduction import Reduction
-from lti.system import StateSpace, System, require_finite, require_stable
+from lti.system import StateSpace, System, require_stable
 
 __all__ = ["Balancing", "balance", "balanced_truncation"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lti._array import Array, eye, namespace, real
+from lti._checks import timebase
 from lti.errors import TimebaseError
 from lti.interop import as_statespace
-from lti.system import DiagonalStateSpace, System, timebase
+from lti.system import DiagonalStateSpace, System
 
 __all__ = ["bilinear"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,17 +12,23 @@ from lti._array import (
     Array,
     block_diag,
     conj,
-    device,
     diag,
     eigvals,
-    is_array,
     is_complex,
     namespace,
     real,
     to_numpy,
     widen,
 )
-from lti.errors import DimensionError, NonFiniteError, TimebaseError, UnstableError
+from lti._checks import (
+    as_array,
+    common,
+    complete,
+    require_matrix,
+    same_dtype,
+    timebase,
+)
+from lti.errors import DimensionError, TimebaseError, UnstableError
 
 __all__ = ["DiagonalStateSpace", "StateSpace"]
 
@@ -77,12 +82,12 @@ class StateSpace:
     dt: float | bool = 0
 
     def __post_init__(self) -> None:
-        A, B, C, D = _common(A=self.A, B=self.B, C=self.C, D=self.D)
-        _require_matrix(A=A, B=B, C=C)
+        A, B, C, D = common(A=self.A, B=self.B, C=self.C, D=self.D)
+        require_matrix(A=A, B=B, C=C)
         n = A.shape[-1]
         if A.shape[-2] != n:
             raise DimensionError(f"A must be square, got shape {A.shape}; pass A as (..., n, n)")
-        A, B, C, D = _complete(A, B, C, D, n, "A", A.shape[:-2])
+        A, B, C, D = complete(A, B, C, D, n, "A", A.shape[:-2])
         for name, value in {"A": A, "B": B, "C": C, "D": D, "dt": timebase(self.dt)}.items():
             object.__setattr__(self, name, value)
 
@@ -201,14 +206,14 @@ class DiagonalStateSpace:
     conjugate: bool = False
 
     def __post_init__(self) -> None:
-        complex_D = self.D is not None and np.iscomplexobj(to_numpy(_as_array(self.D)))
+        complex_D = self.D is not None and np.iscomplexobj(to_numpy(as_array(self.D)))
         if self.conjugate and complex_D:
             raise DimensionError("a conjugate system is real, but D is complex; pass its real part")
-        poles, B, C, D = _common(poles=self.poles, B=self.B, C=self.C, D=self.D)
+        poles, B, C, D = common(poles=self.poles, B=self.B, C=self.C, D=self.D)
         if poles.ndim < 1:
             raise DimensionError("poles must have an axis, got a scalar; pass them as (..., n)")
-        _require_matrix(B=B, C=C)
-        _, B, C, D = _complete(None, B, C, D, poles.shape[-1], "poles", poles.shape[:-1])
+        require_matrix(B=B, C=C)
+        _, B, C, D = complete(None, B, C, D, poles.shape[-1], "poles", poles.shape[:-1])
         xp = namespace(poles)
         poles = xp.broadcast_to(poles, (*B.shape[:-2], poles.shape[-1]))
         if self.conjugate:
@@ -306,7 +311,7 @@ def difference(G: System, F: System) -> StateSpace:
         raise DimensionError(
             f"only stacks of one shape can be subtracted, got {G.batch_shape} and {F.batch_shape}"
         )
-    A, FA, B, FB, C, FC, D, FD = _same_dtype(G.A, F.A, G.B, F.B, G.C, F.C, G.D, F.D)
+    A, FA, B, FB, C, FC, D, FD = same_dtype(G.A, F.A, G.B, F.B, G.C, F.C, G.D, F.D)
     xp = namespace(A)
     B, C = xp.concat([B, FB], axis=-2), xp.concat([C, -FC], axis=-1)
     return StateSpace(block_diag(A, FA), B, C, D - FD, dt)
@@ -342,106 +347,6 @@ def require_stable(sys: System) -> None:
         f"{int((excess >= 0).sum())} of {poles.size} poles are not stable: the worst{where}, "
         f"{poles[index]:.9g}, {kind} {region} (by {excess[index]:.3g}); "
         "remove or stabilise these modes first"
-    )
-
-
-def _as_array(x: Any) -> Array:
-    return x if is_array(x) else np.asarray(x)
-
-
-def _common(**named: Any) -> list[Array]:
-    """The named arrays in one library and one dtype, checked to be finite; None stays None."""
-    present = {name: _as_array(x) for name, x in named.items() if x is not None}
-    try:
-        xp = namespace(*present.values())
-    except TypeError as error:
-        kinds = ", ".join(f"{name}: {type(x).__name__}" for name, x in present.items())
-        raise DimensionError(
-            f"the matrices come from different array libraries or hold no numbers ({kinds}); "
-            "pass all of them as NumPy arrays or all as torch tensors"
-        ) from error
-    for name, x in present.items():
-        if not xp.isdtype(x.dtype, ("numeric", "bool")):
-            raise DimensionError(f"{name} has dtype {x.dtype}; pass real or complex numbers")
-    arrays = dict(zip(present, _same_dtype(*present.values()), strict=True))
-    for name, x in arrays.items():
-        require_finite(name, x)
-    return [arrays.get(name) for name in named]
-
-
-def _same_dtype(*arrays: Array) -> list[Array]:
-    """All arrays in the narrowest of float32, float64, complex64, complex128 that holds them."""
-    xp = namespace(*arrays)
-    inexact = ("real floating", "complex floating")
-    floats = [x if xp.isdtype(x.dtype, inexact) else xp.astype(x, xp.float64) for x in arrays]
-    dtype = xp.result_type(*floats)
-    if dtype not in (xp.float32, xp.float64, xp.complex64, xp.complex128):
-        raise DimensionError(f"dtype {dtype} is not supported; convert to float32 or float64")
-    return [xp.astype(x, dtype, copy=False) for x in floats]
-
-
-def require_finite(name: str, x: Array) -> None:
-    xp = namespace(x)
-    if bool(xp.all(xp.isfinite(x))):
-        return
-    host = to_numpy(x)
-    bad = np.argwhere(~np.isfinite(host))
-    first = tuple(int(i) for i in bad[0])
-    raise NonFiniteError(
-        f"{name} has {len(bad)} entries that are not finite, the first {host[first]} "
-        f"at index {first}; clean the data first"
-    )
-
-
-def _require_matrix(**named: Array) -> None:
-    for name, x in named.items():
-        if x.ndim < 2:
-            raise DimensionError(
-                f"{name} must be a matrix or a stack of matrices, got shape {tuple(x.shape)}; "
-                f"a single column is (n, 1), a single row (1, n)"
-            )
-
-
-def _complete(
-    A: Array, B: Array, C: Array, D: Array, n: int, owner: str, batch: tuple[int, ...]
-) -> list[Array]:
-    """Check the shapes against `n` states, fill in `D`, and give all the same stack shape."""
-    xp = namespace(B)
-    if B.shape[-2] != n:
-        raise DimensionError(
-            f"B has shape {tuple(B.shape)} but {owner} has {n} states; B must be (..., {n}, m)"
-        )
-    if C.shape[-1] != n:
-        raise DimensionError(
-            f"C has shape {tuple(C.shape)} but {owner} has {n} states; C must be (..., p, {n})"
-        )
-    p, m = C.shape[-2], B.shape[-1]
-    if D is None:
-        D = xp.zeros((p, m), dtype=B.dtype, device=device(B))
-    if D.ndim < 2 or tuple(D.shape[-2:]) != (p, m):
-        raise DimensionError(
-            f"D has shape {tuple(D.shape)} but C has {p} outputs and B {m} inputs; "
-            f"D must be (..., {p}, {m})"
-        )
-    matrices = [x for x in (A, B, C, D) if x is not None]
-    try:
-        stack = np.broadcast_shapes(batch, *(tuple(x.shape[:-2]) for x in matrices))
-    except ValueError as error:
-        shapes = ", ".join(str(tuple(x.shape)) for x in matrices)
-        raise DimensionError(f"the leading axes do not broadcast: {shapes}") from error
-    return [
-        None if x is None else xp.broadcast_to(x, (*stack, *x.shape[-2:])) for x in (A, B, C, D)
-    ]
-
-
-def timebase(dt: Any) -> float | bool:
-    """`dt` checked: 0, a positive number or True."""
-    if dt is True or (dt is not False and isinstance(dt, (int, float)) and 0 <= dt < math.inf):
-        return dt
-    if isinstance(dt, np.generic):
-        return timebase(dt.item())
-    raise TimebaseError(
-        f"dt={dt!r} is not a time base; pass 0 (continuous), a sampling time, or True (discrete)"
     )
 
 

@@ -59,11 +59,15 @@ def assert_certified(sys):
             continue
         assert reduction.error_bound == lti.error_bound(sigma, r)
         error, seen = lti.hinf_norm(sys - small), grid_peak(sys, small)
-        assert seen <= error * (1 + 1e-8) + rounding
-        assert error >= reduction.lower_bound * (1 - 1e-8) - rounding
+        # The Hamiltonian of a small error holds the squares of the large parts that cancel in it
+        loss = 1e-8 + min(1e-3, 1e-15 * (size(sys) / max(error, rounding, 1e-300)) ** 2)
+        assert seen <= error * (1 + loss) + rounding
+        assert error >= reduction.lower_bound * (1 - loss) - rounding
         assert error <= reduction.error_bound * (1 + 1e-8) + rounding
         if sigma[0] > 1e-6 * size(sys):  # else all of G is close to the rounding of its terms
-            np.testing.assert_allclose(reduction.verify(), error, rtol=1e-7, atol=10 * rounding)
+            np.testing.assert_allclose(
+                reduction.verify(), error, rtol=10 * loss, atol=10 * rounding
+            )
 
 
 @settings(max_examples=60)
