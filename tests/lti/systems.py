@@ -123,14 +123,18 @@ def all_pass(poles):
 
 def response(sys, s):
     """C (s - A)^-1 B + D at the points s, from the matrices as they stand."""
-    A, B, C, D = (np.asarray(x) for x in (sys.A, sys.B, sys.C, sys.D))
+    return moving_part(sys, s) + np.asarray(sys.D)
+
+
+def moving_part(sys, s):
+    """C (s - A)^-1 B at the points s."""
+    A, B, C = (np.asarray(x) for x in (sys.A, sys.B, sys.C))
     if getattr(sys, "conjugate", False):
-        n = sys.poles.shape[-1]  # y = C x + conj(C x), the two halves as one complex system
+        # y = C x + conj(C x): the two halves as one complex system
         A = np.diag(np.concatenate([sys.poles, sys.poles.conj()]))
         B, C = np.concatenate([B, B.conj()]), np.concatenate([C, C.conj()], axis=1)
-        assert A.shape == (2 * n, 2 * n)
     s = np.asarray(s)[:, None, None]
-    return C @ np.linalg.solve(s * np.eye(len(A)) - A, B + 0j) + D
+    return C @ np.linalg.solve(s * np.eye(len(A)) - A, B + 0j)
 
 
 def boundary(sys, k=200):
@@ -145,7 +149,11 @@ def boundary(sys, k=200):
 def grid_peak(*pair):
     """The largest gain of G, or of G - F, on the grid of `boundary`: at most the norm."""
     s = boundary(pair[0])
-    gap = response(pair[0], s) - (response(pair[1], s) if len(pair) > 1 else 0)
+    gap = moving_part(pair[0], s)
+    if len(pair) > 1:
+        gap = gap - moving_part(pair[1], s) + (pair[0].D - pair[1].D)
+    else:
+        gap = gap + pair[0].D
     return np.linalg.norm(gap, ord=2, axis=(-2, -1)).max()
 
 
