@@ -75,7 +75,7 @@ MNIST = Settings(
     batch_size=50,
     lr=4e-3,
     max_phase=0.7,
-    energy=0.999,
+    energy=0.9995,
     gramians="input",
 )
 
