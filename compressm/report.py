@@ -71,7 +71,7 @@ class Watch:
         self.bars.update(self.tasks[step.run], completed=step.step, **fields)
         for cut in step.event.layers if step.event else ():
             said = cut.skipped or (
-                f"{cut.before} → {cut.after} states, {cut.energy_kept:.1%} of the energy kept"
+                f"{cut.before} → {cut.after} states, {cut.energy_kept:.2%} of the energy kept"
             )
             self.bars.console.print(f"step {step.step}: {cut.name} {said}", highlight=False)
 
