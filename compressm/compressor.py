@@ -100,7 +100,7 @@ class Compressor:
     model : nn.Module
         Its `SSMLayer` modules are compressed, everything else is left alone.
     optimizer : torch.optim.Optimizer or None
-        Trains the model; its state follows the parameters.
+        Trains the model; what it knows of parameters that are cut is forgotten, see `resize_`.
     policy : Policy
         How far: ``KeepEnergy(0.99)``, ``ErrorBound(1e-2)``, ``Order(32)``.
     schedule : Schedule
@@ -239,7 +239,7 @@ def compress_(
     policy : Policy
         How far.
     optimizer : torch.optim.Optimizer, optional
-        If training is to go on: its state follows the parameters.
+        If training is to go on; as in `Compressor`.
     system : {"real", "complex"}, optional
         As in `Compressor`.
     inputs : mapping of str to Tensor (batch, length, d_model), optional

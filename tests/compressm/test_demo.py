@@ -79,7 +79,7 @@ def test_runs_are_one_until_the_first_cut(data):
 def test_dropout_is_one_whatever_the_size(data):
     states = []
     for d_state in (12, 3):
-        settings = replace(TINY, d_state=d_state, steps=1)
+        settings = replace(TINY, d_state=d_state, steps=1, dropout=0.5)
         run(data, settings, on_step=lambda step: states.append(torch.get_rng_state()))
     assert torch.equal(*states)
 
