@@ -17,7 +17,7 @@ __all__ = ["Reduction"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Reduction:
-    """hsv[r] <= ||G - G_r||_inf <= 2 * sum of distinct hsv[r:]: a system with its certificate.
+    """lower_bound <= ||G - G_r||_inf <= error_bound: a system with its certificate.
 
     Parameters
     ----------
@@ -28,17 +28,25 @@ class Reduction:
     order : int
         Number of states r that were kept.
     hsv : array (..., n)
-        Hankel singular values of the original.
+        Hankel singular values, those of the weighted or limited Gramians if such were balanced.
+        Infinite for the states of poles that are not stable, which are kept as they are.
     error_bound : array (...)
-        Upper bound of the H-infinity error, including what rounding to single precision adds;
-        infinite where theory has none (an unstable reduced system, factors other than the
-        Gramians').
+        Upper bound of the error, including what rounding to single precision adds; infinite where
+        theory has none.
     lower_bound : array (...)
-        ``hsv[r]``, which no system of order r can beat; zero where theory has none.
-    T, W : array (..., n, r), array (..., r, n)
-        Projections with ``W T = I``: ``G_r = (W A T, W B, C T, D)``.
+        What no system of order r can beat; zero where theory says nothing.
+    T, W : array (..., n, r), array (..., r, n), optional
+        Projections with ``W T = I``: ``A_r = W A T``, ``C_r = C T`` and, unless a static correction
+        was made, ``B_r = W B``. None where the reduced system is no projection.
+    method : str
+        The name of the method.
     flags : tuple of str
         What a user of the reduction should know; empty for a plain one.
+    pair : (F, F_r), optional
+        The error that the bounds speak of is ``F - F_r``: the weighted systems, or the stable
+        parts. By default ``(original, system)``.
+    scale : array (...), optional
+        What rounding is relative to, ``|R| |S|`` of the Gramian factors; by default ``hsv[0]``.
     """
 
     original: Any
@@ -47,12 +55,15 @@ class Reduction:
     hsv: Array
     error_bound: Array
     lower_bound: Array
-    T: Array
-    W: Array
+    T: Array | None = None
+    W: Array | None = None
+    method: str = "balanced truncation"
     flags: tuple[str, ...] = ()
+    pair: tuple[Any, Any] | None = None
+    scale: Array | None = None
 
     def verify(self, tol: float = 1e-8) -> Array:
-        """||G - G_r||_inf, measured, and checked against both bounds.
+        """||F - F_r||_inf, measured, and checked against both bounds.
 
         Parameters
         ----------
@@ -62,17 +73,19 @@ class Reduction:
         Returns
         -------
         array (...)
-            The H-infinity norm of the error.
+            The H-infinity norm of the error: of ``G - G_r``, or with weights of
+            ``W_o (G - G_r) W_i``.
 
         Raises
         ------
         CertificateError
             If it lies outside the bounds by more than `tol` and the rounding of the arithmetic.
+        UnstableError
+            If the reduced system is not stable where the original is: then there is no norm.
         """
-        error = to_numpy(peak_gain(self.original, self.system, tol=tol))
-        lower, upper, hsv = (to_numpy(x) for x in (self.lower_bound, self.error_bound, self.hsv))
-        top = hsv[..., 0] if hsv.shape[-1] else np.zeros_like(lower)
-        rounding = 1e3 * hsv.shape[-1] * np.finfo(hsv.dtype).eps * top
+        error = to_numpy(peak_gain(*(self.pair or (self.original, self.system)), tol=tol))
+        lower, upper = to_numpy(self.lower_bound), to_numpy(self.error_bound)
+        rounding = self._rounding()
         wrong = (error > upper * (1 + tol) + rounding) | (error < lower * (1 - tol) - rounding)
         if wrong.any():
             at = np.unravel_index(np.argmax(wrong), wrong.shape)
@@ -83,13 +96,39 @@ class Reduction:
             )
         return from_numpy(error, like=self.hsv)
 
+    def _rounding(self) -> Any:
+        hsv = to_numpy(self.hsv)
+        if self.scale is not None:
+            scale = to_numpy(self.scale)
+        else:
+            scale = np.where(np.isfinite(hsv), hsv, 0.0).max(axis=-1, initial=0.0)
+        return 1e3 * hsv.shape[-1] * np.finfo(hsv.dtype).eps * scale
+
     def __repr__(self) -> str:
-        flags = "".join(f"\n  note: {flag}" for flag in self.flags)
         upper, lower = (_span(to_numpy(x)) for x in (self.error_bound, self.lower_bound))
         return (
             f"Reduction: order {self.original.order} -> {self.order}, "
-            f"{lower} <= H-infinity error <= {upper}{flags}"
+            f"{lower} <= H-infinity error <= {upper}"
         )
+
+    def __str__(self) -> str:
+        sys, hsv = self.original, to_numpy(self.hsv)
+        time = "continuous" if not sys.is_discrete else "discrete"
+        lines = [
+            f"{self.method[:1].upper()}{self.method[1:]}: order {sys.order} -> {self.order}",
+            f"  system    {time}, {sys.n_inputs} inputs, {sys.n_outputs} outputs",
+        ]
+        kept, cut = hsv[..., : self.order], hsv[..., self.order :]
+        for name, part in (("kept", kept), ("cut", cut)):
+            if part.shape[-1]:
+                lines.append(
+                    f"  {name:<9} {part.shape[-1]} values, {_span(part[..., 0])} to "
+                    f"{_span(part[..., -1])}"
+                )
+        upper, lower = (_span(to_numpy(x)) for x in (self.error_bound, self.lower_bound))
+        lines.append(f"  error     {lower} <= H-infinity <= {upper}")
+        lines += [f"  note      {flag}" for flag in self.flags]
+        return "\n".join(lines)
 
 
 def _span(x: np.ndarray) -> str:
