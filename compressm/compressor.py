@@ -306,10 +306,8 @@ def _plan(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", lti.ReductionWarning)
             system = layer.to_lti(conjugate=real)
-            factors = None
-            if inputs is not None:
-                factors = observed_factor(system, inputs[name]), lti.gramian_factors(system)[1]
-            balancing = lti.balance(system, factors)
+            observed = None if inputs is None else observed_factor(system, inputs[name])
+            balancing = lti.balance(system, controllability=observed)
             hsv = balancing.hsv.cpu().numpy()
             if not hsv.any():
                 return untouched("its Hankel singular values are all zero")

@@ -1,6 +1,6 @@
 """Control theory first: linear systems, Gramians, Hankel singular values, certified reduction."""
 
-from lti.balancing import Balancing, balance, balanced_truncation
+from lti.balancing import Balancing, balance, balanced_truncation, singular_perturbation
 from lti.discretize import bilinear
 from lti.errors import (
     CertificateError,
@@ -8,6 +8,7 @@ from lti.errors import (
     DimensionError,
     LTIError,
     NonFiniteError,
+    OptionError,
     OrderError,
     ReductionWarning,
     TimebaseError,
@@ -30,6 +31,7 @@ __all__ = [
     "DimensionError",
     "LTIError",
     "NonFiniteError",
+    "OptionError",
     "OrderError",
     "Reduction",
     "ReductionWarning",
@@ -51,4 +53,5 @@ __all__ = [
     "hinf_norm",
     "observability_gramian",
     "order_for",
+    "singular_perturbation",
 ]

@@ -104,6 +104,14 @@ def eig(x: Array) -> tuple[Array, Array]:
     return (values, vectors) if is_complex(values) else (values + 0j, vectors + 0j)
 
 
+def spectral_norm(x: Array) -> Array:
+    """|x| (...), the largest singular value; zero for an empty matrix."""
+    xp = namespace(x)
+    if 0 in x.shape[-2:]:
+        return xp.sum(xp.abs(x), axis=(-2, -1))
+    return xp.max(xp.linalg.svdvals(x), axis=-1)
+
+
 def lq_factor(x: Array) -> Array:
     """L (..., n, min(n, k)) with L L^H = X X^H for X (..., n, k): the square root, made small."""
     if x.shape[-1] <= x.shape[-2]:

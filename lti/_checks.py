@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from lti._array import Array, device, is_array, namespace, to_numpy
-from lti.errors import DimensionError, NonFiniteError, TimebaseError
+from lti.errors import DimensionError, NonFiniteError, OptionError, TimebaseError
 
 
 def as_array(x: Any) -> Array:
@@ -109,3 +110,9 @@ def timebase(dt: Any) -> float | bool:
     raise TimebaseError(
         f"dt={dt!r} is not a time base; pass 0 (continuous), a sampling time, or True (discrete)"
     )
+
+
+def one_of(name: str, value: Any, options: Iterable[str]) -> None:
+    if value not in options:
+        known = ", ".join(map(repr, options))
+        raise OptionError(f"{name} must be one of {known}; got {value!r}")

@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from lti._array import Array, H, diag, eye, from_numpy, namespace, narrow, to_numpy, widen
-from lti._checks import require_finite
+from lti._array import (
+    Array,
+    H,
+    block_diag,
+    device,
+    diag,
+    eye,
+    from_numpy,
+    namespace,
+    narrow,
+    spectral_norm,
+    to_numpy,
+)
+from lti._checks import one_of
 from lti.errors import OrderError, ReductionWarning
-from lti.gramians import double_factors
-from lti.hankel import EQUAL, check_order, error_bound, order_for, pad
+from lti.factors import Factors, choose_factors
+from lti.hankel import EQUAL, check_order, error_bound, first_within, order_for, pad, tolerance
 from lti.interop import as_statespace
 from lti.norms import peak_gain
 from lti.reduction import Reduction
+from lti.split import Split, split
 from lti.system import StateSpace, System, require_stable
 
-__all__ = ["Balancing", "balance", "balanced_truncation"]
+__all__ = ["Balancing", "balance", "balanced_truncation", "singular_perturbation"]
 
-EPS = 2.0**-52
+EPS, TINY = 2.0**-52, 2.0**-1000
+NEAR = 1e-10  # a pole this close to the stability boundary, relative to its size, is flagged
+CANCEL = 1e8  # and Gramians whose product is this much smaller than their sizes
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,14 +50,18 @@ class Balancing:
     ----------
     system : StateSpace or DiagonalStateSpace
         The system that was balanced, of n states.
+    parts : Split
+        Its stable part, which was balanced, and the part that is kept as it is.
+    factors : Factors
+        S and R, and what theory says of them.
     sigma : array (..., n)
-        Hankel singular values in double precision.
+        Hankel singular values in double precision; infinite for the states that are kept.
     right : array (..., n, k)
         ``S V diag(sigma)^-1/2``: columns of T, in double precision.
     left : array (..., k, n)
         ``diag(sigma)^-1/2 U^H R^H``: rows of W, in double precision.
-    exact : bool
-        Whether P and Q are the Gramians of the system, so that its error bounds hold.
+    method : str
+        "square-root" or "balancing-free".
 
     Attributes
     ----------
@@ -53,10 +73,12 @@ class Balancing:
     """
 
     system: Any
+    parts: Split
+    factors: Factors
     sigma: Array
     right: Array
     left: Array
-    exact: bool = True
+    method: str = "square-root"
 
     @property
     def hsv(self) -> Array:
@@ -78,43 +100,178 @@ class Balancing:
         """Number of values above ``n eps hsv[0]``, the most of the stack: the rest is rounding."""
         return self.right.shape[-1]
 
-    def error_bound(self, order: int) -> Array:
-        """2 * sum of the distinct values beyond `order`, infinite unless `exact`."""
-        bound = error_bound(self.sigma, order)
-        if self.exact or order == self.system.order:
-            return bound
-        return namespace(bound).full_like(bound, float("inf"))
+    @property
+    def smallest_order(self) -> int:
+        """Number of states that every reduction keeps: those of poles that are not stable."""
+        return self.parts.rest.order
 
-    def order_for(self, tol: float, relative: bool = False) -> int:
-        """Smallest order whose bound is within `tol` (or, if `relative`, ``tol * hsv[0]``)."""
-        if not self.exact:
+    @cached_property
+    def scale(self) -> Array:
+        """|R| |S| (...): what the rounding of the values is relative to."""
+        return spectral_norm(self.factors.R) * spectral_norm(self.factors.S)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the Gramians are those of the system, so that its values bound every error."""
+        return not self.factors.name
+
+    @cached_property
+    def balanced(self) -> StateSpace:
+        """(W A T, W B, C T, D) of `minimal_order` states, in double precision."""
+        return _project(self.system.double(), self.right, self.left, self.smallest_order)
+
+    @cached_property
+    def near_unstable(self) -> list[str]:
+        """The flag that a pole is close to the stability boundary, if one is."""
+        poles, discrete = to_numpy(self.parts.stable.poles), self.system.is_discrete
+        gap = 1 - np.abs(poles) if discrete else -poles.real / np.maximum(np.abs(poles), TINY)
+        if gap.min(initial=1.0) >= NEAR:
+            return []
+        return [
+            f"a pole, {poles.ravel()[gap.argmin()]:.9g}, is within {gap.min():.1g} of the stability "
+            "boundary: the values of its states carry few digits"
+        ]
+
+    @cached_property
+    def cancelling(self) -> list[str]:
+        """The flag that P Q is far smaller than P and Q, if it is."""
+        n, k = self.system.order, self.smallest_order
+        top, scale = to_numpy(self.sigma)[..., k : k + 1].min(initial=np.inf), to_numpy(self.scale)
+        if scale.max(initial=0.0) <= CANCEL * top:
+            return []
+        return [
+            f"the Gramians nearly cancel: values below {n * EPS * scale.max():.1g} are rounding, and "
+            f"the largest is {top:.3g}"
+        ]
+
+    @cached_property
+    def equal(self) -> Any:
+        """Whether the cut at each order 0 to n divides equal values, of any member of a stack."""
+        last, first = self._cut(self.minimal_order)
+        gap = np.maximum(EQUAL * last, 4 * EPS * to_numpy(self.scale)[..., None])
+        return self._any((last - first <= gap) & (first > 0))
+
+    @cached_property
+    def risky(self) -> Any:
+        """Whether the theorem that keeps a reduced system stable may fail at each order 0 to n.
+
+        Values that hardly differ, values close to rounding, or Gramians of another kind.
+        """
+        if self.near_unstable or not self.exact:
+            return np.ones(self.system.order + 1, dtype=bool)
+        last, first = self._cut(self.system.order)
+        small = 1e-9 * to_numpy(self.scale)[..., None]
+        return self._any((last - first <= 1e-6 * last) | (last <= small))
+
+    def _cut(self, rank: int) -> tuple[Any, Any]:
+        """The values on both sides of the cuts at orders 1 to n; zero beyond `rank`."""
+        sigma = np.where(np.isfinite(s := to_numpy(self.sigma)), s, np.finfo(float).max)
+        sigma[..., rank:] = 0.0
+        return sigma, np.concatenate([sigma[..., 1:], np.zeros_like(sigma[..., :1])], axis=-1)
+
+    def _any(self, at: Any) -> Any:
+        """`at` (..., n) for orders 1 to n, over the stack, with order 0 in front."""
+        return np.concatenate([[False], at.any(axis=tuple(range(at.ndim - 1)))])
+
+    @cached_property
+    def error_bounds(self) -> Array:
+        """`error_bound` of every order (..., n + 1)."""
+        bounds = error_bound(self.sigma)
+        xp = namespace(bounds)
+        return xp.concat([self.factors.gain[..., None] * bounds[..., :-1], bounds[..., -1:]], axis=-1)
+
+    def error_bound(self, order: int) -> Array:
+        """2 * sum of the distinct values beyond `order`, times a gain if Gramians were modified.
+
+        Infinite where no bound is known.
+        """
+        return self.error_bounds[..., check_order(order, self.system.order)]
+
+    def order_for(
+        self, tol: float | None = None, relative: bool = False, energy: float | None = None
+    ) -> int:
+        """Smallest order whose bound is within `tol`, or that keeps `energy`: see `lti.order_for`.
+
+        With `relative`, `tol` counts in units of the largest finite value.
+        """
+        if tol is None or energy is not None:
+            return order_for(self.sigma, tol, relative, energy)
+        limit = tolerance(to_numpy(self.sigma), tol, relative)
+        if not np.isfinite(to_numpy(self.factors.gain)).all():
             raise OrderError(
-                f"tol={tol!r} needs an error bound, and none holds for factors other than the "
-                "Gramians'; give an order"
+                f"tol={tol!r} needs an error bound, and none is known where Gramians are "
+                f'{self.factors.name}; give an order or energy=, or balance with weighting="wang"'
             )
-        return order_for(self.sigma, tol, relative)
+        return first_within(to_numpy(self.error_bounds), limit)
 
     def truncate(
-        self, order: int | None = None, *, tol: float | None = None, relative: bool = False
+        self,
+        order: int | None = None,
+        *,
+        tol: float | None = None,
+        relative: bool = False,
+        energy: float | None = None,
     ) -> Reduction:
-        """W A T, W B, C T: see `balanced_truncation` for `order`, `tol` and `relative`."""
-        return _truncate(self, order, tol, relative)
+        """W A T, W B, C T: see `balanced_truncation` for `order`, `tol`, `relative`, `energy`."""
+        return _reduce(self, _truncated, order, tol, relative, energy)
+
+    def singular_perturbation(
+        self,
+        order: int | None = None,
+        *,
+        tol: float | None = None,
+        relative: bool = False,
+        energy: float | None = None,
+    ) -> Reduction:
+        """The states that go are at rest: see `singular_perturbation` for the function.
+
+        Its arguments `order`, `tol`, `relative` and `energy` are those of `truncate`.
+        """
+        return _reduce(self, _residualized, order, tol, relative, energy)
 
     def __repr__(self) -> str:
         return f"Balancing({self.system!r}, minimal_order={self.minimal_order})"
 
 
-def balance(sys: System, factors: tuple[Array, Array] | None = None) -> Balancing:
+def balance(
+    sys: System,
+    *,
+    unstable: str = "raise",
+    method: str = "square-root",
+    input_weight: System | None = None,
+    output_weight: System | None = None,
+    weighting: str = "enns",
+    frequencies: Any = None,
+    times: Any = None,
+    controllability: Array | None = None,
+    observability: Array | None = None,
+) -> Balancing:
     """T = S V sigma^-1/2, W = sigma^-1/2 U^H R^H with U diag(sigma) V^H = R^H S (square root).
 
     Parameters
     ----------
     sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
-        A stable system of n states.
-    factors : (S, R), optional
-        Square roots (..., n, k) and (..., n, l) of any two positive semidefinite matrices to
-        balance in place of the Gramians: weighted ones, or a second moment of observed states. No
-        error bound is claimed then. With one of them exact, reduced systems stay stable.
+        A system of n states.
+    unstable : {"raise", "split"}, optional
+        What to do about poles on or beyond the stability boundary: refuse the system, or reduce
+        its stable part and keep the rest as it is. Those states count, and come first.
+    method : {"square-root", "balancing-free"}, optional
+        Of the same reduced system: in balanced coordinates, or in orthonormal bases of the same
+        spaces, which are better conditioned where the values span many orders of magnitude.
+    input_weight, output_weight : StateSpace, optional
+        Stable W_i, W_o: the error that counts is ``W_o (G - G_r) W_i``.
+    weighting : {"enns", "lin-chiu", "wang"}, optional
+        Which Gramian stands for a weighted, limited or given one. Enns: itself; stable with one
+        weight, no promise with two. Lin and Chiu: without the part that the weight's states
+        explain; stable. Wang: that of the nearest system that has one; stable, with an error bound.
+    frequencies : (w1, w2) or sequence of such pairs, optional
+        Only these frequencies count, in rad per unit of time. The bands of a real system are
+        mirrored to negative ones.
+    times : (t1, t2) or sequence of such pairs, optional
+        Only these times of the impulse response count.
+    controllability, observability : array (..., n, k), optional
+        Factors S, R of any P = S S^H, Q = R R^H in place of the Gramians, for example states
+        observed in data.
 
     Returns
     -------
@@ -124,15 +281,23 @@ def balance(sys: System, factors: tuple[Array, Array] | None = None) -> Balancin
     Raises
     ------
     UnstableError
-        If a pole is not stable.
+        If a pole is not stable (unless it is to be split off), or a pole of a weight.
+    OptionError
+        If an option does not exist, or two contradict each other.
     NonFiniteError
         If a given factor has an entry that is not finite.
+    DimensionError
+        If a weight or a factor does not fit.
 
     References
     ----------
     Moore, "Principal component analysis in linear systems", IEEE TAC 26 (1981); Tombs,
     Postlethwaite, "Truncated balanced realization of a stable non-minimal state-space system", Int.
-    J. Control 46 (1987).
+    J. Control 46 (1987); balancing-free: Varga, "Balancing free square-root algorithm for computing
+    singular perturbation approximations", CDC (1991). Weights: Enns, CDC (1984); Lin, Chiu, Control
+    Theory and Advanced Technology 8 (1992); Wang, Sreeram, Liu, IEEE TAC 44 (1999). Limits:
+    Gawronski, Juang, Int. J. Systems Science 21 (1990); Gugercin, Antoulas, Int. J. Control 77
+    (2004).
 
     Examples
     --------
@@ -144,34 +309,57 @@ def balance(sys: System, factors: tuple[Array, Array] | None = None) -> Balancin
     StateSpace(order=1, inputs=1, outputs=1, continuous, float64)
     """
     sys = as_statespace(sys)
-    if factors is None:
-        S, R = double_factors(sys)
-    else:
-        require_stable(sys.double())
-        for name, factor in zip("SR", factors, strict=True):
-            require_finite(name, factor)
-        S, R = (widen(x) for x in factors)
+    one_of("unstable", unstable, ("raise", "split"))
+    one_of("method", method, ("square-root", "balancing-free"))
+    double = sys.double()
+    if unstable == "raise":
+        require_stable(double)
+    parts = split(double)
+    k, n = parts.rest.order, sys.order
+    factors = choose_factors(
+        parts,
+        controllability=controllability,
+        observability=observability,
+        input_weight=input_weight,
+        output_weight=output_weight,
+        weighting=weighting,
+        frequencies=frequencies,
+        times=times,
+    )
+    S, R = factors.S, factors.R
     xp = namespace(S)
     U, sigma, Vh = xp.linalg.svd(H(R) @ S, full_matrices=False)
-    n, sigma = sys.order, pad(sigma, sys.order)
-    alive = sigma > n * EPS * (sigma[..., :1] if n else 1.0)
+    sigma = pad(sigma, n - k)
+    alive = sigma > n * EPS * (sigma[..., :1] if n > k else 1.0)
     rank = int(to_numpy(xp.sum(xp.astype(alive, xp.int64), axis=-1)).max(initial=0))
     # A system of the stack that needs fewer states than the others gets zero columns and rows
     root = xp.where(alive, 1 / xp.sqrt(xp.where(alive, sigma, 1.0)), 0.0)[..., :rank]
     right = (S @ H(Vh)[..., :, :rank]) * root[..., None, :]
     left = (H(U)[..., :rank, :] @ H(R)) * root[..., :, None]
-    return Balancing(sys, sigma, right, left, factors is None)
+    if k:
+        T, W = parts.T, parts.W
+        right = xp.concat([T[..., :k], T[..., k:] @ right], axis=-1)
+        left = xp.concat([W[..., :k, :], left @ W[..., k:, :]], axis=-2)
+        kept = xp.full((*sigma.shape[:-1], k), float("inf"), dtype=sigma.dtype, device=device(S))
+        sigma = xp.concat([kept, sigma], axis=-1)
+    return Balancing(sys, parts, factors, sigma, right, left, method)
 
 
 def balanced_truncation(
-    sys: System, order: int | None = None, tol: float | None = None, *, relative: bool = False
+    sys: System,
+    order: int | None = None,
+    tol: float | None = None,
+    *,
+    relative: bool = False,
+    energy: float | None = None,
+    **options: Any,
 ) -> Reduction:
     """G_r = (W A T, W B, C T, D): the `order` states with the largest Hankel singular values.
 
     Parameters
     ----------
     sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
-        A stable system of n states.
+        A system of n states.
     order : int, optional
         States to keep, 0 to n.
     tol : float, optional
@@ -179,6 +367,10 @@ def balanced_truncation(
         it is if none is.
     relative : bool, optional
         Count `tol` in units of ``hsv[0]``.
+    energy : float, optional
+        In place of `order`: the smallest order that keeps this share of the sum of the values.
+    **options
+        Those of `balance`.
 
     Returns
     -------
@@ -187,15 +379,17 @@ def balanced_truncation(
     Raises
     ------
     UnstableError
-        If a pole of `sys` is not stable.
+        If a pole of `sys` is not stable and ``unstable="split"`` was not given.
     OrderError
-        If neither or both of `order` and `tol` are given, or one makes no sense.
+        If not just one of `order`, `tol` and `energy` is given, it makes no sense, or a pole that
+        is not stable would have to go.
 
     Warns
     -----
     ReductionWarning
         If the cut divides equal values, if `order` exceeds the minimal order (it is lowered to it:
-        the states beyond are rounding), or if the reduced system is not stable.
+        the states beyond are rounding), if the reduced system is not stable, if a pole lies within
+        1e-10 of the stability boundary, or if the Gramians nearly cancel.
 
     Notes
     -----
@@ -216,78 +410,211 @@ def balanced_truncation(
     >>> bool(reduction.lower_bound <= reduction.verify() <= 1e-3)
     True
     """
-    return _truncate(balance(sys), order, tol, relative)
+    return _reduce(balance(sys, **options), _truncated, order, tol, relative, energy)
 
 
-def _truncate(
-    balancing: Balancing, order: int | None, tol: float | None, relative: bool
+def singular_perturbation(
+    sys: System,
+    order: int | None = None,
+    tol: float | None = None,
+    *,
+    relative: bool = False,
+    energy: float | None = None,
+    **options: Any,
 ) -> Reduction:
-    """The body of `balanced_truncation`, from the balancing on."""
-    if (order is None) == (tol is None):
-        raise OrderError(f"give either order or tol, got order={order!r} and tol={tol!r}")
-    n, rank = balancing.system.order, balancing.minimal_order
-    if tol is not None:
-        order = balancing.order_for(tol, relative)
-        if order > rank or order == n > 0:
-            reduction = _as_it_is(balancing, tol)
+    """A_r = A_11 - A_12 A_22^-1 A_21 in balanced coordinates: G_r(0) = G(0), or G_r(1) = G(1).
+
+    The states with the smallest Hankel singular values are taken to be at rest, ``x' = 0`` or
+    ``x[k+1] = x[k]``, in place of being left out. In discrete time ``A_22 - I`` stands for A_22.
+
+    Parameters
+    ----------
+    sys, order, tol, relative, energy, **options
+        As in `balanced_truncation`, whose error bound holds as well.
+
+    Returns
+    -------
+    Reduction
+        Its D differs from that of `sys`.
+
+    Raises
+    ------
+    UnstableError, OrderError
+        As `balanced_truncation`.
+
+    References
+    ----------
+    Liu, Anderson, "Singular perturbation approximation of balanced systems", Int. J. Control 50
+    (1989).
+
+    Examples
+    --------
+    >>> import lti, numpy as np
+    >>> sys = lti.StateSpace(np.diag([-1.0, -2.0]), np.ones((2, 1)), np.ones((1, 2)))
+    >>> reduction = lti.singular_perturbation(sys, order=1)
+    >>> bool(np.isclose(lti.frequency_response(reduction.system, [0.0])[0, 0, 0], 1.5))
+    True
+    """
+    return _reduce(balance(sys, **options), _residualized, order, tol, relative, energy)
+
+
+# ------------------------------------------------------------------ from a balancing to a reduction
+
+
+def _truncated(balancing: Balancing, order: int) -> tuple[StateSpace, Array, Array]:
+    """The leading states."""
+    sys, T, W = _coordinates(balancing, order)
+    A, B, C = sys.A[..., :order, :order], sys.B[..., :order, :], sys.C[..., :order]
+    return StateSpace(A, B, C, sys.D, sys.dt), T[..., :order], W[..., :order, :]
+
+
+def _residualized(balancing: Balancing, order: int) -> tuple[StateSpace, Array, Array]:
+    """The leading states, with the others at rest: x_2 = -E^-1 (A_21 x_1 + B_2 u)."""
+    sys, T, W = _coordinates(balancing, order)
+    xp, (A, B, C) = namespace(sys.A), (sys.A, sys.B, sys.C)
+    lead, rest = slice(0, order), slice(order, None)
+    E = A[..., rest, rest]
+    if sys.is_discrete:
+        E = E - eye(E.shape[-1], like=E)
+    solved = -xp.linalg.solve(E, xp.concat([A[..., rest, lead], B[..., rest, :]], axis=-1))
+    X, U = solved[..., :order], solved[..., order:]  # x_2 = X x_1 + U u
+    reduced = StateSpace(
+        A[..., lead, lead] + A[..., lead, rest] @ X,
+        B[..., lead, :] + A[..., lead, rest] @ U,
+        C[..., lead] + C[..., rest] @ X,
+        sys.D + C[..., rest] @ U,
+        sys.dt,
+    )
+    return reduced, T[..., lead] + T[..., rest] @ X, W[..., lead, :]
+
+
+NAMES = {_truncated: "balanced truncation", _residualized: "singular perturbation"}
+
+
+def _coordinates(balancing: Balancing, order: int) -> tuple[StateSpace, Array, Array]:
+    """The system in coordinates whose first `order` states span the leading ones; T and W."""
+    T, W = balancing.right, balancing.left
+    if balancing.method == "square-root":
+        return balancing.balanced, T, W
+    k, rank = balancing.smallest_order, balancing.minimal_order
+    blocks = [slice(0, k), slice(k, max(k, order)), slice(max(k, order), rank)]
+    bases = [_orthonormal(T[..., block], W[..., block, :]) for block in blocks]
+    xp = namespace(T)
+    T, W = xp.concat([T for T, _ in bases], axis=-1), xp.concat([W for _, W in bases], axis=-2)
+    return _project(balancing.system.double(), T, W, k), T, W
+
+
+def _orthonormal(T: Array, W: Array) -> tuple[Array, Array]:
+    """An orthonormal basis of the columns of T, and the W of the same rows with W T = I."""
+    xp = namespace(T)
+    idle = xp.all(T == 0, axis=-2)[..., None, :]  # states that a member of a stack does not have
+    right = xp.where(idle, 0.0, xp.linalg.qr(T, mode="reduced")[0])
+    left = H(xp.where(idle, 0.0, xp.linalg.qr(H(W), mode="reduced")[0]))
+    pairing = left @ right + diag(xp.astype(idle[..., 0, :], T.dtype))
+    return right, xp.linalg.solve(pairing, left)
+
+
+def _project(system: System, T: Array, W: Array, kept: int) -> StateSpace:
+    """(W A T, W B, C T), with the `kept` first states apart from the others.
+
+    A zero row of W, in a stack of unequal ranks, gives a stable pole.
+    """
+    dense = system.to_dense()
+    A, xp = W @ dense.A @ T, namespace(T)
+    if kept:
+        A = block_diag(A[..., :kept, :kept], A[..., kept:, kept:])
+    if not dense.is_discrete:
+        A = A - diag(xp.astype(xp.all(W == 0, axis=-1), A.dtype))
+    return StateSpace(A, W @ dense.B, dense.C @ T, dense.D, dense.dt)
+
+
+Form = Callable[[Balancing, int], tuple[StateSpace, Array, Array]]
+
+
+def _reduce(
+    balancing: Balancing,
+    form: Form,
+    order: int | None,
+    tol: float | None,
+    relative: bool,
+    energy: float | None,
+) -> Reduction:
+    """The body of `balanced_truncation` and `singular_perturbation`, from the balancing on."""
+    if sum(x is not None for x in (order, tol, energy)) != 1:
+        raise OrderError(
+            f"give one of order, tol and energy, got {order=!r}, {tol=!r} and {energy=!r}"
+        )
+    original, factors = balancing.system, balancing.factors
+    n, rank, kept = original.order, balancing.minimal_order, balancing.smallest_order
+    name = NAMES[form] + (f", Gramians {factors.name}" if factors.name else "")
+    if order is None:
+        order = balancing.order_for(tol, relative, energy)
+        if tol is not None and (order > rank or order == n > 0):
+            reduction = _as_it_is(balancing, tol, name)
             _warn(reduction.flags)
             return reduction
     order = check_order(order, n)
-    flags = []
+    if order < kept:
+        raise OrderError(
+            f"order {order} is less than the {kept} states of poles that are not stable, which are "
+            "kept as they are; ask for at least that many"
+        )
+    flags = balancing.near_unstable + (balancing.cancelling if order > kept else [])
     if order > rank:
         flags.append(f"order lowered from {order} to {rank}: the other states are below rounding")
         order = rank
     flags += _divided(balancing, order)
-    right, left = balancing.right[..., :order], balancing.left[..., :order, :]
-    system = _project(balancing.system.double(), right, left)
-    like, bound = balancing.system.B, balancing.error_bound(order)
+    system, T, W = form(balancing, order)
+    like, bound = original.B, balancing.error_bound(order)
     xp = namespace(bound)
     A, B, C, D = (narrow(x, like) for x in (system.A, system.B, system.C, system.D))
-    narrowed = StateSpace(A, B, C, D, system.dt)
-    stable = _is_stable(narrowed)
-    if not stable.all():
-        bound = xp.where(from_numpy(stable, like=bound), bound, float("inf"))
+    labels = original.labels.without_states()
+    narrowed = StateSpace(A, B, C, D, system.dt, labels)
+    stable = _part(narrowed, kept)
+    if balancing.risky[order] and not (inside := _is_stable(stable)).all():
+        bound = xp.where(from_numpy(inside, like=bound), bound, float("inf"))
         flags.append(f"the reduced system of order {order} is not stable: try a neighbouring order")
     elif balancing.exact and B.dtype != system.B.dtype:
-        bound = bound + peak_gain(system, narrowed, tol=1e-3)  # what the cast costs
-        limit = tol and (tol * balancing.sigma[..., 0] if relative else tol)
+        bound = bound + peak_gain(_part(system, kept), stable, tol=1e-3)  # what the cast costs
+        limit = tol and (tol * balancing.sigma[..., kept] if relative else tol)
         if limit is not None and bool(xp.any(bound > limit)):
             flags.append(f"in {B.dtype} the bound is above {tol:g}: convert the system to float64")
     _warn(flags)
     lower = balancing.sigma[..., order] if order < n and balancing.exact else xp.zeros_like(bound)
     return Reduction(
-        balancing.system,
+        original,
         narrowed,
         order,
         balancing.hsv,
         narrow(bound, like),
         narrow(lower, like),
-        narrow(right, like),
-        narrow(left, like),
+        narrow(T, like),
+        narrow(W, like),
+        name,
         tuple(flags),
+        (balancing.parts.stable, stable) if kept else None,
+        factors.weights,
+        balancing.scale,
     )
 
 
-def _project(system: System, right: Array, left: Array) -> StateSpace:
-    """(W A T, W B, C T, D); a zero row of W, in a stack of unequal ranks, gives a stable pole."""
-    dense = system.to_dense()
-    xp = namespace(left)
-    A = left @ dense.A @ right
-    if not system.is_discrete:
-        idle = xp.all(left == 0, axis=-1)
-        A = A - diag(xp.astype(idle, A.dtype))
-    return StateSpace(A, left @ dense.B, dense.C @ right, dense.D, dense.dt)
+def _part(sys: StateSpace, kept: int) -> StateSpace:
+    """The states from `kept` on, those of stable poles."""
+    A, B, C = sys.A[..., kept:, kept:], sys.B[..., kept:, :], sys.C[..., kept:]
+    return StateSpace(A, B, C, sys.D, sys.dt) if kept else sys
 
 
-def _as_it_is(balancing: Balancing, tol: float) -> Reduction:
+def _as_it_is(balancing: Balancing, tol: float, name: str) -> Reduction:
     """No smaller order is within the tolerance: the system itself, whose error is zero."""
     system, n = balancing.system.to_dense(), balancing.system.order
     flag = f"no order above rounding has a bound within {tol:g}: the system is returned as it is"
     identity = namespace(system.A).broadcast_to(eye(n, like=system.A), system.A.shape)
-    zero = error_bound(balancing.hsv, n)
+    zero = 0 * narrow(balancing.scale, like=system.B)
+    stable = balancing.parts.stable
     return Reduction(
-        balancing.system, system, n, balancing.hsv, zero, zero, identity, identity, (flag,)
-    )
+        balancing.system, system, n, balancing.hsv, zero, zero, identity, identity, name, (flag,),
+        (stable, stable), balancing.factors.weights, balancing.scale,
+    )  # fmt: skip
 
 
 def _warn(flags: Iterable[str]) -> None:
@@ -297,17 +624,16 @@ def _warn(flags: Iterable[str]) -> None:
 
 def _divided(balancing: Balancing, order: int) -> list[str]:
     """The flag that the cut divides equal values, if it does."""
-    sigma = to_numpy(balancing.sigma)
-    if not 0 < order < balancing.minimal_order:
+    equal = balancing.equal
+    if not equal[order]:
         return []
-    last, first = sigma[..., order - 1], sigma[..., order]
-    equal = (first > (1 - EQUAL) * last) & (first > sigma.shape[-1] * EPS * sigma[..., 0])
-    if not equal.any():
-        return []
-    value = first[equal].flat[0]
+    below = max(r for r in range(order) if not equal[r])
+    above = min(r for r in range(order + 1, len(equal)) if not equal[r])
+    value = to_numpy(balancing.sigma)[..., order].min()
     return [
         f"the cut at order {order} divides equal Hankel singular values ({value:.6g}): which of "
-        "their states are kept is arbitrary, and the reduced system may not be stable"
+        "their states are kept is arbitrary, and the reduced system may not be stable; "
+        f"orders {below} and {above} divide none"
     ]
 
 

@@ -4,8 +4,10 @@ __all__ = [
     "CertificateError",
     "DefectiveError",
     "DimensionError",
+    "FileError",
     "LTIError",
     "NonFiniteError",
+    "OptionError",
     "OrderError",
     "ReductionWarning",
     "TimebaseError",
@@ -33,12 +35,20 @@ class OrderError(LTIError):
     """An order or a tolerance that makes no sense for the system at hand."""
 
 
+class OptionError(LTIError):
+    """An option that does not exist, or options that contradict each other."""
+
+
 class TimebaseError(LTIError):
     """Systems in different time domains, or a time domain that is not stated."""
 
 
 class DefectiveError(LTIError):
     """A state matrix without a basis of eigenvectors where diagonal form is needed."""
+
+
+class FileError(LTIError):
+    """A file that cannot be read as a system, or cannot be written."""
 
 
 class CertificateError(LTIError):

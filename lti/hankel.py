@@ -97,17 +97,22 @@ def error_bound(hsv: Array, order: int | None = None) -> Array:
     return bounds if order is None else bounds[..., check_order(order, n)]
 
 
-def order_for(hsv: Array, tol: float, relative: bool = False) -> int:
-    """min r: error_bound(hsv, r) <= tol, for every system of the stack; n if no smaller r does.
+def order_for(
+    hsv: Array, tol: float | None = None, relative: bool = False, energy: float | None = None
+) -> int:
+    """min r: error_bound(hsv, r) <= tol, or sum(hsv[:r]) >= energy sum(hsv), for a whole stack.
 
     Parameters
     ----------
     hsv : array (..., n)
-        Hankel singular values, descending.
-    tol : float
+        Hankel singular values, descending; infinite ones always count as kept.
+    tol : float, optional
         Largest error allowed, in the units of the transfer function.
     relative : bool, optional
-        Count `tol` in units of ``hsv[0]``, which is at most ``||G||_inf``.
+        Count `tol` in units of the largest finite value, which is at most ``||G||_inf``.
+    energy : float, optional
+        In place of `tol`: the share of the sum of the values (not of their squares) to keep, in
+        (0, 1].
 
     Returns
     -------
@@ -117,19 +122,39 @@ def order_for(hsv: Array, tol: float, relative: bool = False) -> int:
     Raises
     ------
     OrderError
-        If `tol` is negative or not finite.
+        If `tol` is negative or not finite, `energy` lies outside (0, 1], or not just one is given.
 
     Examples
     --------
     >>> import lti, numpy as np
-    >>> lti.order_for(np.array([4.0, 1.0, 0.1]), 0.5)
-    2
+    >>> hsv = np.array([4.0, 1.0, 0.1])
+    >>> lti.order_for(hsv, 0.5), lti.order_for(hsv, energy=0.75)
+    (2, 1)
     """
+    if (tol is None) == (energy is None):
+        raise OrderError(f"give either tol or energy, got tol={tol!r} and energy={energy!r}")
+    hsv = to_numpy(hsv) if is_array(hsv) else np.asarray(hsv, dtype=float)
+    if tol is not None:
+        return first_within(error_bound(hsv), tolerance(hsv, tol, relative))
+    if not (isinstance(energy, (int, float, np.number)) and 0 < energy <= 1):
+        raise OrderError(f"energy is the share that is kept and must lie in (0, 1], got {energy!r}")
+    finite = np.where(np.isfinite(hsv), hsv, 0.0)
+    # Summed from the small end, so that keeping everything keeps the last state as well
+    tails = np.cumsum(finite[..., ::-1], axis=-1)[..., ::-1]
+    needed = (tails > tails[..., :1] - energy * tails[..., :1]) | ~np.isfinite(hsv)
+    return int(np.count_nonzero(needed, axis=-1).max(initial=0))
+
+
+def tolerance(hsv: np.ndarray, tol: float, relative: bool) -> np.ndarray:
+    """`tol`, checked, in the units of the transfer function (..., 1)."""
     if not (isinstance(tol, (int, float, np.number)) and 0 <= tol < float("inf")):
         raise OrderError(f"tol must be a finite number >= 0, got {tol!r}")
-    hsv = to_numpy(hsv) if is_array(hsv) else np.asarray(hsv, dtype=float)
-    limit = tol * hsv[..., :1] if relative and hsv.shape[-1] else tol
-    bounds = error_bound(hsv)
+    top = np.where(np.isfinite(hsv), hsv, 0.0).max(axis=-1, keepdims=True, initial=0.0)
+    return tol * top if relative else np.full_like(top, tol)
+
+
+def first_within(bounds: np.ndarray, limit: np.ndarray) -> int:
+    """The first order whose bound (..., n + 1) is within the limit (..., 1) for all of a stack."""
     met = (bounds <= limit).reshape(-1, bounds.shape[-1]).all(axis=0)
     met[-1] = True
     return int(np.argmax(met))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from lti.errors import DimensionError, TimebaseError
-from lti.system import DiagonalStateSpace, StateSpace
+from lti.system import DiagonalStateSpace, Labels, StateSpace
 
 __all__ = ["as_statespace"]
+
+GENERIC = re.compile(r"(sys|[uyx])\[\d+\]")  # names that python-control makes up
 
 
 def as_statespace(obj: Any, dt: float | bool | None = None) -> Any:
@@ -17,8 +20,8 @@ def as_statespace(obj: Any, dt: float | bool | None = None) -> Any:
     ----------
     obj : object
         A `StateSpace` or `DiagonalStateSpace` (returned as it is); a state-space system or transfer
-        function of python-control or `scipy.signal`; or a tuple ``(A, B, C)``, ``(A, B, C, D)``,
-        ``(A, B, C, D, dt)``.
+        function of python-control (whose labels are kept) or `scipy.signal`; or a tuple
+        ``(A, B, C)``, ``(A, B, C, D)``, ``(A, B, C, D, dt)``.
     dt : float or True, optional
         Time base to use where `obj` states none: a tuple (then 0 by default), or a python-control
         system with ``dt=None``.
@@ -51,12 +54,14 @@ def as_statespace(obj: Any, dt: float | bool | None = None) -> Any:
             f"a tuple of {len(obj)} entries is not a system; pass (A, B, C), (A, B, C, D) or "
             "(A, B, C, D, dt)"
         )
+    labels = Labels()
     library = type(obj).__module__.partition(".")[0]
     if library == "control":
         import control
 
         ss: Any = control.ss(obj)
         base = dt if ss.dt is None else ss.dt
+        labels = _labels(obj.name, ss)
     elif library == "scipy" and hasattr(obj, "to_ss"):
         ss = obj.to_ss()
         base = 0 if ss.dt is None else ss.dt  # scipy: None is continuous
@@ -70,4 +75,14 @@ def as_statespace(obj: Any, dt: float | bool | None = None) -> Any:
             "the system has dt=None, neither continuous nor discrete; set its dt, or pass dt= to "
             "as_statespace"
         )
-    return StateSpace(ss.A, ss.B, ss.C, ss.D, base)
+    return StateSpace(ss.A, ss.B, ss.C, ss.D, base, labels)
+
+
+def _labels(name: str, ss: Any) -> Labels:
+    """Those of a python-control system that somebody chose."""
+
+    def chosen(names: list[str]) -> tuple[str, ...] | None:
+        return None if all(map(GENERIC.fullmatch, names)) else tuple(names)
+
+    signals = map(chosen, (ss.input_labels, ss.output_labels, ss.state_labels))
+    return Labels(None if GENERIC.fullmatch(name) else name, *signals)

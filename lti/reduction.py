@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lti._array import Array, from_numpy, to_numpy
+from lti.algebra import series
 from lti.errors import CertificateError
 from lti.norms import peak_gain
 from lti.system import StateSpace
@@ -43,8 +44,10 @@ class Reduction:
     flags : tuple of str
         What a user of the reduction should know; empty for a plain one.
     pair : (F, F_r), optional
-        The error that the bounds speak of is ``F - F_r``: the weighted systems, or the stable
-        parts. By default ``(original, system)``.
+        The error that the bounds speak of is ``F - F_r``, of the stable parts. By default
+        ``(original, system)``.
+    weights : (W_o, W_i)
+        That error is weighted, ``W_o (F - F_r) W_i``; None stands for the identity.
     scale : array (...), optional
         What rounding is relative to, ``|R| |S|`` of the Gramian factors; by default ``hsv[0]``.
     """
@@ -60,6 +63,7 @@ class Reduction:
     method: str = "balanced truncation"
     flags: tuple[str, ...] = ()
     pair: tuple[Any, Any] | None = None
+    weights: tuple[Any, Any] = (None, None)
     scale: Array | None = None
 
     def verify(self, tol: float = 1e-8) -> Array:
@@ -83,7 +87,8 @@ class Reduction:
         UnstableError
             If the reduced system is not stable where the original is: then there is no norm.
         """
-        error = to_numpy(peak_gain(*(self.pair or (self.original, self.system)), tol=tol))
+        F, F_r = (self._weighted(x) for x in self.pair or (self.original, self.system))
+        error = to_numpy(peak_gain(F, F_r, tol=tol))
         lower, upper = to_numpy(self.lower_bound), to_numpy(self.error_bound)
         rounding = self._rounding()
         wrong = (error > upper * (1 + tol) + rounding) | (error < lower * (1 - tol) - rounding)
@@ -96,6 +101,11 @@ class Reduction:
             )
         return from_numpy(error, like=self.hsv)
 
+    def _weighted(self, sys: Any) -> Any:
+        W_o, W_i = self.weights
+        sys = series(sys, W_i) if W_i else sys
+        return series(W_o, sys) if W_o else sys
+
     def _rounding(self) -> Any:
         hsv = to_numpy(self.hsv)
         if self.scale is not None:
@@ -106,9 +116,10 @@ class Reduction:
 
     def __repr__(self) -> str:
         upper, lower = (_span(to_numpy(x)) for x in (self.error_bound, self.lower_bound))
+        notes = "".join(f"\n  note: {flag}" for flag in self.flags)
         return (
             f"Reduction: order {self.original.order} -> {self.order}, "
-            f"{lower} <= H-infinity error <= {upper}"
+            f"{lower} <= H-infinity error <= {upper}{notes}"
         )
 
     def __str__(self) -> str:

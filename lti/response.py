@@ -7,7 +7,7 @@ import math
 from lti._array import Array, eye, from_numpy, namespace, narrow, to_numpy
 from lti.errors import DimensionError
 from lti.interop import as_statespace
-from lti.system import DiagonalStateSpace, System
+from lti.system import DiagonalStateSpace, StateSpace, System
 
 __all__ = ["frequency_response"]
 
@@ -53,18 +53,22 @@ def frequency_response(sys: System, w: Array) -> Array:
 
 def transfer_function(sys: System, s: Array) -> Array:
     """C (s - A)^-1 B + D at the points s (k,), complex: (..., k, p, m)."""
-    xp = namespace(sys.B)
     if isinstance(sys, DiagonalStateSpace):
         sys = sys.closed()
         modes = 1 / (s[:, None] - sys.poles[..., None, :])
         C, B = sys.C[..., None, :, :], sys.B[..., None, :, :]
         return (C * modes[..., None, :]) @ (B + 0j) + sys.D[..., None, :, :]
-    n, k = sys.order, s.shape[0]
-    A, B = sys.A[..., None, :, :], sys.B[..., None, :, :] + 0j
     C, D = sys.C[..., None, :, :] + 0j, sys.D[..., None, :, :]
-    step = max(1, CHUNK // max(1, n * n * math.prod(sys.batch_shape)))
-    parts = []
-    for i in range(0, max(1, k), step):
-        E = s[i : min(i + step, k), None, None] * eye(n, like=A) - A
-        parts.append(C @ xp.linalg.solve(E, xp.broadcast_to(B, (*E.shape[:-1], B.shape[-1]))) + D)
-    return xp.concat(parts, axis=-3)
+    k, step = s.shape[0], max(1, CHUNK // max(1, sys.order**2 * math.prod(sys.batch_shape)))
+    parts = [
+        C @ resolvent(sys, s[i : min(i + step, k)]) + D for i in range(0, max(1, k), step)
+    ]
+    return namespace(sys.B).concat(parts, axis=-3)
+
+
+def resolvent(sys: StateSpace, s: Array) -> Array:
+    """(s - A)^-1 B at the points s (k,), complex: (..., k, n, m)."""
+    A, B = sys.A[..., None, :, :], sys.B[..., None, :, :] + 0j
+    E = s[:, None, None] * eye(sys.order, like=sys.A) - A
+    xp = namespace(A)
+    return xp.linalg.solve(E, xp.broadcast_to(B, (*E.shape[:-1], B.shape[-1])))

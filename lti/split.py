@@ -9,7 +9,7 @@ from scipy.linalg import schur, solve_sylvester
 
 from lti._array import Array, eye, from_numpy, namespace, to_numpy
 from lti.errors import DimensionError
-from lti.system import DiagonalStateSpace, StateSpace, System
+from lti.system import DiagonalStateSpace, Labels, StateSpace, System
 
 __all__ = ["Split", "split"]
 
@@ -88,7 +88,7 @@ def split(sys: System) -> Split:
     else:
         T, W = _bases(to_numpy(dense.A), dense.is_discrete)
     T, W = (xp.astype(from_numpy(x, like=dense.A), dense.A.dtype) for x in (T, W))
-    turned = replace(dense, A=W @ dense.A @ T, B=W @ dense.B, C=dense.C @ T)
+    turned = StateSpace(W @ dense.A @ T, W @ dense.B, dense.C @ T, dense.D, dense.dt)
     rest = _part(turned, slice(0, k), D=False)
     return Split(stable if sorted_ else _part(turned, slice(k, None), D=True), rest, T, W)
 
@@ -118,7 +118,7 @@ def _basis(A: np.ndarray, discrete: bool) -> tuple[np.ndarray, np.ndarray]:
 
 def _part(sys: StateSpace, rows: slice, *, D: bool) -> StateSpace:
     A, B, C = sys.A[..., rows, rows], sys.B[..., rows, :], sys.C[..., :, rows]
-    return replace(sys, A=A, B=B, C=C, D=sys.D if D else 0 * sys.D)
+    return StateSpace(A, B, C, sys.D if D else None, sys.dt)
 
 
 def _take(sys: DiagonalStateSpace, index: np.ndarray) -> DiagonalStateSpace:
@@ -129,4 +129,5 @@ def _take(sys: DiagonalStateSpace, index: np.ndarray) -> DiagonalStateSpace:
         poles=xp.take_along_axis(sys.poles, at, axis=-1),
         B=xp.take_along_axis(sys.B, at[..., :, None], axis=-2),
         C=xp.take_along_axis(sys.C, at[..., None, :], axis=-1),
+        labels=Labels(),
     )

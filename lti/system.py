@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -30,9 +30,45 @@ from lti._checks import (
 )
 from lti.errors import DimensionError, TimebaseError, UnstableError
 
-__all__ = ["DiagonalStateSpace", "StateSpace"]
+__all__ = ["DiagonalStateSpace", "Labels", "StateSpace"]
 
 System = Any  # StateSpace | DiagonalStateSpace, and whatever `as_statespace` accepts at the door
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a system and its signals are called.
+
+    Parameters
+    ----------
+    name : str, optional
+        Name of the system.
+    inputs, outputs, states : tuple of str, optional
+        A name for each of them.
+
+    Examples
+    --------
+    >>> import lti
+    >>> labels = lti.system.Labels(name="cart", inputs=["force"], states=["x", "v"])
+    >>> labels.without_states()
+    Labels(name='cart', inputs=('force',), outputs=None, states=None)
+    """
+
+    name: str | None = None
+    inputs: tuple[str, ...] | None = None
+    outputs: tuple[str, ...] | None = None
+    states: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for signal in ("inputs", "outputs", "states"):
+            given = getattr(self, signal)
+            if given is not None:
+                names = (given,) if isinstance(given, str) else map(str, given)
+                object.__setattr__(self, signal, tuple(names))
+
+    def without_states(self) -> Labels:
+        """The same, for a system with other states."""
+        return replace(self, states=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +88,13 @@ class StateSpace:
     dt : float or True, optional
         0 (the default) is continuous time, a positive number a sampling time, True discrete time
         without one: python-control's convention.
+    labels : Labels, optional
+        Names of the system, its inputs, outputs and states; a stack shares them.
 
     Raises
     ------
     DimensionError
-        If the shapes, or the array libraries, do not fit together.
+        If the shapes, the array libraries, or the numbers of labels do not fit together.
     NonFiniteError
         If an entry is NaN or infinite.
     TimebaseError
@@ -80,6 +118,7 @@ class StateSpace:
     C: Array
     D: Array = None
     dt: float | bool = 0
+    labels: Labels = Labels()
 
     def __post_init__(self) -> None:
         A, B, C, D = common(A=self.A, B=self.B, C=self.C, D=self.D)
@@ -90,6 +129,7 @@ class StateSpace:
         A, B, C, D = complete(A, B, C, D, n, "A", A.shape[:-2])
         for name, value in {"A": A, "B": B, "C": C, "D": D, "dt": timebase(self.dt)}.items():
             object.__setattr__(self, name, value)
+        _check_labels(self)
 
     @property
     def order(self) -> int:
@@ -140,11 +180,13 @@ class StateSpace:
                 "its real form, [[Re, -Im], [Im, Re]] of each matrix"
             )
         A, B, C, D = (to_numpy(x) for x in (self.A, self.B, self.C, self.D))
-        return control.StateSpace(A, B, C, D, self.dt)
+        named = {f.name: getattr(self.labels, f.name) for f in fields(self.labels)}
+        return control.StateSpace(A, B, C, D, self.dt, **named)
 
     def double(self) -> StateSpace:
         """The same system in double precision."""
-        return StateSpace(widen(self.A), widen(self.B), widen(self.C), widen(self.D), self.dt)
+        A, B, C, D = (widen(x) for x in (self.A, self.B, self.C, self.D))
+        return replace(self, A=A, B=B, C=C, D=D)
 
     def __sub__(self, other: System) -> StateSpace:
         """The parallel difference G - F, of order n + n_F."""
@@ -177,11 +219,13 @@ class DiagonalStateSpace:
         of which one is stored, ``y = 2 Re(C x) + D u``; its order is ``2 n`` real states, and its
         dense form has the state ``[Re x, Im x]``. A layer with ``y = Re(C x)`` is this with
         ``C / 2``.
+    labels : Labels, optional
+        As in `StateSpace`; those of states are of the dense form.
 
     Raises
     ------
     DimensionError
-        If the shapes, or the array libraries, do not fit together.
+        If the shapes, the array libraries, or the numbers of labels do not fit together.
     NonFiniteError
         If an entry is NaN or infinite.
     TimebaseError
@@ -204,6 +248,7 @@ class DiagonalStateSpace:
     D: Array = None
     dt: float | bool = True
     conjugate: bool = False
+    labels: Labels = Labels()
 
     def __post_init__(self) -> None:
         complex_D = self.D is not None and np.iscomplexobj(to_numpy(as_array(self.D)))
@@ -221,6 +266,7 @@ class DiagonalStateSpace:
         values = {"poles": poles, "B": B, "C": C, "D": D, "dt": timebase(self.dt)}
         for name, value in values.items():
             object.__setattr__(self, name, value)
+        _check_labels(self)
 
     @property
     def A(self) -> Array:
@@ -255,7 +301,7 @@ class DiagonalStateSpace:
     def to_dense(self) -> StateSpace:
         """The same system as a `StateSpace`, with the state ``[Re x, Im x]`` if `conjugate`."""
         if not self.conjugate:
-            return StateSpace(diag(self.poles), self.B, self.C, self.D, self.dt)
+            return StateSpace(diag(self.poles), self.B, self.C, self.D, self.dt, self.labels)
         xp = namespace(self.poles)
         parts = [(xp.real(x), xp.imag(x)) if is_complex(x) else (x, xp.zeros_like(x))
                  for x in (self.poles, self.B, self.C)]  # fmt: skip
@@ -266,7 +312,7 @@ class DiagonalStateSpace:
         )
         B = xp.concat([Br, Bi], axis=-2)
         C = xp.concat([2 * Cr, -2 * Ci], axis=-1)
-        return StateSpace(A, B, C, self.D, self.dt)
+        return StateSpace(A, B, C, self.D, self.dt, self.labels)
 
     def to_control(self) -> Any:
         """The same system as a `control.StateSpace` (needs python-control; no stacks)."""
@@ -274,8 +320,10 @@ class DiagonalStateSpace:
 
     def double(self) -> DiagonalStateSpace:
         """The same system in double precision."""
+        if widen(self.B) is self.B:
+            return self
         poles, B, C, D = (widen(x) for x in (self.poles, self.B, self.C, self.D))
-        return DiagonalStateSpace(poles, B, C, D, self.dt, self.conjugate)
+        return replace(self, poles=poles, B=B, C=C, D=D)
 
     def closed(self) -> DiagonalStateSpace:
         """The same system with both modes of every conjugate pair stored (``conjugate=False``)."""
@@ -285,7 +333,8 @@ class DiagonalStateSpace:
         poles = xp.concat([self.poles, conj(self.poles)], axis=-1)
         B = xp.concat([self.B, conj(self.B)], axis=-2)
         C = xp.concat([self.C, conj(self.C)], axis=-1)
-        return DiagonalStateSpace(poles, B, C, self.D, self.dt)
+        labels = self.labels.without_states()
+        return replace(self, poles=poles, B=B, C=C, conjugate=False, labels=labels)
 
     def __sub__(self, other: System) -> StateSpace:
         """The parallel difference G - F, of order n + n_F."""
@@ -314,7 +363,10 @@ def difference(G: System, F: System) -> StateSpace:
     A, FA, B, FB, C, FC, D, FD = same_dtype(G.A, F.A, G.B, F.B, G.C, F.C, G.D, F.D)
     xp = namespace(A)
     B, C = xp.concat([B, FB], axis=-2), xp.concat([C, -FC], axis=-1)
-    return StateSpace(block_diag(A, FA), B, C, D - FD, dt)
+    labels = Labels(
+        inputs=G.labels.inputs or F.labels.inputs, outputs=G.labels.outputs or F.labels.outputs
+    )
+    return StateSpace(block_diag(A, FA), B, C, D - FD, dt, labels)
 
 
 def common_timebase(one: float | bool, other: float | bool) -> float | bool:
@@ -348,6 +400,17 @@ def require_stable(sys: System) -> None:
         f"{poles[index]:.9g}, {kind} {region} (by {excess[index]:.3g}); "
         "remove or stabilise these modes first"
     )
+
+
+def _check_labels(sys: System) -> None:
+    counts = {"inputs": sys.n_inputs, "outputs": sys.n_outputs, "states": sys.order}
+    for signal, count in counts.items():
+        names = getattr(sys.labels, signal)
+        if names is not None and len(names) != count:
+            raise DimensionError(
+                f"the system has {count} {signal} but {len(names)} labels for them, {names}; pass "
+                "a label for each, or none"
+            )
 
 
 def _describe(sys: Any, name: str, order: str) -> str:

@@ -293,6 +293,5 @@ def test_the_worst_pole_is_named(poles, dt, message):
 
 def test_every_error_is_a_value_error_of_one_family():
     names = [name for name in lti.__all__ if name.endswith("Error")]
-    assert len(names) == 8
     for name in names:
         assert issubclass(getattr(lti, name), lti.LTIError) and issubclass(lti.LTIError, ValueError)

@@ -1,0 +1,143 @@
+"""Which Gramians are balanced: exact, weighted, limited, or given; each only as a factor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from lti._array import Array, H, from_numpy, spectral_norm, to_numpy, widen
+from lti._checks import one_of, require_finite
+from lti.algebra import dual, series, static
+from lti.errors import DimensionError, OptionError, UnstableError
+from lti.gramians import double_factors
+from lti.interop import as_statespace
+from lti.limited import frequency_limited_factors, time_limited_factors
+from lti.norms import hinf_norm
+from lti.split import Split
+from lti.system import StateSpace, System, require_stable
+from lti.weighting import modified_input, weighted_factor
+
+__all__ = ["Factors", "choose_factors"]
+
+Gramians = Callable[[Any], tuple[Array, Array]]
+RULES = {"enns": "Enns", "lin-chiu": "Lin and Chiu", "wang": "Wang"}
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """P = S S^H, Q = R R^H, and what theory says of truncation in their balanced coordinates.
+
+    Parameters
+    ----------
+    S, R : array (..., n, k), array (..., n, l)
+        In double precision.
+    gain : array (...)
+        The error is at most ``gain * 2 * sum(distinct sigma)``; infinite where no bound is known.
+    weights : (W_o, W_i)
+        That error is ``W_o (G - G_r) W_i``; None stands for the identity.
+    name : str
+        What they are, in words; empty for the Gramians of the system.
+    """
+
+    S: Array
+    R: Array
+    gain: Array
+    weights: tuple[StateSpace | None, StateSpace | None] = (None, None)
+    name: str = ""
+
+
+def choose_factors(
+    parts: Split,
+    *,
+    controllability: Array | None = None,
+    observability: Array | None = None,
+    input_weight: System | None = None,
+    output_weight: System | None = None,
+    weighting: str = "enns",
+    frequencies: Any = None,
+    times: Any = None,
+) -> Factors:
+    """The factors that the options of `balance` ask for, of the stable part of a system."""
+    sys, k = parts.stable, parts.rest.order
+    one_of("weighting", weighting, RULES)
+    if frequencies is not None and times is not None:
+        raise OptionError("frequencies and times cannot both be limited; leave one of them out")
+    gramians: Gramians = double_factors
+    names = []
+    if frequencies is not None:
+        gramians, names = partial(frequency_limited_factors, bands=frequencies), ["band-limited"]
+    elif times is not None:
+        gramians, names = partial(time_limited_factors, windows=times), ["time-limited"]
+    limited = bool(names)
+    W_i = _weight("input_weight", input_weight, sys)
+    W_o = _weight("output_weight", output_weight, sys)
+    given = (
+        _given("controllability", controllability, parts.W, k),
+        _given("observability", observability, H(parts.T), k),
+    )
+    if (W_i and given[0] is not None) or (W_o and given[1] is not None):
+        raise OptionError("a given factor has its weight in it; leave one of the two out")
+    if W_i or W_o:
+        names.append(f"weighted by the rule of {RULES[weighting]}")
+    if any(x is not None for x in given):
+        names.append("given")
+    gain = spectral_norm(sys.B[..., :0, :0]) + 1.0
+    if not names:
+        return Factors(*double_factors(sys), gain)
+
+    dense, plain = sys.to_dense(), (None, None)
+    if any(x is None and not W for x, W in zip(given, (W_i, W_o), strict=True)):
+        plain = gramians(sys)
+    factors = []
+    sides = zip((dense, dual(dense)), (W_i, dual(W_o) if W_o else None), given, plain, strict=True)
+    for G, weight, known, exact in sides:
+        S = known if known is not None else exact
+        if weight:
+            S = weighted_factor(G, weight, weighting, gramians)
+        if limited or weight or known is not None:
+            S, gain = _repaired(G, S, weight, gain) if weighting == "wang" else (S, gain * math.inf)
+        factors.append(S)
+    return Factors(factors[0], factors[1], gain, (W_o, W_i), ", ".join(names))
+
+
+def _repaired(
+    G: StateSpace, S: Array, weight: StateSpace | None, gain: Array
+) -> tuple[Array, Array]:
+    """The Gramian of (A, B_e), and the gain times ||J W||_inf, B = B_e J."""
+    B, J = modified_input(G, S)
+    S, _ = double_factors(StateSpace(G.A, B, G.C[..., :0, :], None, G.dt))
+    if weight is None:
+        return S, gain * spectral_norm(J)
+    return S, gain * hinf_norm(series(static(J, weight.dt), weight))
+
+
+def _weight(name: str, weight: System | None, sys: System) -> StateSpace | None:
+    """A weight as a stable dense system in the array library of `sys`."""
+    if weight is None:
+        return None
+    weight = as_statespace(weight).to_dense().double()
+    try:
+        require_stable(weight)
+    except UnstableError as error:
+        raise UnstableError(
+            f"{name}: {error}; its stable spectral factor has the same gain"
+        ) from None
+    matrices = (from_numpy(to_numpy(x), sys.B) for x in (weight.A, weight.B, weight.C, weight.D))
+    return StateSpace(*matrices, weight.dt)
+
+
+def _given(name: str, factor: Array | None, move: Array, k: int) -> Array | None:
+    """A given factor in double precision, checked, in the coordinates of the stable part."""
+    if factor is None:
+        return None
+    require_finite(name, factor)
+    n = move.shape[-1]
+    if factor.ndim < 2 or factor.shape[-2] != n:
+        raise DimensionError(
+            f"{name} has shape {tuple(factor.shape)}, but the system has {n} states; a factor is "
+            f"(..., {n}, k)"
+        )
+    return move[..., k:, :] @ widen(factor) if k else widen(factor)

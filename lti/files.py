@@ -1,0 +1,308 @@
+"""Systems in files: MATLAB's .mat, NumPy's .npz, and .json."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.io import loadmat, savemat
+from scipy.sparse import issparse
+
+from lti._array import to_numpy
+from lti.errors import FileError
+from lti.interop import as_statespace
+from lti.system import DiagonalStateSpace, Labels, StateSpace, System
+
+__all__ = ["DenseWarning", "load", "save"]
+
+LIMIT = 20_000  # states; a dense A takes 3.2 GB then
+# Labels go by the names of MATLAB's properties, which no measured signal is likely to have.
+LABELS = {"name": "Name", "inputs": "InputName", "outputs": "OutputName", "states": "StateName"}
+
+
+class DenseWarning(UserWarning):
+    """A sparse state matrix that was made dense."""
+
+
+def load(path: str | os.PathLike[str], dt: float | bool | None = None) -> System:
+    """A system from a file with the variables A, B, C and, optionally, D, Ts or dt, and labels.
+
+    Parameters
+    ----------
+    path : str or path
+        A .mat file (MATLAB, up to version 7), an .npz file or a .json file. Variables may be in
+        lower case. In JSON, a complex number is a pair ``[re, im]``, and numbers, rows or whole
+        matrices can be ``{"re": ..., "im": ...}``.
+    dt : float or True, optional
+        Time base to use where the file states none; 0, continuous time, by default. In a file,
+        -1 is discrete time without a sampling time, as in MATLAB.
+
+    Returns
+    -------
+    StateSpace or DiagonalStateSpace
+        Diagonal if the file has ``poles`` in place of ``A``.
+
+    Raises
+    ------
+    FileError
+        If there is no such file, or it holds no system.
+
+    Warns
+    -----
+    DenseWarning
+        If A is sparse: it is made dense.
+
+    See Also
+    --------
+    save
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from lti.files import load, save
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(folder + "/lag.json", ([[-1.0]], [[1.0]], [[1.0]]))
+    ...     load(folder + "/lag.json")
+    StateSpace(order=1, inputs=1, outputs=1, continuous, float64)
+    """
+    path = Path(path)
+    read, _ = FORMATS[_suffix(path)]
+    if not path.is_file():
+        raise FileError(f"there is no file {path}; check its name and folder")
+    try:
+        record = read(path)
+    except FileError:
+        raise
+    except Exception as error:  # whatever a parser makes of foreign bytes
+        raise FileError(
+            f"{path} cannot be read as {path.suffix} ({error}); save the system again, for example "
+            "with lti.save"
+        ) from error
+    _make_dense(record, path)
+    return _system(record, path, dt)
+
+
+def save(path: str | os.PathLike[str], sys: System) -> None:
+    """A system to a file that `load` gives back as it was.
+
+    Parameters
+    ----------
+    path : str or path
+        A .mat file, for MATLAB's ``ss(A, B, C, D, Ts)``; an .npz or a .json file.
+    sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
+        A .mat file holds the dense form of a diagonal system, and .json no single precision. Only
+        .npz can hold a stack.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written, or not in this format.
+
+    See Also
+    --------
+    load
+
+    Notes
+    -----
+    Labels are saved as the cells ``InputName``, ``OutputName``, ``StateName`` and the text
+    ``Name``, as MATLAB calls them.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from scipy.io import loadmat
+    >>> from lti.files import save
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(folder + "/lag.mat", ([[0.5]], [[1.0]], [[1.0]], None, True))
+    ...     loadmat(folder + "/lag.mat")["Ts"]
+    array([[-1.]])
+    """
+    path, sys = Path(path), as_statespace(sys)
+    check_writable(path)
+    if sys.batch_shape and path.suffix.lower() != ".npz":
+        raise FileError(
+            f"a {path.suffix} file holds one system, got a stack of shape {sys.batch_shape}; save "
+            "it as .npz"
+        )
+    _, write = FORMATS[_suffix(path)]
+    try:
+        write(path, sys)
+    except OSError as error:
+        raise FileError(f"{path} cannot be written ({error}); choose another place") from error
+
+
+def check_writable(path: Path) -> None:
+    """What can be known of an output file before any work is done."""
+    _suffix(path)
+    if path.is_dir() or not path.parent.is_dir():
+        raise FileError(f"no file can be written at {path}; choose one in a folder that exists")
+
+
+def _suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise FileError(f"{path} is none of {', '.join(FORMATS)}; choose one of these formats")
+    return suffix
+
+
+# ------------------------------------------------------------------ between systems and records
+
+
+def _system(record: dict[str, Any], path: Path, dt: float | bool | None) -> System:
+    def find(name: str) -> Any:
+        value = record.get(name, record.get(name.lower()))
+        return None if value is None or np.size(value) == 0 and name in ("D", "Ts") else value
+
+    diagonal = find("poles") is not None
+    first = "poles" if diagonal else "A"
+    missing = [name for name in (first, "B", "C") if find(name) is None]
+    if missing:
+        held = ", ".join(key for key in record if key[0] != "_") or "nothing"
+        raise FileError(
+            f"{path} has no {', '.join(missing)} (it holds {held}); save the matrices as A, B, C, "
+            "D, in MATLAB after [A, B, C, D] = ssdata(sys)"
+        )
+    _refuse_descriptor(find("E"), path)
+    state, B, C, D = (find(name) for name in (first, "B", "C", "D"))
+    base = _timebase(find("Ts"), find("dt"), dt)
+    labels = Labels(**{key: _text(record.get(name), key) for key, name in LABELS.items()})
+    if diagonal:
+        return DiagonalStateSpace(state, B, C, D, base, bool(find("conjugate")), labels)
+    return StateSpace(state, B, C, D, base, labels)
+
+
+def _record(sys: System) -> dict[str, Any]:
+    diagonal = isinstance(sys, DiagonalStateSpace)
+    names = ("poles" if diagonal else "A", "B", "C", "D")
+    record: dict[str, Any] = {name: to_numpy(getattr(sys, name)) for name in names}
+    record["dt"] = sys.dt
+    if diagonal:
+        record["conjugate"] = sys.conjugate
+    labels = {name: getattr(sys.labels, key) for key, name in LABELS.items()}
+    return record | {name: text for name, text in labels.items() if text is not None}
+
+
+def _make_dense(record: dict[str, Any], path: Path) -> None:
+    for name in "ABCDEabcde":
+        x: Any = record.get(name)
+        states = max(np.shape(x), default=0)
+        if name in "Aa" and states > LIMIT:
+            raise FileError(
+                f"{path} has {states:,} states, more than the {LIMIT:,} that dense matrices are "
+                "good for; reduce it with a sparse method first"
+            )
+        if issparse(x):
+            record[name] = dense = x.toarray()
+            if name in "Aa":
+                warnings.warn(
+                    f"the sparse A of {path.name} is made dense, {states:,} x {states:,} numbers "
+                    f"in {_size(dense)}",
+                    DenseWarning,
+                    stacklevel=3,  # at the caller of `load`
+                )
+
+
+def _size(x: np.ndarray) -> str:
+    return f"{x.nbytes / 1e6:,.1f} MB" if x.nbytes >= 1e6 else f"{x.nbytes / 1e3:,.0f} kB"
+
+
+def _refuse_descriptor(E: Any, path: Path) -> None:
+    if E is not None and not np.array_equal(E, np.eye(len(E))):
+        raise FileError(
+            f"{path} is a descriptor system, E x' = A x + B u; save E \\ A and E \\ B as A and B"
+        )
+
+
+def _timebase(Ts: Any, dt: Any, default: float | bool | None) -> float | bool:
+    stated = dt if Ts is None else Ts
+    if stated is None:
+        return default or 0
+    value = np.ravel(stated)[0].item()
+    return True if value == -1 else value
+
+
+def _text(x: Any, label: str) -> Any:
+    """A name, or a tuple of them, from a MATLAB cell, an array or a list; None if all are empty."""
+    if x is None:
+        return None
+    names = tuple("".join(np.ravel(item).astype(str)).strip() for item in np.ravel(x))
+    if not any(names):
+        return None
+    return names[0] if label == "name" else names
+
+
+# ------------------------------------------------------------------ formats
+
+
+def _read_mat(path: Path) -> dict[str, Any]:
+    try:
+        # In MATLAB's dtypes a logical dt stays one, but complex numbers would lose a part
+        logical = loadmat(path, appendmat=False, mat_dtype=True, variable_names=["dt"])
+        return loadmat(path, appendmat=False) | logical
+    except NotImplementedError:  # HDF5
+        raise FileError(f"{path} is of MATLAB's version 7.3; save it with the flag -v7") from None
+
+
+def _write_mat(path: Path, sys: System) -> None:
+    record = _record(sys.to_dense())
+    dt = record.pop("dt")
+    record["Ts"] = -1.0 if dt is True else float(dt)
+    for name in LABELS.values():
+        if isinstance(record.get(name), tuple):
+            record[name] = np.array(record[name], dtype=object)[:, None]  # a cell
+    savemat(path, record, appendmat=False)
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+        return dict(data)
+
+
+def _write_npz(path: Path, sys: System) -> None:
+    with path.open("wb") as file:
+        np.savez(file, **_record(sys))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(record, dict):
+        raise FileError(f'{path} is no JSON object; write the system as {{"A": ..., "B": ...}}')
+    for key, value in record.items():
+        if key.upper() in ("A", "B", "C", "D", "E"):
+            record[key] = _numbers(value, 2)
+        elif key == "poles":
+            record[key] = _numbers(value, 1)
+    if np.size(record.get("B", 1)) == 0 and "D" in record:  # no states: a list of no rows
+        record["B"] = np.zeros((0, record["D"].shape[1]))
+        record |= {"A": np.zeros((0, 0))} if "A" in record else {}
+    return record
+
+
+def _write_json(path: Path, sys: System) -> None:
+    def plain(x: Any) -> Any:
+        if not isinstance(x, np.ndarray):
+            return x
+        return {"re": x.real.tolist(), "im": x.imag.tolist()} if np.iscomplexobj(x) else x.tolist()
+
+    record = {name: plain(x) for name, x in _record(sys).items()}
+    path.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
+
+
+def _numbers(x: Any, depth: int) -> Any:
+    """An array of `depth` axes; what is a list further down is a pair [re, im]."""
+    if isinstance(x, dict):
+        return _numbers(x["re"], depth) + 1j * _numbers(x["im"], depth)
+    if depth == 0:
+        return complex(*x) if isinstance(x, list) else x
+    return np.array([_numbers(item, depth - 1) for item in x])
+
+
+FORMATS = {
+    ".mat": (_read_mat, _write_mat),
+    ".npz": (_read_npz, _write_npz),
+    ".json": (_read_json, _write_json),
+}

@@ -1,0 +1,307 @@
+"""Pictures: Hankel singular values, frequency responses, errors within their bounds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lti._array import Array, to_numpy
+from lti.balancing import Balancing
+from lti.errors import DimensionError
+from lti.hankel import error_bound, hankel_singular_values
+from lti.interop import as_statespace
+from lti.reduction import Reduction
+from lti.response import frequency_response
+from lti.system import Labels, System
+
+__all__ = ["plot_error", "plot_hsv", "plot_reduction", "plot_response"]
+
+# Okabe and Ito's palette: told apart by every kind of colour vision.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+INK, GRAY = "#333333", "#8c8c8c"
+ROUNDING = 2.0**-52  # of the largest Hankel singular value: what is below means nothing
+DECADES = 1e-10  # of the peak: a gain below is not worth the room
+
+
+def plot_hsv(sys: Any, order: int | None = None, ax: Any = None) -> Any:
+    """Hankel singular values, and the error bound of every order.
+
+    Parameters
+    ----------
+    sys : Reduction, Balancing, StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
+        What has Hankel singular values.
+    order : int, optional
+        Order to mark; that of a `Reduction` by default.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    DimensionError
+        If `sys` is a stack.
+
+    Notes
+    -----
+    Infinite values, of states that are not stable and hence kept, stand at the top as triangles.
+
+    Examples
+    --------
+    >>> from lti.plotting import plot_hsv
+    >>> ax = plot_hsv(([[-1.0]], [[1.0]], [[1.0]]))
+    """
+    exact = True
+    if isinstance(sys, Reduction):
+        order = sys.order if order is None else order
+        exact = bool(np.isfinite(to_numpy(sys.error_bound)).all())
+    elif isinstance(sys, Balancing):
+        exact = sys.exact
+    given = isinstance(sys, (Reduction, Balancing))
+    hsv: Any = to_numpy(sys.hsv if given else hankel_singular_values(sys)).astype(float)
+    _require_one(hsv.shape[:-1])
+    ax, n = _axes(ax), hsv.size
+    index, finite = np.arange(1, n + 1), np.isfinite(hsv)
+    kept = index <= (n if order is None else order)
+    for part, face, label in ((kept, COLORS[0], "kept"), (~kept, "white", "cut")):
+        label = "values" if order is None else f"values {label}"
+        shown = part & finite & (hsv > 0)
+        if shown.any():
+            ax.plot(index[shown], hsv[shown], "o", color=COLORS[0], markerfacecolor=face,
+                    markersize=5, label=label)  # fmt: skip
+    if not finite.all():
+        ax.plot(index[~finite], np.full((~finite).sum(), 0.97), "^", color=COLORS[0], markersize=6,
+                transform=ax.get_xaxis_transform(), label="not stable (infinite)")  # fmt: skip
+    if exact and n:
+        bounds = error_bound(hsv)
+        ax.plot(np.arange(n + 1), _positive(bounds), color=COLORS[1], label="error bound")
+    if order is not None:
+        ax.axvline(order, color=GRAY, linestyle="--", linewidth=1, label=f"order {order}")
+    ax.set_yscale("log")
+    largest = hsv[finite].max(initial=0.0)
+    shown = ~finite | (hsv > ROUNDING * largest)
+    if largest > 0:
+        ax.set_ylim(bottom=hsv[finite & shown].min() / 3)
+    end = max(order or 0, min(n, 1.25 * shown.sum()), 1)
+    ax.set_xlim(-0.02 * end, 1.02 * end)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    return _finish(ax, "Hankel singular values", "order", "Hankel singular value")
+
+
+def plot_response(*systems: System, w: Array | None = None, ax: Any = None) -> Any:
+    """The gain of systems over frequency: the largest singular value of G(j w) or G(e^{j w dt}).
+
+    Parameters
+    ----------
+    *systems : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
+        Single systems; labels name them in the legend.
+    w : array (k,), optional
+        Frequencies in rad/s (rad per sample if ``dt`` is True); chosen from the poles, with every
+        resonance on the grid, by default. In discrete time it ends at the Nyquist frequency, which
+        is drawn.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    DimensionError
+        If a system is a stack, or there is none.
+
+    Examples
+    --------
+    >>> from lti.plotting import plot_response
+    >>> ax = plot_response(([[-1.0]], [[1.0]], [[1.0]]))
+    """
+    found = _single(systems)
+    grid = _grid(found) if w is None else to_numpy(w)
+    ax = _axes(ax)
+    gains = [_positive(_gain(frequency_response(sys, grid))) for sys in found]
+    for k, (sys, gain) in enumerate(zip(found, gains, strict=True)):
+        label = f"{sys.labels.name or f'system {k + 1}'}, {sys.order} states"
+        ax.plot(grid, gain, label=label, color=COLORS[k % len(COLORS)],
+                linestyle="--" if k % 2 else "-", linewidth=1.4 if k % 2 else 2.2)  # fmt: skip
+    many = any(sys.n_inputs * sys.n_outputs > 1 for sys in found)
+    _frequency_axis(ax, found, np.concatenate(gains))
+    return _finish(ax, "Frequency response", None, "largest singular value" if many else "gain")
+
+
+def plot_error(reduction: Reduction, ax: Any = None) -> Any:
+    """The gain of the error over frequency, and the bounds that its peak lies between.
+
+    Parameters
+    ----------
+    reduction : Reduction
+        Of a single system. If the bounds speak of weighted systems, so does the picture.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    DimensionError
+        If the reduced system is a stack.
+
+    Examples
+    --------
+    >>> import lti, numpy as np
+    >>> from lti.plotting import plot_error
+    >>> sys = lti.StateSpace(-np.diag([1.0, 2.0]), np.ones((2, 1)), np.ones((1, 2)))
+    >>> ax = plot_error(lti.balanced_truncation(sys, 1))
+    """
+    pair = _single(reduction.pair or (reduction.original, reduction.system))
+    grid, ax = _grid(pair), _axes(ax)
+    full, reduced = (frequency_response(sys, grid) for sys in pair)
+    gain = _positive(_gain(to_numpy(full) - to_numpy(reduced)))
+    ax.plot(grid, gain, color=COLORS[0], linewidth=1.5, label="error")
+    bounds = {"upper bound": reduction.error_bound, "lower bound": reduction.lower_bound}
+    for (label, bound), color in zip(bounds.items(), (COLORS[1], COLORS[2]), strict=True):
+        value = float(to_numpy(bound))
+        if 0 < value < np.inf:
+            ax.axhline(value, color=color, linewidth=1.5, label=f"{label} {value:.3g}")
+            gain = np.append(gain, value)
+    _frequency_axis(ax, pair, gain)
+    return _finish(ax, "Error of the reduced system", None, "gain of the error")
+
+
+def plot_reduction(reduction: Reduction) -> Any:
+    """Hankel singular values, both responses, and the error, side by side.
+
+    Parameters
+    ----------
+    reduction : Reduction
+        Of a single system.
+
+    Returns
+    -------
+    matplotlib Figure
+        ``figure.savefig("reduction.png")`` saves it.
+
+    Raises
+    ------
+    DimensionError
+        If the reduced system is a stack.
+
+    Examples
+    --------
+    >>> import lti, numpy as np
+    >>> from lti.plotting import plot_reduction
+    >>> sys = lti.StateSpace(-np.diag([1.0, 2.0]), np.ones((2, 1)), np.ones((1, 2)))
+    >>> figure = plot_reduction(lti.balanced_truncation(sys, 1))
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15, 5), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    plot_hsv(reduction, ax=left)
+    pair = {"original": reduction.original, "reduced": reduction.system}
+    plot_response(*(replace(sys, labels=Labels(name)) for name, sys in pair.items()), ax=middle)
+    plot_error(reduction, ax=right)
+    return figure
+
+
+# ------------------------------------------------------------------ what is drawn
+
+
+def _single(systems: Any) -> list[Any]:
+    found = [as_statespace(sys) for sys in systems]
+    if not found:
+        raise DimensionError("there is no system to draw; pass at least one")
+    for sys in found:
+        _require_one(sys.batch_shape)
+    return found
+
+
+def _require_one(batch: tuple[int, ...]) -> None:
+    if batch:
+        raise DimensionError(f"a picture shows one system, got a stack of shape {batch}; pick one")
+
+
+def _gain(response: Any) -> np.ndarray:
+    """The largest singular value at each frequency (k,) of a response (k, p, m)."""
+    response = to_numpy(response)
+    if 0 in response.shape[1:]:
+        return np.zeros(len(response))
+    return np.linalg.norm(response, ord=2, axis=(-2, -1))
+
+
+def _positive(x: Any) -> np.ndarray:
+    """What a logarithmic axis can show; the rest leaves a gap."""
+    return np.where((x > 0) & np.isfinite(x), x, np.nan)
+
+
+def _nyquist(sys: Any) -> float:
+    return np.pi / (1.0 if sys.dt is True else sys.dt) if sys.is_discrete else np.inf
+
+
+def _grid(systems: list[Any]) -> np.ndarray:
+    """Frequencies that show every pole: a decade around them all, and each resonance closely."""
+    poles = np.concatenate([np.ravel(_continuous_poles(sys)) for sys in systems])
+    poles = poles[np.isfinite(poles) & (np.abs(poles) > 0)]
+    end = min(map(_nyquist, systems))
+    size = np.abs(poles) if poles.size else np.array([min(1.0, end)])
+    low = min(size.min(), end) / 10
+    high = min(10 * size.max(), end)
+    spread = np.geomspace(low, high, 400)
+    resonant = poles[np.abs(poles.real) < 0.3 * np.abs(poles)]  # peaks that a grid can miss
+    center, width = np.abs(resonant.imag), np.abs(resonant.real)
+    close = (center[:, None] + width[:, None] * np.array([-3, -1, 0, 1, 3])).ravel()
+    grid = np.unique(np.concatenate([spread, close]))
+    return grid[(grid >= low) & (grid <= high)]
+
+
+def _continuous_poles(sys: Any) -> np.ndarray:
+    """The poles; in discrete time log(z) / dt, whose imaginary part is the frequency."""
+    poles = to_numpy(sys.poles).astype(complex)
+    if not sys.is_discrete:
+        return poles
+    with np.errstate(divide="ignore"):
+        return np.log(poles) / (1.0 if sys.dt is True else sys.dt)
+
+
+# ------------------------------------------------------------------ how it looks
+
+
+def _axes(ax: Any) -> Any:
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(6.4, 5), layout="constrained")[1]
+
+
+def _frequency_axis(ax: Any, systems: list[Any], gain: np.ndarray) -> None:
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    gain = gain[np.isfinite(gain)]
+    if gain.size:  # zeros, as at the Nyquist frequency, would take all the room
+        ax.set_ylim(max(np.percentile(gain, 1) / 3, DECADES * gain.max()), 2 * gain.max())
+    end = min(map(_nyquist, systems))
+    if np.isfinite(end):
+        ax.axvline(end, color=GRAY, linestyle=":", linewidth=1.5, label="Nyquist frequency")
+    per_sample = any(sys.dt is True for sys in systems)
+    ax.set_xlabel(f"frequency [{'rad/sample' if per_sample else 'rad/s'}]")
+
+
+def _finish(ax: Any, title: str, xlabel: str | None, ylabel: str) -> Any:
+    ax.set_title(title, loc="left", color=INK)
+    if xlabel:
+        ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(color="#ececec", linewidth=0.8)
+    ax.set_axisbelow(True)
+    # Below, where no curve can run into it
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(-0.02, -0.14), ncols=2,
+              columnspacing=1.2)  # fmt: skip
+    return ax

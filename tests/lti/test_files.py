@@ -1,0 +1,233 @@
+"""Systems to files and back: what is written is read, and what is foreign is refused in words."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import loadmat, savemat
+from scipy.sparse import csc_matrix
+
+import lti
+from lti import DiagonalStateSpace, StateSpace, files
+from lti.errors import FileError
+from lti.files import DenseWarning, load, save
+from lti.system import Labels
+from tests.lti.systems import random_dense, random_ring
+
+SUFFIXES = (".mat", ".npz", ".json")
+NAMED = Labels("plant", ("force", "wind"), ("place",), ("x", "v", "a longer one"))
+A, B, C = -np.eye(2), np.ones((2, 1)), np.ones((1, 2))
+
+
+def assert_same(ours, theirs):
+    assert type(ours) is type(theirs) and ours.labels == theirs.labels
+    assert ours.dt == theirs.dt and (ours.dt is True) == (theirs.dt is True)
+    state = "poles" if isinstance(ours, DiagonalStateSpace) else "A"
+    for name in (state, "B", "C", "D"):
+        one, other = getattr(ours, name), getattr(theirs, name)
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
+# ------------------------------------------------------------------ there and back
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+@pytest.mark.parametrize("dt", [0, True, 0.1])
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".MAT"])
+def test_round_trip(tmp_path, suffix, dt, is_complex):
+    sys = random_dense(3, 2, 1, dt=dt, is_complex=is_complex)
+    for each in (sys, replace(sys, labels=NAMED)):
+        save(tmp_path / f"sys{suffix}", each)
+        assert_same(load(str(tmp_path / f"sys{suffix}")), each)
+
+
+@pytest.mark.parametrize("conjugate", [False, True])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_diagonal_systems(tmp_path, suffix, conjugate):
+    sys = random_ring(3, 2, 2, conjugate=conjugate)
+    sys = replace(sys, labels=Labels(outputs=("left", "right")))
+    save(tmp_path / f"ring{suffix}", sys)
+    back = load(tmp_path / f"ring{suffix}")
+    assert_same(back, sys.to_dense() if suffix == ".mat" else sys)
+    assert suffix == ".mat" or back.conjugate == conjugate
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_systems_without_states(tmp_path, suffix):
+    sys = StateSpace(np.zeros((0, 0)), np.zeros((0, 2)), np.zeros((1, 0)), [[3.0, 4.0]])
+    save(tmp_path / f"gain{suffix}", sys)
+    assert_same(load(tmp_path / f"gain{suffix}"), sys)
+
+
+def test_stacks_and_precisions_and_tensors(tmp_path):
+    stack = random_dense(2, stack=(3,))
+    single = StateSpace(*(torch.tensor(x, dtype=torch.float32) for x in (A, B, C)))
+    for name, sys in (("stack", stack), ("single", single)):
+        save(tmp_path / f"{name}.npz", sys)
+        back = load(tmp_path / f"{name}.npz")
+        np.testing.assert_array_equal(back.A, np.asarray(sys.A))
+        assert back.A.dtype == np.asarray(sys.A).dtype
+    for suffix in (".mat", ".json"):
+        with pytest.raises(FileError, match=r"got a stack of shape \(3,\); save it as .npz"):
+            save(tmp_path / f"stack{suffix}", stack)
+
+
+def test_what_matlab_reads(tmp_path):
+    path = tmp_path / "sys.mat"
+    save(path, StateSpace(A, B, C, None, True, Labels("plant", ("force",), None, ("x", "v"))))
+    data = loadmat(path)
+    assert {k for k in data if k[0] != "_"} == {"A", "B", "C", "D", "Ts", "Name", "InputName",
+                                                "StateName"}  # fmt: skip
+    assert data["D"].shape == data["Ts"].shape == (1, 1) and data["Ts"] == -1
+    assert data["StateName"].shape == (2, 1) and data["StateName"].dtype == object  # a cell
+    assert data["StateName"][1, 0] == ["v"] and data["Name"] == ["plant"]
+    save(path, (A, B, C))
+    assert loadmat(path)["Ts"] == 0
+
+
+# ------------------------------------------------------------------ files that others wrote
+
+
+BENCHMARKS = {
+    "building": (48, 1, 1), "CDplayer": (120, 2, 2), "heat-cont": (200, 1, 1), "iss": (270, 3, 3)
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "size"), BENCHMARKS.items())
+def test_slicot_benchmarks(data_file, name, size):
+    path = data_file(f"slicot/{name}.mat")
+    with pytest.warns(DenseWarning, match=rf"sparse A of {name}.mat is made dense, .* numbers in"):
+        sys = load(path)
+    assert (sys.order, sys.n_inputs, sys.n_outputs) == size and sys.dt == 0
+    data = loadmat(path)
+    np.testing.assert_array_equal(sys.A, data["A"].todense())
+    assert not sys.D.any() and sys.A.dtype == sys.C.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("extra", "dt", "expected"),
+    [
+        ({}, None, 0),
+        ({}, 0.2, 0.2),
+        ({"Ts": 0}, 0.2, 0),
+        ({"Ts": -1}, None, True),
+        ({"ts": 0.5}, None, 0.5),
+        ({"dt": 0.25}, None, 0.25),
+        ({"dt": True}, None, True),  # a logical, not the number 1
+        ({"dt": 1}, None, 1),
+        ({"Ts": np.zeros((0, 0)), "D": np.zeros((0, 0))}, None, 0),  # MATLAB's []
+    ],
+)
+def test_time_bases_and_lower_case(tmp_path, extra, dt, expected):
+    savemat(tmp_path / "x.mat", {"a": A, "b": B, "c": C, "inputs": [1, 2, 3], **extra})
+    sys = load(tmp_path / "x.mat", dt)
+    assert sys.dt == expected and (sys.dt is True) == (expected is True)
+    assert sys.labels == Labels() and not sys.D.any()
+
+
+def test_labels_in_the_shapes_of_matlab(tmp_path):
+    rows = np.array(["force", "wind "])  # a char matrix, and a cell of empty texts
+    empty = np.array(["", ""], dtype=object)[:, None]
+    savemat(
+        tmp_path / "x.mat",
+        {"A": A, "B": np.ones((2, 2)), "C": C, "InputName": rows, "StateName": empty, "Name": ""},
+    )
+    assert load(tmp_path / "x.mat").labels == Labels(inputs=("force", "wind"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"A": [[-1, [0, 1]], [0, {"re": 2, "im": 0}]], "B": [[1], [1]], "C": [[1, 1]]}',
+        '{"a": {"re": [[-1, 0], [0, 2]], "im": [[0, 1], [0, 0]]}, "b": [[1], [1]], "c": [[1, 1]]}',
+    ],
+)
+def test_complex_numbers_in_json(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    np.testing.assert_array_equal(load(tmp_path / "x.json").A, [[-1, 1j], [0, 2]])
+
+
+def test_poles_as_pairs_in_json(tmp_path):
+    text = {"poles": [[0.5, 0.25]], "B": [[1]], "C": [[1]], "conjugate": True, "dt": 0.5}
+    (tmp_path / "x.json").write_text(json.dumps(text))
+    sys = load(tmp_path / "x.json")
+    assert sys.poles == [0.5 + 0.25j] and sys.conjugate and sys.dt == 0.5
+
+
+# ------------------------------------------------------------------ what is no system
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(FileError, match="there is no file .*gone.mat; check"):
+        load(tmp_path / "gone.mat")
+
+
+@pytest.mark.parametrize("path", ["x.csv", "x", "x.mat.txt"])
+def test_an_unknown_format(tmp_path, path):
+    for function in (load, lambda p: save(p, (A, B, C))):
+        with pytest.raises(FileError, match="none of .mat, .npz, .json; choose one of"):
+            function(tmp_path / path)
+    assert not (tmp_path / path).exists()
+
+
+@pytest.mark.parametrize("junk", [b"", b"hello world" * 50, b"\0" * 300, b"PK\3\4aaaa", b"[1, 2]"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_foreign_bytes(tmp_path, suffix, junk):
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(junk)
+    with pytest.raises(FileError, match="x.* cannot be read as|is no JSON object; write"):
+        load(path)
+
+
+def test_no_pickles(tmp_path):
+    np.savez(tmp_path / "x.npz", A=A, B=B, C=np.array([[None, None]]))
+    with pytest.raises(FileError, match="cannot be read as .npz .*pickle"):
+        load(tmp_path / "x.npz")
+
+
+def test_matlab_7_3(tmp_path):
+    header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\2IM"
+    (tmp_path / "x.mat").write_bytes(header + b"\x89HDF\r\n\x1a\n" + b"\0" * 500)
+    with pytest.raises(FileError, match="x.mat is of MATLAB's version 7.3; save it .* -v7$"):
+        load(tmp_path / "x.mat")
+
+
+def test_missing_variables(tmp_path):
+    savemat(tmp_path / "x.mat", {"A": A, "sys": C})
+    with pytest.raises(FileError, match=r"has no B, C \(it holds A, sys\); save .* ssdata"):
+        load(tmp_path / "x.mat")
+
+
+def test_descriptor_systems_are_not_read_as_others(tmp_path):
+    path = tmp_path / "x.mat"
+    savemat(path, {"A": A, "B": B, "C": C, "E": csc_matrix(2 * np.eye(2))})
+    with pytest.raises(FileError, match="x.mat is a descriptor system"):
+        load(path)
+    savemat(path, {"A": A, "B": B, "C": C, "E": np.eye(2)})
+    assert load(path).order == 2
+
+
+def test_sizes_that_make_no_sense_dense(tmp_path, monkeypatch):
+    savemat(tmp_path / "x.mat", {"A": csc_matrix(A), "B": B, "C": C})
+    monkeypatch.setattr(files, "LIMIT", 1)
+    with pytest.raises(FileError, match="x.mat has 2 states, more than the 1 that dense"):
+        load(tmp_path / "x.mat")
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    (tmp_path / "folder.npz").mkdir()
+    for path in (tmp_path / "folder.npz", tmp_path / "none" / "x.npz"):
+        with pytest.raises(FileError, match="no file can be written at .*; choose one in a folder"):
+            save(path, (A, B, C))
+    (tmp_path / "x.json").symlink_to(tmp_path / "gone" / "x.json")
+    with pytest.raises(FileError, match="x.json cannot be written .*; choose another place"):
+        save(tmp_path / "x.json", (A, B, C))
+
+
+def test_a_system_of_wrong_shapes_is_the_systems_error(tmp_path):
+    np.savez(tmp_path / "x.npz", A=A, B=C, C=B)
+    with pytest.raises(lti.DimensionError, match="B has shape"):
+        load(tmp_path / "x.npz")
