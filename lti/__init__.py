@@ -17,7 +17,7 @@ from lti.errors import (
 from lti.gramians import controllability_gramian, gramian_factors, observability_gramian
 from lti.hankel import error_bound, hankel_singular_values, order_for
 from lti.interop import as_statespace
-from lti.modal import diagonalize
+from lti.modal import diagonalize, modal_truncation
 from lti.norms import h2_norm, hankel_norm, hinf_norm
 from lti.reduction import Reduction
 from lti.response import frequency_response
@@ -51,6 +51,7 @@ __all__ = [
     "hankel_norm",
     "hankel_singular_values",
     "hinf_norm",
+    "modal_truncation",
     "observability_gramian",
     "order_for",
     "singular_perturbation",

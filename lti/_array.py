@@ -132,4 +132,5 @@ def to_numpy(x: Array) -> Any:
 
 def from_numpy(x: np.ndarray, like: Array) -> Array:
     """A NumPy array in the library and on the device of `like`."""
+    x = x if x.flags.writeable else x.copy()  # torch warns of read-only memory
     return namespace(like).asarray(x, device=device(like))

@@ -26,7 +26,7 @@ from lti._array import (
 from lti._checks import one_of
 from lti.errors import OrderError, ReductionWarning
 from lti.factors import Factors, choose_factors
-from lti.hankel import EQUAL, check_order, error_bound, first_within, order_for, pad, tolerance
+from lti.hankel import EQUAL, check_order, error_bound, order_asked, pad
 from lti.interop import as_statespace
 from lti.norms import peak_gain
 from lti.reduction import Reduction
@@ -128,8 +128,8 @@ class Balancing:
         if gap.min(initial=1.0) >= NEAR:
             return []
         return [
-            f"a pole, {poles.ravel()[gap.argmin()]:.9g}, is within {gap.min():.1g} of the stability "
-            "boundary: the values of its states carry few digits"
+            f"a pole, {poles.ravel()[gap.argmin()]:.9g}, is within {gap.min():.1g} of the "
+            "stability boundary: the values of its states carry few digits"
         ]
 
     @cached_property
@@ -140,8 +140,8 @@ class Balancing:
         if scale.max(initial=0.0) <= CANCEL * top:
             return []
         return [
-            f"the Gramians nearly cancel: values below {n * EPS * scale.max():.1g} are rounding, and "
-            f"the largest is {top:.3g}"
+            f"the Gramians nearly cancel: values below {n * EPS * scale.max():.1g} are rounding, "
+            f"and the largest is {top:.3g}"
         ]
 
     @cached_property
@@ -176,9 +176,11 @@ class Balancing:
     @cached_property
     def error_bounds(self) -> Array:
         """`error_bound` of every order (..., n + 1)."""
-        bounds = error_bound(self.sigma)
+        bounds, gain = error_bound(self.sigma), self.factors.gain[..., None]
         xp = namespace(bounds)
-        return xp.concat([self.factors.gain[..., None] * bounds[..., :-1], bounds[..., -1:]], axis=-1)
+        finite = xp.isfinite(gain)
+        bounded = xp.where(finite, xp.where(finite, gain, 1.0) * bounds, gain)
+        return xp.concat([bounded[..., :-1], bounds[..., -1:]], axis=-1)
 
     def error_bound(self, order: int) -> Array:
         """2 * sum of the distinct values beyond `order`, times a gain if Gramians were modified.
@@ -194,15 +196,19 @@ class Balancing:
 
         With `relative`, `tol` counts in units of the largest finite value.
         """
-        if tol is None or energy is not None:
-            return order_for(self.sigma, tol, relative, energy)
-        limit = tolerance(to_numpy(self.sigma), tol, relative)
-        if not np.isfinite(to_numpy(self.factors.gain)).all():
+        return self._order(None, tol, relative, energy)
+
+    def _order(
+        self, order: int | None, tol: float | None, relative: bool, energy: float | None
+    ) -> int:
+        if tol is not None and not np.isfinite(to_numpy(self.factors.gain)).all():
             raise OrderError(
                 f"tol={tol!r} needs an error bound, and none is known where Gramians are "
                 f'{self.factors.name}; give an order or energy=, or balance with weighting="wang"'
             )
-        return first_within(to_numpy(self.error_bounds), limit)
+        return order_asked(
+            order, tol, relative, energy, self.sigma, self.error_bounds, self.smallest_order
+        )
 
     def truncate(
         self,
@@ -488,7 +494,11 @@ def _residualized(balancing: Balancing, order: int) -> tuple[StateSpace, Array, 
     return reduced, T[..., lead] + T[..., rest] @ X, W[..., lead, :]
 
 
-NAMES = {_truncated: "balanced truncation", _residualized: "singular perturbation"}
+Form = Callable[..., tuple[StateSpace, Array, Array]]
+NAMES: dict[Form, str] = {
+    _truncated: "balanced truncation",
+    _residualized: "singular perturbation",
+}
 
 
 def _coordinates(balancing: Balancing, order: int) -> tuple[StateSpace, Array, Array]:
@@ -528,9 +538,6 @@ def _project(system: System, T: Array, W: Array, kept: int) -> StateSpace:
     return StateSpace(A, W @ dense.B, dense.C @ T, dense.D, dense.dt)
 
 
-Form = Callable[[Balancing, int], tuple[StateSpace, Array, Array]]
-
-
 def _reduce(
     balancing: Balancing,
     form: Form,
@@ -540,25 +547,14 @@ def _reduce(
     energy: float | None,
 ) -> Reduction:
     """The body of `balanced_truncation` and `singular_perturbation`, from the balancing on."""
-    if sum(x is not None for x in (order, tol, energy)) != 1:
-        raise OrderError(
-            f"give one of order, tol and energy, got {order=!r}, {tol=!r} and {energy=!r}"
-        )
     original, factors = balancing.system, balancing.factors
     n, rank, kept = original.order, balancing.minimal_order, balancing.smallest_order
     name = NAMES[form] + (f", Gramians {factors.name}" if factors.name else "")
-    if order is None:
-        order = balancing.order_for(tol, relative, energy)
-        if tol is not None and (order > rank or order == n > 0):
-            reduction = _as_it_is(balancing, tol, name)
-            _warn(reduction.flags)
-            return reduction
-    order = check_order(order, n)
-    if order < kept:
-        raise OrderError(
-            f"order {order} is less than the {kept} states of poles that are not stable, which are "
-            "kept as they are; ask for at least that many"
-        )
+    order = balancing._order(order, tol, relative, energy)
+    if tol is not None and (order > rank or order == n > 0):
+        reduction = _as_it_is(balancing, tol, name)
+        _warn(reduction.flags)
+        return reduction
     flags = balancing.near_unstable + (balancing.cancelling if order > kept else [])
     if order > rank:
         flags.append(f"order lowered from {order} to {rank}: the other states are below rounding")

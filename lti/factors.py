@@ -11,7 +11,7 @@ from typing import Any
 from lti._array import Array, H, from_numpy, spectral_norm, to_numpy, widen
 from lti._checks import one_of, require_finite
 from lti.algebra import dual, series, static
-from lti.errors import DimensionError, OptionError, UnstableError
+from lti.errors import DimensionError, OptionError
 from lti.gramians import double_factors
 from lti.interop import as_statespace
 from lti.limited import frequency_limited_factors, time_limited_factors
@@ -65,6 +65,8 @@ def choose_factors(
     one_of("weighting", weighting, RULES)
     if frequencies is not None and times is not None:
         raise OptionError("frequencies and times cannot both be limited; leave one of them out")
+    if weighting == "lin-chiu" and input_weight is None and output_weight is None:
+        raise OptionError('weighting="lin-chiu" is a rule for weights; give a weight, or "wang"')
     gramians: Gramians = double_factors
     names = []
     if frequencies is not None:
@@ -118,15 +120,10 @@ def _weight(name: str, weight: System | None, sys: System) -> StateSpace | None:
     """A weight as a stable dense system in the array library of `sys`."""
     if weight is None:
         return None
-    weight = as_statespace(weight).to_dense().double()
-    try:
-        require_stable(weight)
-    except UnstableError as error:
-        raise UnstableError(
-            f"{name}: {error}; its stable spectral factor has the same gain"
-        ) from None
-    matrices = (from_numpy(to_numpy(x), sys.B) for x in (weight.A, weight.B, weight.C, weight.D))
-    return StateSpace(*matrices, weight.dt)
+    W: StateSpace = as_statespace(weight).to_dense().double()
+    require_stable(W, f"{name}: ", "pass its stable spectral factor, which has the same gain")
+    A, B, C, D = (from_numpy(to_numpy(x), sys.B) for x in (W.A, W.B, W.C, W.D))
+    return StateSpace(A, B, C, D, W.dt)
 
 
 def _given(name: str, factor: Array | None, move: Array, k: int) -> Array | None:

@@ -155,9 +155,34 @@ def tolerance(hsv: np.ndarray, tol: float, relative: bool) -> np.ndarray:
 
 def first_within(bounds: np.ndarray, limit: np.ndarray) -> int:
     """The first order whose bound (..., n + 1) is within the limit (..., 1) for all of a stack."""
-    met = (bounds <= limit).reshape(-1, bounds.shape[-1]).all(axis=0)
-    met[-1] = True
-    return int(np.argmax(met))
+    met = np.asarray(bounds <= limit).reshape(-1, bounds.shape[-1])
+    met[:, -1] = True
+    return int(np.argmax(met.all(axis=0)))
+
+
+def order_asked(
+    order: int | None,
+    tol: float | None,
+    relative: bool,
+    energy: float | None,
+    hsv: Array,
+    bounds: Array,
+    kept: int = 0,
+) -> int:
+    """The order asked for in one of three ways, from `kept` to n, given the values and bounds."""
+    if sum(x is not None for x in (order, tol, energy)) != 1:
+        raise OrderError(
+            f"give one of order, tol and energy, got {order=!r}, {tol=!r} and {energy=!r}"
+        )
+    if tol is not None:
+        return first_within(to_numpy(bounds), tolerance(to_numpy(hsv), tol, relative))
+    order = order_for(hsv, energy=energy) if order is None else check_order(order, hsv.shape[-1])
+    if order < kept:
+        raise OrderError(
+            f"order {order} is less than the {kept} states of poles that are not stable, which are "
+            "kept as they are; ask for at least that many"
+        )
+    return order
 
 
 def check_order(order: Any, n: int) -> int:

@@ -149,7 +149,9 @@ def time_limited_factors(sys: System, windows: Any) -> tuple[Array, Array]:
         pairs = [_steps(pair, 1.0 if sys.dt is True else float(sys.dt)) for pair in pairs]
     xp = namespace(sys.A)
     parts = [_window(sys, start, stop) for start, stop in pairs]
-    return tuple(lq_factor(xp.concat(list(factors), axis=-1)) for factors in zip(*parts, strict=True))
+    return tuple(
+        lq_factor(xp.concat(list(factors), axis=-1)) for factors in zip(*parts, strict=True)
+    )
 
 
 def _window(sys: StateSpace, start: float, stop: float) -> tuple[Array, Array]:

@@ -1,15 +1,21 @@
-"""Back to diagonal form: A V = V diag(poles)."""
+"""Modes, A V = V diag(poles): the diagonal form, and truncation by the gain of each mode."""
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
-from lti._array import eig, from_numpy, is_complex, namespace, narrow, to_numpy, widen
-from lti.errors import DefectiveError, DimensionError
+from lti._array import Array, eig, from_numpy, is_complex, namespace, narrow, to_numpy, widen
+from lti._checks import one_of
+from lti.errors import DefectiveError, DimensionError, ReductionWarning
+from lti.hankel import hankel_singular_values, order_asked
 from lti.interop import as_statespace
-from lti.system import DiagonalStateSpace, System
+from lti.reduction import Reduction
+from lti.split import split
+from lti.system import DiagonalStateSpace, StateSpace, System, require_stable
 
-__all__ = ["diagonalize"]
+__all__ = ["diagonalize", "modal_truncation"]
 
 EPS = 2.0**-52
 
@@ -53,17 +59,10 @@ def diagonalize(sys: System, conjugate: bool = False) -> tuple[DiagonalStateSpac
         raise DimensionError(
             f"diagonalize takes one system, got a stack of shape {sys.batch_shape}; loop over it"
         )
-    poles, V = eig(widen(sys.A))
+    poles, V, condition = _eigenvectors(widen(sys.A))
     xp = namespace(poles)
     if sys.order == 0:
-        return DiagonalStateSpace(poles, sys.B, sys.C, sys.D, sys.dt, conjugate), 1.0
-    gains = to_numpy(xp.linalg.svdvals(V))
-    condition = float(gains[0] / gains[-1]) if gains[-1] > 0 else float("inf")
-    if condition > 1 / EPS:
-        raise DefectiveError(
-            f"A of order {sys.order} is not diagonalisable to working precision (its eigenvectors "
-            f"have condition number {condition:.3g}); keep it dense, or choose another order"
-        )
+        return DiagonalStateSpace(poles, sys.B, sys.C, sys.D, sys.dt, conjugate), condition
     B, C = xp.linalg.solve(V, widen(sys.B) + 0j), (widen(sys.C) + 0j) @ V
     if conjugate:
         if is_complex(sys.A) or is_complex(sys.B) or is_complex(sys.C):
@@ -82,3 +81,155 @@ def diagonalize(sys: System, conjugate: bool = False) -> tuple[DiagonalStateSpac
     B, C = B * scale[:, None], C / scale
     poles, B, C = (narrow(x, like=sys.B) for x in (poles, B, C))
     return DiagonalStateSpace(poles, B, C, sys.D, sys.dt, conjugate), condition
+
+
+def _eigenvectors(A: Array) -> tuple[Array, Array, float]:
+    """A V = V diag(poles), and the condition number of V."""
+    poles, V = eig(A)
+    gains = to_numpy(namespace(V).linalg.svdvals(V))
+    if gains.size == 0:
+        return poles, V, 1.0
+    condition = float(gains[0] / gains[-1]) if gains[-1] > 0 else float("inf")
+    if condition > 1 / EPS:
+        raise DefectiveError(
+            f"A of order {A.shape[-1]} is not diagonalisable to working precision (its "
+            f"eigenvectors have condition number {condition:.3g}); keep it dense, or choose "
+            "another order"
+        )
+    return poles, V, condition
+
+
+def modal_truncation(
+    sys: System,
+    order: int | None = None,
+    tol: float | None = None,
+    *,
+    relative: bool = False,
+    energy: float | None = None,
+    unstable: str = "raise",
+) -> Reduction:
+    """G_r = D + sum of c_i b_i / (s - p_i) over the modes of largest |c_i| |b_i| / |Re p_i|.
+
+    Parameters
+    ----------
+    sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
+        One system (no stack) of n states, with a basis of eigenvectors.
+    order : int, optional
+        States to keep, 0 to n. Conjugate pairs of a real system stay together: an order that would
+        part one is lowered by one.
+    tol : float, optional
+        In place of `order`: the smallest order whose error bound is within `tol`.
+    relative : bool, optional
+        Count `tol` in units of ``hsv[0]``.
+    energy : float, optional
+        In place of `order`: the smallest order that keeps this share of the sum of the gains.
+    unstable : {"raise", "split"}, optional
+        Refuse poles that are not stable, or keep their modes.
+
+    Returns
+    -------
+    Reduction
+        With poles of `sys`. Its bound is the sum of the gains of the modes left out, its lower
+        bound the Hankel singular value ``hsv[order]``: how much is lost against balancing.
+
+    Raises
+    ------
+    UnstableError
+        If a pole is not stable and ``unstable="split"`` was not given.
+    DefectiveError
+        If A has no basis of eigenvectors to working precision.
+    DimensionError
+        If `sys` is a stack.
+    OrderError
+        If not just one of `order`, `tol` and `energy` is given, or it makes no sense.
+
+    Warns
+    -----
+    ReductionWarning
+        If the order was lowered to keep a pair together.
+
+    References
+    ----------
+    Davison, "A method for simplifying linear dynamic systems", IEEE TAC 11 (1966); Varga,
+    "Enhanced modal approach for model reduction", Math. Modelling of Systems 1 (1995).
+
+    Examples
+    --------
+    >>> import lti, numpy as np
+    >>> sys = lti.StateSpace(np.diag([-1.0, -9.0]), np.ones((2, 1)), np.ones((1, 2)))
+    >>> lti.modal_truncation(sys, order=1).system.poles
+    array([-1.+0.j])
+    """
+    sys = as_statespace(sys)
+    one_of("unstable", unstable, ("raise", "split"))
+    if sys.batch_shape:
+        raise DimensionError(
+            f"modal_truncation takes one system, got a stack of shape {sys.batch_shape}; loop over "
+            "it"
+        )
+    if unstable == "raise":
+        require_stable(sys)
+    parts = split(sys.double())
+    k, n = parts.rest.order, sys.order
+    T, W, sizes, gains, scale = _modes(parts.stable.to_dense())
+    ends = np.cumsum([k, *sizes])  # the orders that part no pair
+    tails = np.append(np.cumsum(gains[::-1])[::-1], 0.0)
+    bounds = np.full(n + 1, np.inf)
+    bounds[k:] = tails[np.searchsorted(ends, np.arange(k, n + 1), side="right") - 1]
+    kept = np.full(k, np.inf)
+    sigma = np.concatenate([kept, to_numpy(hankel_singular_values(parts.stable))])
+    weights = np.zeros(n - k)
+    weights[ends[1:] - k - 1] = gains  # all at the last state of a mode, so that pairs stay whole
+    values = sigma if energy is None else np.concatenate([kept, weights])
+    asked = order_asked(order, tol, relative, energy, values, bounds, k)
+    r, flags = int(ends[ends <= asked].max()), ()
+    if r < asked:
+        flags = (f"order lowered from {asked} to {r}: a conjugate pair stays together",)
+        warnings.warn(flags[0], ReductionWarning, stacklevel=2)
+    T, W = (from_numpy(x, like=sys.B) for x in (T[:, : r - k], W[: r - k]))
+    xp, dense = namespace(sys.B), sys.double().to_dense()
+    T = xp.concat([parts.T[:, :k], parts.T[:, k:] @ T], axis=-1)
+    W = xp.concat([parts.W[:k, :], W @ parts.W[k:, :]], axis=-2)
+    A, B, C, D = (narrow(x, sys.B) for x in (W @ dense.A @ T, W @ dense.B, dense.C @ T, dense.D))
+    system = StateSpace(A, B, C, D, sys.dt, sys.labels.without_states())
+    reduced = StateSpace(A[k:, k:], B[k:, :], C[:, k:], D, sys.dt)
+    hsv, bound, lower = (
+        narrow(from_numpy(x, like=sys.B), sys.B)
+        for x in (sigma, np.asarray(bounds[r]), np.asarray(sigma[r] if r < n else 0.0))
+    )
+    return Reduction(
+        sys, system, r, hsv, bound, lower, narrow(T, sys.B), narrow(W, sys.B), "modal truncation",
+        flags, (parts.stable, reduced), scale=from_numpy(scale, like=sys.B),
+    )  # fmt: skip
+
+
+def _modes(sys: StateSpace) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """T, W of the modes in descending order of gain; the states and gain of each; their scale.
+
+    A pair p, conj(p) of a real system is one mode: x = v z + conj(v z) = 2 (Re v Re z - Im v Im z).
+    """
+    is_real = not is_complex(sys.B)
+    poles, V, condition = _eigenvectors(sys.A)
+    poles, V, B, C = (to_numpy(x) for x in (poles, V, sys.B, sys.C))
+    U = np.linalg.inv(V)
+    decay = 1 - np.abs(poles) if sys.is_discrete else -poles.real
+    gains = np.linalg.norm(C @ V, axis=0) * np.linalg.norm(U @ B, axis=1) / decay
+    scale = condition * np.linalg.norm(B) * np.linalg.norm(C) / decay.min(initial=np.inf)
+    first = np.flatnonzero(poles.imag >= 0) if is_real else np.arange(len(poles))
+    pair = is_real & (poles[first].imag > 0)
+    gains = np.where(pair, 2.0, 1.0) * gains[first]
+    T, W, sizes = [], [], []
+    descending = np.argsort(-gains, kind="stable")
+    for i, two in zip(first[descending], pair[descending], strict=True):
+        v, u = V[:, i], U[i]
+        T += [v.real, v.imag] if two else [v.real if is_real else v]
+        W += [2 * u.real, -2 * u.imag] if two else [u.real if is_real else u]
+        sizes.append(1 + two)
+    empty = np.zeros((0, sys.order))
+    return (
+        np.array(T or empty).T,
+        np.array(W or empty),
+        np.array(sizes, dtype=int),
+        gains[descending],
+        np.asarray(scale),
+    )

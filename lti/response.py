@@ -60,9 +60,7 @@ def transfer_function(sys: System, s: Array) -> Array:
         return (C * modes[..., None, :]) @ (B + 0j) + sys.D[..., None, :, :]
     C, D = sys.C[..., None, :, :] + 0j, sys.D[..., None, :, :]
     k, step = s.shape[0], max(1, CHUNK // max(1, sys.order**2 * math.prod(sys.batch_shape)))
-    parts = [
-        C @ resolvent(sys, s[i : min(i + step, k)]) + D for i in range(0, max(1, k), step)
-    ]
+    parts = [C @ resolvent(sys, s[i : min(i + step, k)]) + D for i in range(0, max(1, k), step)]
     return namespace(sys.B).concat(parts, axis=-3)
 
 

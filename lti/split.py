@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.linalg import schur, solve_sylvester
@@ -107,7 +108,8 @@ def _basis(A: np.ndarray, discrete: bool) -> tuple[np.ndarray, np.ndarray]:
         return bool(size >= 1) if discrete else bool(np.real(re) >= 0)
 
     kind = "complex" if np.iscomplexobj(A) else "real"
-    S, Q, k = schur(A, output=kind, sort=outside)
+    form: Any = schur(A, output=kind, sort=outside)
+    S, Q, k = form
     # [1 Y; 0 1] takes out the coupling: S_11 Y - Y S_22 = -S_12
     Y = solve_sylvester(S[:k, :k], -S[k:, k:], -S[:k, k:])
     above, below = Q[:, :k], Q[:, k:]

@@ -383,7 +383,11 @@ def common_timebase(one: float | bool, other: float | bool) -> float | bool:
     )
 
 
-def require_stable(sys: System) -> None:
+def require_stable(
+    sys: System,
+    what: str = "",
+    remedy: str = 'remove or stabilise these modes first, or reduce with unstable="split"',
+) -> None:
     """Raise `UnstableError`, naming the worst pole and its place, unless every pole is stable."""
     poles = to_numpy(sys.poles)
     if poles.size == 0:
@@ -396,9 +400,8 @@ def require_stable(sys: System) -> None:
     region = "the open unit disc" if sys.is_discrete else "the open left half-plane"
     kind = "is on the boundary of" if excess[index] == 0 else "is outside"
     raise UnstableError(
-        f"{int((excess >= 0).sum())} of {poles.size} poles are not stable: the worst{where}, "
-        f"{poles[index]:.9g}, {kind} {region} (by {excess[index]:.3g}); "
-        "remove or stabilise these modes first"
+        f"{what}{int((excess >= 0).sum())} of {poles.size} poles are not stable: the worst{where}, "
+        f"{poles[index]:.9g}, {kind} {region} (by {excess[index]:.3g}); {remedy}"
     )
 
 

@@ -21,9 +21,9 @@ def weighted_factor(
 ) -> Array:
     """P_11 of G W (Enns), or P_11 - P_12 P_22^-1 P_21 (Lin, Chiu), as a factor.
 
-    In an LQ factorisation ``[S_2; S_1] = [L_22, 0; L_12, L_11] Q`` of the factor of G W, the weight's
-    states first, Enns's Gramian is ``L_12 L_12^H + L_11 L_11^H`` and the Schur complement of Lin and
-    Chiu ``L_11 L_11^H``: neither is subtracted from anything.
+    In an LQ factorisation ``[S_2; S_1] = [L_22, 0; L_12, L_11] Q`` of the factor of G W, with the
+    states of W first, Enns's Gramian is ``L_12 L_12^H + L_11 L_11^H`` and the Schur complement of
+    Lin and Chiu ``L_11 L_11^H``: neither is subtracted from anything.
 
     Parameters
     ----------

@@ -41,12 +41,25 @@ def ab13ad(A, B, C, discrete):
     A, B, C = (np.asfortranarray(x) for x in (A, B, C))
     return ctrlsys.ab13ad(dico, "N", len(A), B.shape[1], len(C), alpha, A, B, C)
 
+def ab09id(G, left, right, discrete, alpha, sides, order):
+    import ctrlsys
+    def f(*xs):
+        return [np.array(x, order="F") for x in xs]
+    (A, B, C, D), V, W = (f(*x) for x in (G, left, right))
+    out = ctrlsys.ab09id(
+        "D" if discrete else "C", "S", "S", "B", sides, "N", "F", len(A), B.shape[1], len(C),
+        len(V[0]), len(V[2]), len(W[0]), W[1].shape[1], order, float(discrete), alpha, alpha,
+        A, B, C, D, *V, *W, 0.0, 0.0)
+    A, B, C, D, hsv, order = *out[:4], out[11], out[12]
+    return hsv, (A[:order, :order], B[:order], C[:, :order], D)
+
 name, args = pickle.load(sys.stdin.buffer)
 result = globals()[name](*args)
 sys.stdout.buffer.write(b"RESULT" + pickle.dumps(result))
 """
 
-LIBRARY = {"ab13ad": "ctrlsys", "ab09ad": "slycot", "ab13dd": "slycot", "sb03od": "slycot"}
+LIBRARY = dict.fromkeys(("ab09ad", "ab13dd", "sb03od"), "slycot")
+LIBRARY |= dict.fromkeys(("ab09id", "ab13ad"), "ctrlsys")
 
 
 def oracle(name, *args, seconds=60):

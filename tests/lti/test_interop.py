@@ -8,6 +8,7 @@ import torch
 
 import lti
 from lti import DiagonalStateSpace, StateSpace
+from lti.system import Labels
 from tests.lti.systems import boundary, random_dense, random_ring, response
 
 A, B, C, D = np.array([[-1.0, 1], [0, -3]]), np.ones((2, 1)), np.ones((1, 2)), np.ones((1, 1))
@@ -131,3 +132,70 @@ def test_every_function_opens_its_door():
     assert len(lti.gramian_factors(theirs)) == 2
     assert isinstance(lti.as_statespace(DiagonalStateSpace([0.5], [[1.0]], [[1.0]])),
                       DiagonalStateSpace)  # fmt: skip
+
+
+# ------------------------------------------------------------------ labels
+
+LABELS = Labels("cart", ("force",), ("place",), ("x", "v"))
+
+
+def named(dt=0):
+    return control.StateSpace(
+        A, B, C, D, dt, name="cart", inputs="force", outputs=["place"], states=["x", "v"]
+    )
+
+
+def test_labels_of_control_go_there_and_back():
+    sys = lti.as_statespace(named())
+    assert sys.labels == LABELS
+    back = sys.to_control()
+    assert (back.name, back.input_labels, back.output_labels, back.state_labels) == (
+        "cart", ["force"], ["place"], ["x", "v"])  # fmt: skip
+    transfer = control.TransferFunction([1.0], [1, 2], name="lag", inputs="force")
+    assert lti.as_statespace(transfer).labels == Labels("lag", ("force",))
+
+
+def test_names_that_control_made_up_are_none():
+    assert lti.as_statespace(control.StateSpace(A, B, C, D)).labels == Labels()
+    assert lti.as_statespace(control.StateSpace(A, B, C, D).copy(name="sys")).labels.name == "sys"
+    sys = StateSpace(A, B, C).to_control()
+    assert sys.input_labels == ["u[0]"] and sys.state_labels == ["x[0]", "x[1]"]
+
+
+def test_labels_are_of_as_many_as_there_are():
+    for signal, count in (("inputs", 1), ("outputs", 1), ("states", 2)):
+        for make in (StateSpace, lambda _, B, C, **k: DiagonalStateSpace([-1, -2], B, C, **k)):
+            with pytest.raises(
+                lti.DimensionError, match=rf"{count} {signal} but 3 labels .*; pass"
+            ):
+                make(A, B, C, labels=Labels(**{signal: ["a", "b", "c"]}))
+    with pytest.raises(lti.DimensionError, match="2 states but 1 labels"):
+        DiagonalStateSpace([0.5], [[1]], [[1]], conjugate=True, labels=Labels(states=["x"]))
+    assert Labels(inputs="force") == Labels(inputs=["force"]) == Labels(inputs=("force",))
+
+
+def test_labels_survive_what_keeps_the_states():
+    ports = LABELS.without_states()
+    assert ports == Labels("cart", ("force",), ("place",))
+    for conjugate, poles in ((False, [0.5, 0.25j]), (True, [0.5j])):
+        b = np.ones((len(poles), 1))
+        ring = DiagonalStateSpace(poles, b, b.T, conjugate=conjugate, labels=LABELS)
+        assert ring.double().labels == ring.to_dense().labels == LABELS
+        assert ring.closed().labels == (ports if conjugate else LABELS)
+        assert lti.diagonalize(ring)[0].order == 2
+    dense = StateSpace(A, B, C, labels=LABELS)
+    assert dense.double().labels == LABELS
+    assert (dense - StateSpace(A, B, C)).labels == Labels(None, ("force",), ("place",))
+    assert (StateSpace(A, B, C) - dense).labels == Labels(None, ("force",), ("place",))
+
+
+def test_labels_of_reduced_systems():
+    ports, unstable = LABELS.without_states(), StateSpace(A + 2 * np.eye(2), B, C, labels=LABELS)
+    stable = lti.as_statespace(named())
+    for reduced in (
+        lti.balanced_truncation(stable, 1),
+        lti.balanced_truncation(stable, 1, method="balancing-free"),
+        lti.singular_perturbation(stable, 1),
+        lti.balanced_truncation(unstable, 1, unstable="split"),
+    ):
+        assert reduced.system.labels == ports
