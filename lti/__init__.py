@@ -6,6 +6,7 @@ from lti.errors import (
     CertificateError,
     DefectiveError,
     DimensionError,
+    FileError,
     LTIError,
     NonFiniteError,
     OptionError,
@@ -14,22 +15,27 @@ from lti.errors import (
     TimebaseError,
     UnstableError,
 )
+from lti.files import DenseWarning, load, save
 from lti.gramians import controllability_gramian, gramian_factors, observability_gramian
 from lti.hankel import error_bound, hankel_singular_values, order_for
 from lti.interop import as_statespace
 from lti.modal import diagonalize, modal_truncation
 from lti.norms import h2_norm, hankel_norm, hinf_norm
+from lti.plotting import plot_error, plot_hsv, plot_reduction, plot_response
 from lti.reduction import Reduction
 from lti.response import frequency_response
-from lti.system import DiagonalStateSpace, StateSpace
+from lti.system import DiagonalStateSpace, Labels, StateSpace
 
 __all__ = [
     "Balancing",
     "CertificateError",
     "DefectiveError",
+    "DenseWarning",
     "DiagonalStateSpace",
     "DimensionError",
+    "FileError",
     "LTIError",
+    "Labels",
     "NonFiniteError",
     "OptionError",
     "OrderError",
@@ -51,8 +57,14 @@ __all__ = [
     "hankel_norm",
     "hankel_singular_values",
     "hinf_norm",
+    "load",
     "modal_truncation",
     "observability_gramian",
     "order_for",
+    "plot_error",
+    "plot_hsv",
+    "plot_reduction",
+    "plot_response",
+    "save",
     "singular_perturbation",
 ]

@@ -20,7 +20,6 @@ from lti._array import (
     from_numpy,
     namespace,
     narrow,
-    spectral_norm,
     to_numpy,
 )
 from lti._checks import one_of
@@ -30,13 +29,14 @@ from lti.hankel import EQUAL, check_order, error_bound, order_asked, pad
 from lti.interop import as_statespace
 from lti.norms import peak_gain
 from lti.reduction import Reduction
-from lti.split import Split, split
-from lti.system import StateSpace, System, require_stable
+from lti.split import Split, split, whole
+from lti.system import StateSpace, System
 
 __all__ = ["Balancing", "balance", "balanced_truncation", "singular_perturbation"]
 
 EPS, TINY = 2.0**-52, 2.0**-1000
 NEAR = 1e-10  # a pole this close to the stability boundary, relative to its size, is flagged
+FEW = 30  # doublings: no pole is that close
 CANCEL = 1e8  # and Gramians whose product is this much smaller than their sizes
 
 
@@ -107,8 +107,9 @@ class Balancing:
 
     @cached_property
     def scale(self) -> Array:
-        """|R| |S| (...): what the rounding of the values is relative to."""
-        return spectral_norm(self.factors.R) * spectral_norm(self.factors.S)
+        """|R| |S| (...), of Frobenius norms: what the rounding of the values is relative to."""
+        norm = namespace(self.sigma).linalg.matrix_norm
+        return norm(self.factors.R) * norm(self.factors.S)
 
     @property
     def exact(self) -> bool:
@@ -123,6 +124,8 @@ class Balancing:
     @cached_property
     def near_unstable(self) -> list[str]:
         """The flag that a pole is close to the stability boundary, if one is."""
+        if 0 < self.factors.doublings < FEW:
+            return []
         poles, discrete = to_numpy(self.parts.stable.poles), self.system.is_discrete
         gap = 1 - np.abs(poles) if discrete else -poles.real / np.maximum(np.abs(poles), TINY)
         if gap.min(initial=1.0) >= NEAR:
@@ -318,9 +321,7 @@ def balance(
     one_of("unstable", unstable, ("raise", "split"))
     one_of("method", method, ("square-root", "balancing-free"))
     double = sys.double()
-    if unstable == "raise":
-        require_stable(double)
-    parts = split(double)
+    parts = split(double) if unstable == "split" else whole(double)
     k, n = parts.rest.order, sys.order
     factors = choose_factors(
         parts,

@@ -78,6 +78,17 @@ def optimal_shift(poles: Array) -> Array:
     return xp.take_along_axis(shifts, best, axis=-1)[..., None]
 
 
+def cheap_shift(A: Array) -> Array:
+    """a (..., 1, 1) = sqrt(|A| / |A^-1|), between the slow and the fast poles, none of them known.
+
+    The norm of the inverse is estimated from what it does to one vector.
+    """
+    xp = namespace(A)
+    size = xp.max(xp.sum(xp.abs(A), axis=-1), axis=-1)
+    slow = xp.linalg.solve(A, xp.ones_like(A[..., :1]))
+    return xp.sqrt(size / xp.max(xp.abs(slow), axis=(-2, -1)))[..., None, None]
+
+
 def _map(sys: System, a: Array, sign: int, dt: float | bool) -> System:
     """Both directions: E = a - A and A -> 2a E^-1 - 1, or E = 1 + A and A -> a (1 - 2 E^-1).
 

@@ -12,7 +12,7 @@ from lti._array import Array, H, from_numpy, spectral_norm, to_numpy, widen
 from lti._checks import one_of, require_finite
 from lti.algebra import dual, series, static
 from lti.errors import DimensionError, OptionError
-from lti.gramians import double_factors
+from lti.gramians import counted_factors, double_factors
 from lti.interop import as_statespace
 from lti.limited import frequency_limited_factors, time_limited_factors
 from lti.norms import hinf_norm
@@ -40,6 +40,8 @@ class Factors:
         That error is ``W_o (G - G_r) W_i``; None stands for the identity.
     name : str
         What they are, in words; empty for the Gramians of the system.
+    doublings : int
+        How many it took, if it was done by doubling: few say that no pole is close to the boundary.
     """
 
     S: Array
@@ -47,6 +49,7 @@ class Factors:
     gain: Array
     weights: tuple[StateSpace | None, StateSpace | None] = (None, None)
     name: str = ""
+    doublings: int = 0
 
 
 def choose_factors(
@@ -88,7 +91,9 @@ def choose_factors(
         names.append("given")
     gain = spectral_norm(sys.B[..., :0, :0]) + 1.0
     if not names:
-        return Factors(*double_factors(sys), gain)
+        S, R, doublings = counted_factors(sys)
+        return Factors(S, R, gain, doublings=doublings)
+    require_stable(sys)
 
     dense, plain = sys.to_dense(), (None, None)
     if any(x is None and not W for x, W in zip(given, (W_i, W_o), strict=True)):

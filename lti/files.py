@@ -199,8 +199,8 @@ def _make_dense(record: dict[str, Any], path: Path) -> None:
             record[name] = dense = x.toarray()
             if name in "Aa":
                 warnings.warn(
-                    f"the sparse A of {path.name} is made dense, {states:,} x {states:,} numbers "
-                    f"in {_size(dense)}",
+                    f"the sparse A of {path.name} is made dense: {states:,} x {states:,}, "
+                    f"{_size(dense)}",
                     DenseWarning,
                     stacklevel=3,  # at the caller of `load`
                 )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from lti._array import Array, H, conj, is_complex, lq_factor, namespace, narrow
-from lti.discretize import optimal_shift, to_discrete
+from lti.discretize import cheap_shift, to_discrete
+from lti.errors import UnstableError
 from lti.interop import as_statespace
 from lti.lyapunov import cauchy_factor, smith_factors
 from lti.system import DiagonalStateSpace, System, require_stable
@@ -109,13 +112,22 @@ def observability_gramian(sys: System) -> Array:
 
 def double_factors(sys: System) -> tuple[Array, Array]:
     """`gramian_factors` in double precision, whatever the precision of `sys`."""
+    return counted_factors(sys)[:2]
+
+
+def counted_factors(sys: System) -> tuple[Array, Array, int]:
+    """`double_factors`, and the doublings it took; none for a diagonal system."""
     sys = sys.double()
-    require_stable(sys)
     if isinstance(sys, DiagonalStateSpace):
-        return _cauchy(sys), _cauchy(_dual(sys)) * (2 if sys.conjugate else 1)
-    if not sys.is_discrete and sys.order > 0:
-        sys = to_discrete(sys, optimal_shift(sys.poles))
-    return smith_factors(sys.A, sys.B, sys.C)
+        require_stable(sys)
+        return _cauchy(sys), _cauchy(_dual(sys)) * (2 if sys.conjugate else 1), 0
+    try:
+        circle = sys if sys.is_discrete or sys.order == 0 else to_discrete(sys, cheap_shift(sys.A))
+        with np.errstate(over="ignore", invalid="ignore"):
+            return smith_factors(circle.A, circle.B, circle.C)
+    except (UnstableError, RuntimeError, ValueError):
+        require_stable(sys)  # names the pole
+        raise
 
 
 def _dual(sys: DiagonalStateSpace) -> DiagonalStateSpace:

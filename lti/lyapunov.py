@@ -5,21 +5,36 @@ Dense systems by doubling, diagonal ones by the structure of their Cauchy-like G
 
 from __future__ import annotations
 
-from lti._array import Array, H, conj, device, is_complex, lq_factor, namespace, real
+import numpy as np
+
+from lti._array import (
+    Array,
+    H,
+    conj,
+    device,
+    is_complex,
+    lq_factor,
+    lq_join,
+    namespace,
+    real,
+    to_numpy,
+)
 from lti.errors import UnstableError
 
 __all__ = ["cauchy_factor", "smith_factors"]
 
 EPS = 2.0**-52
+HUGE = 2.0**500  # a power of a stable A never gets there
 TINY = 2.0**-1000  # what is smaller is zero: dividing by a subnormal number overflows
 
 
-def smith_factors(A: Array, B: Array, C: Array) -> tuple[Array, Array]:
+def smith_factors(A: Array, B: Array, C: Array) -> tuple[Array, Array, int]:
     """S, R with S S^H = P, R R^H = Q: A P A^H - P + B B^H = 0, A^H Q A - Q + C^H C = 0.
 
     Squared Smith iteration: ``[S, A S]`` doubles the number of terms of ``P = sum A^k B B^H A^kH``
     while A is squared, once for both equations; an LQ factorisation keeps a factor at no more than
-    n columns. Nothing is ever subtracted, so P and Q are positive semidefinite by construction.
+    n columns. Nothing is ever subtracted, so P and Q are positive semidefinite by construction. It
+    ends when both have converged and a power of A has a norm below one, which proves stability.
 
     Parameters
     ----------
@@ -31,28 +46,37 @@ def smith_factors(A: Array, B: Array, C: Array) -> tuple[Array, Array]:
     -------
     S : array (..., n, k), k <= n
     R : array (..., n, l), l <= n
+    doublings : int
+        How often A was squared: many if a pole is close to the boundary.
 
     Raises
     ------
     UnstableError
-        If 64 doublings do not converge: the spectral radius is one to working precision.
+        If 64 doublings do not converge: the spectral radius is one or more to working precision.
 
     References
     ----------
     Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16 (1968); Penzl, "A cyclic low-rank
     Smith method for large sparse Lyapunov equations", SIAM J. Sci. Comput. 21 (2000).
     """
+    xp = namespace(A)
     (S, s), (R, r) = _scaled(B), _scaled(H(C))
-    S, R = lq_factor(S), lq_factor(R)
-    for _ in range(64):
-        S, S_done = _double(A, S)
-        R, R_done = _double(H(A), R)
-        if S_done and R_done:
-            return s * S, r * R
+    S, R, S_done, R_done = lq_factor(S), lq_factor(R), False, False
+    for k in range(64):
+        if not S_done:
+            S, S_done = _double(A, S)
+        if not R_done:
+            R, R_done = _double(H(A), R)
+        # Summed over all of A, so that NaN and Inf are seen as well
+        size = xp.max(xp.sum(xp.abs(A), axis=(-2, -1))) if A.shape[-1] else 0.0
+        if S_done and R_done and size < 1:
+            return s * S, r * R, k
+        if not size < HUGE:
+            break
         A = A @ A
     raise UnstableError(
-        "the Gramian did not converge in 64 doublings: a pole lies on the stability boundary to "
-        "working precision; remove it or move it inside"
+        "the Gramian did not converge in 64 doublings: a pole lies on or beyond the stability "
+        "boundary to working precision; remove it or move it inside"
     )
 
 
@@ -67,13 +91,27 @@ def _scaled(B: Array) -> tuple[Array, Array]:
 
 
 def _double(A: Array, S: Array) -> tuple[Array, bool]:
-    """[S, A S] with at most n columns, and whether A S was negligible (then S as it was)."""
+    """[S, A S] with few columns, and whether A S was negligible (then S as it was)."""
     xp = namespace(A, S)
     tail = A @ S
     rows = xp.linalg.vector_norm(tail, axis=-1), xp.linalg.vector_norm(S, axis=-1)
     if bool(xp.all(rows[0] <= EPS * rows[1])):  # row by row: each state in its own unit
         return S, True
-    return lq_factor(xp.concat([S, tail], axis=-1)), False
+    return trim(lq_join(S, tail)), False
+
+
+def trim(L: Array) -> Array:
+    """L without its last columns, if they are rounding in each of its rows.
+
+    An LQ factorisation puts what is left of the rank there.
+    """
+    if L.shape[-1] == 0:
+        return L
+    xp = namespace(L)
+    size = EPS * xp.linalg.vector_norm(L, axis=-1, keepdims=True)
+    share = xp.abs(L) / xp.where(size > 0, size, 1.0)
+    worst = to_numpy(xp.max(share, axis=tuple(range(L.ndim - 1))))
+    return L[..., : np.count_nonzero(np.cumsum(worst[::-1]) > 1)]
 
 
 def cauchy_factor(poles: Array, B: Array, discrete: bool) -> Array:

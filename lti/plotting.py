@@ -55,15 +55,18 @@ def plot_hsv(sys: Any, order: int | None = None, ax: Any = None) -> Any:
     >>> from lti.plotting import plot_hsv
     >>> ax = plot_hsv(([[-1.0]], [[1.0]], [[1.0]]))
     """
-    exact = True
-    if isinstance(sys, Reduction):
-        order = sys.order if order is None else order
-        exact = bool(np.isfinite(to_numpy(sys.error_bound)).all())
-    elif isinstance(sys, Balancing):
-        exact = sys.exact
     given = isinstance(sys, (Reduction, Balancing))
     hsv: Any = to_numpy(sys.hsv if given else hankel_singular_values(sys)).astype(float)
     _require_one(hsv.shape[:-1])
+    bounds = error_bound(hsv)
+    if isinstance(sys, Balancing):
+        bounds = to_numpy(sys.error_bounds)
+    elif isinstance(sys, Reduction):
+        order = sys.order if order is None else order
+        own = float(to_numpy(sys.error_bound))
+        if not np.isclose(own, bounds[sys.order], rtol=0.01):  # the bounds of another method
+            bounds = np.full_like(bounds, np.nan)
+            bounds[sys.order] = own
     ax, n = _axes(ax), hsv.size
     index, finite = np.arange(1, n + 1), np.isfinite(hsv)
     kept = index <= (n if order is None else order)
@@ -76,15 +79,16 @@ def plot_hsv(sys: Any, order: int | None = None, ax: Any = None) -> Any:
     if not finite.all():
         ax.plot(index[~finite], np.full((~finite).sum(), 0.97), "^", color=COLORS[0], markersize=6,
                 transform=ax.get_xaxis_transform(), label="not stable (infinite)")  # fmt: skip
-    if exact and n:
-        bounds = error_bound(hsv)
-        ax.plot(np.arange(n + 1), _positive(bounds), color=COLORS[1], label="error bound")
+    bounds = _positive(bounds)
+    if np.isfinite(bounds).any():
+        marker = "D" if np.isfinite(bounds).sum() == 1 else None  # one point makes no line
+        ax.plot(np.arange(n + 1), bounds, color=COLORS[1], marker=marker, label="error bound")
     if order is not None:
         ax.axvline(order, color=GRAY, linestyle="--", linewidth=1, label=f"order {order}")
-    ax.set_yscale("log")
     largest = hsv[finite].max(initial=0.0)
     shown = ~finite | (hsv > ROUNDING * largest)
     if largest > 0:
+        ax.set_yscale("log")
         ax.set_ylim(bottom=hsv[finite & shown].min() / 3)
     end = max(order or 0, min(n, 1.25 * shown.sum()), 1)
     ax.set_xlim(-0.02 * end, 1.02 * end)
@@ -129,7 +133,7 @@ def plot_response(*systems: System, w: Array | None = None, ax: Any = None) -> A
         ax.plot(grid, gain, label=label, color=COLORS[k % len(COLORS)],
                 linestyle="--" if k % 2 else "-", linewidth=1.4 if k % 2 else 2.2)  # fmt: skip
     many = any(sys.n_inputs * sys.n_outputs > 1 for sys in found)
-    _frequency_axis(ax, found, np.concatenate(gains))
+    _frequency_axis(ax, found, grid, np.concatenate(gains))
     return _finish(ax, "Frequency response", None, "largest singular value" if many else "gain")
 
 
@@ -159,10 +163,9 @@ def plot_error(reduction: Reduction, ax: Any = None) -> Any:
     >>> sys = lti.StateSpace(-np.diag([1.0, 2.0]), np.ones((2, 1)), np.ones((1, 2)))
     >>> ax = plot_error(lti.balanced_truncation(sys, 1))
     """
-    pair = _single(reduction.pair or (reduction.original, reduction.system))
+    pair = _single([reduction.error])
     grid, ax = _grid(pair), _axes(ax)
-    full, reduced = (frequency_response(sys, grid) for sys in pair)
-    gain = _positive(_gain(to_numpy(full) - to_numpy(reduced)))
+    gain = _positive(_gain(to_numpy(reduction.error_response(grid))))
     ax.plot(grid, gain, color=COLORS[0], linewidth=1.5, label="error")
     bounds = {"upper bound": reduction.error_bound, "lower bound": reduction.lower_bound}
     for (label, bound), color in zip(bounds.items(), (COLORS[1], COLORS[2]), strict=True):
@@ -170,7 +173,7 @@ def plot_error(reduction: Reduction, ax: Any = None) -> Any:
         if 0 < value < np.inf:
             ax.axhline(value, color=color, linewidth=1.5, label=f"{label} {value:.3g}")
             gain = np.append(gain, value)
-    _frequency_axis(ax, pair, gain)
+    _frequency_axis(ax, pair, grid, gain)
     return _finish(ax, "Error of the reduced system", None, "gain of the error")
 
 
@@ -246,17 +249,21 @@ def _nyquist(sys: Any) -> float:
 
 def _grid(systems: list[Any]) -> np.ndarray:
     """Frequencies that show every pole: a decade around them all, and each resonance closely."""
-    poles = np.concatenate([np.ravel(_continuous_poles(sys)) for sys in systems])
-    poles = poles[np.isfinite(poles) & (np.abs(poles) > 0)]
-    end = min(map(_nyquist, systems))
+    poles: Any = np.concatenate([np.ravel(_continuous_poles(sys)) for sys in systems])
+    poles = poles[poles != 0]
+    end = (1 - 1e-4) * min(map(_nyquist, systems))  # a pole may sit at the Nyquist frequency
     size = np.abs(poles) if poles.size else np.array([min(1.0, end)])
-    low = min(size.min(), end) / 10
     high = min(10 * size.max(), end)
+    low = min(size.min() / 10, high / 1000)
     spread = np.geomspace(low, high, 400)
     resonant = poles[np.abs(poles.real) < 0.3 * np.abs(poles)]  # peaks that a grid can miss
     center, width = np.abs(resonant.imag), np.abs(resonant.real)
+    undamped = width < 1e-9 * center  # there, the response is infinite: only come close
+    width = np.where(undamped, 1e-4 * center, width)
     close = (center[:, None] + width[:, None] * np.array([-3, -1, 0, 1, 3])).ravel()
     grid = np.unique(np.concatenate([spread, close]))
+    for pole in center[undamped]:
+        grid = grid[np.abs(grid - pole) > 1e-5 * pole]
     return grid[(grid >= low) & (grid <= high)]
 
 
@@ -265,8 +272,7 @@ def _continuous_poles(sys: Any) -> np.ndarray:
     poles = to_numpy(sys.poles).astype(complex)
     if not sys.is_discrete:
         return poles
-    with np.errstate(divide="ignore"):
-        return np.log(poles) / (1.0 if sys.dt is True else sys.dt)
+    return np.log(poles[poles != 0]) / (1.0 if sys.dt is True else sys.dt)
 
 
 # ------------------------------------------------------------------ how it looks
@@ -280,11 +286,16 @@ def _axes(ax: Any) -> Any:
     return plt.subplots(figsize=(6.4, 5), layout="constrained")[1]
 
 
-def _frequency_axis(ax: Any, systems: list[Any], gain: np.ndarray) -> None:
+def _frequency_axis(ax: Any, systems: list[Any], grid: Any, gain: np.ndarray) -> None:
     ax.set_xscale("log")
-    ax.set_yscale("log")
+    if (grid > 0).any():
+        ax.set_xlim(grid[grid > 0].min(), 1.05 * grid.max())
     gain = gain[np.isfinite(gain)]
-    if gain.size:  # zeros, as at the Nyquist frequency, would take all the room
+    if gain.size == 0:
+        ax.set_yticks([])
+        ax.text(0.5, 0.5, "zero at every frequency", color=INK, ha="center", transform=ax.transAxes)
+    else:  # single zeros, as at the Nyquist frequency, would take all the room
+        ax.set_yscale("log")
         ax.set_ylim(max(np.percentile(gain, 1) / 3, DECADES * gain.max()), 2 * gain.max())
     end = min(map(_nyquist, systems))
     if np.isfinite(end):
@@ -301,7 +312,8 @@ def _finish(ax: Any, title: str, xlabel: str | None, ylabel: str) -> Any:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color="#ececec", linewidth=0.8)
     ax.set_axisbelow(True)
-    # Below, where no curve can run into it
-    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(-0.02, -0.14), ncols=2,
-              columnspacing=1.2)  # fmt: skip
+    if ax.get_legend_handles_labels()[0]:
+        # Below, where no curve can run into it
+        ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(-0.02, -0.14), ncols=2,
+                  columnspacing=1.2)  # fmt: skip
     return ax

@@ -12,7 +12,7 @@ from lti._array import Array, eye, from_numpy, namespace, to_numpy
 from lti.errors import DimensionError
 from lti.system import DiagonalStateSpace, Labels, StateSpace, System
 
-__all__ = ["Split", "split"]
+__all__ = ["Split", "split", "whole"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +69,10 @@ def split(sys: System) -> Split:
             "stable; split each of them"
         )
     k = int(counts[0]) if counts.size else 0
+    if k == 0:
+        return whole(sys)
     sorted_, dense = isinstance(sys, DiagonalStateSpace), sys.to_dense()
     xp = namespace(dense.A)
-    identity = xp.broadcast_to(eye(dense.order, like=dense.A), dense.A.shape)
-    if k == 0:
-        return Split(sys, _part(dense, slice(0, 0), D=False), identity, identity)
     if sorted_:
         order = np.argsort(~outside, axis=-1, kind="stable")
         stable = _take(sys, order[..., k:])
@@ -92,6 +91,13 @@ def split(sys: System) -> Split:
     turned = StateSpace(W @ dense.A @ T, W @ dense.B, dense.C @ T, dense.D, dense.dt)
     rest = _part(turned, slice(0, k), D=False)
     return Split(stable if sorted_ else _part(turned, slice(k, None), D=True), rest, T, W)
+
+
+def whole(sys: System) -> Split:
+    """The split of a system that is stable."""
+    dense = sys.to_dense()
+    identity = namespace(dense.A).broadcast_to(eye(sys.order, like=dense.A), dense.A.shape)
+    return Split(sys, _part(dense, slice(0, 0), D=False), identity, identity)
 
 
 def _bases(A: np.ndarray, discrete: bool) -> tuple[np.ndarray, np.ndarray]:

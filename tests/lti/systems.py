@@ -1,88 +1,32 @@
-"""Stable systems for hypothesis to draw, and second opinions that share no code with `lti`."""
+"""Systems for tests, and second opinions that share no code with `lti`."""
 
 import mpmath
 import numpy as np
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 import lti
-
-# Grid values make zeros, coincidences and exact cancellation likely; floats make them near misses.
-VALUES = st.integers(-8, 8).map(lambda k: k / 4) | st.floats(-2, 2, width=32)
-ANGLES = st.sampled_from([0.0, np.pi / 2, np.pi]) | st.floats(0, np.pi)
-DOMAINS = st.sampled_from([0, True, 0.5])
-
-
-def real_arrays(shape, elements=VALUES):
-    return hnp.arrays(np.float64, shape, elements=elements)
+from lti.testing import all_pass as all_pass
+from lti.testing import arrays as arrays
+from lti.testing import stable_systems
+from lti.testing import unitary as unitary
 
 
-@st.composite
-def arrays(draw, shape, is_complex=False):
-    """An array of modest numbers, real or complex."""
-    if not is_complex:
-        return draw(real_arrays(shape))
-    return draw(real_arrays(shape)) + 1j * draw(real_arrays(shape))
+def systems(dt=None, max_order=6):
+    """Any stable system of modest numbers: dense or diagonal, real, complex or conjugate."""
+    return stable_systems(order=(1, max_order), dt=dt, kind="generic")
 
 
-@st.composite
-def poles_of(draw, n, dt):
-    """n complex numbers in the upper half of the stability region, real ones among them."""
-    if dt == 0:
-        decay = draw(real_arrays(n, st.floats(0.125, 4, width=32)))
-        return -decay + 1j * draw(real_arrays(n, st.just(0.0) | st.floats(0, 4, width=32)))
-    return draw(real_arrays(n, st.floats(0, 0.875, width=32))) * np.exp(
-        1j * draw(real_arrays(n, ANGLES))
-    )
+def dense_systems(dt=None, max_order=6, is_complex=None):
+    """Those of them that are a `StateSpace`."""
+    field = {None: None, False: "real", True: "complex"}[is_complex]
+    return stable_systems(order=(1, max_order), dt=dt, field=field, form="dense", kind="generic")
 
 
-@st.composite
-def diagonal_systems(draw, conjugate=None, dt=None, max_order=6, max_ports=3, minimal_ports=1):
-    """A stable `DiagonalStateSpace`: real, complex or conjugate, of 1 to `max_order` states."""
-    dt = draw(DOMAINS) if dt is None else dt
-    conjugate = draw(st.booleans()) if conjugate is None else conjugate
-    n = draw(st.integers(1, max(1, max_order // 2 if conjugate else max_order)))
-    m, p = (draw(st.integers(minimal_ports, max_ports)) for _ in range(2))
-    poles, is_complex = draw(poles_of(n, dt)), conjugate or draw(st.booleans())
-    if not is_complex:
-        poles = poles.real if dt == 0 else np.abs(poles) * np.sign(np.cos(np.angle(poles)))
-    elif not conjugate:
-        poles = np.where(draw(real_arrays(n)) < 0, poles.conj(), poles)
-    B, C = draw(arrays((n, m), is_complex)), draw(arrays((p, n), is_complex))
-    D = draw(arrays((p, m), is_complex and not conjugate))
-    return lti.DiagonalStateSpace(poles, B, C, D, dt, conjugate)
-
-
-@st.composite
-def dense_systems(draw, dt=None, max_order=6, max_ports=3, is_complex=None):
-    """A stable `StateSpace` with a non-normal A whose eigenvalues were drawn, in a random basis."""
-    dt = draw(DOMAINS) if dt is None else dt
-    is_complex = draw(st.booleans()) if is_complex is None else is_complex
-    n = draw(st.integers(1, max_order))
-    m, p = draw(st.integers(1, max_ports)), draw(st.integers(1, max_ports))
-    poles = draw(poles_of(n, dt))
-    A = np.triu(draw(arrays((n, n), is_complex)), 1) / 4 + np.diag(
-        poles if is_complex else poles.real
-    )
-    if not is_complex:
-        for i in range(0, n - 1, 2):  # a pair a +- jw takes two rows
-            a, w = poles[i].real, poles[i].imag
-            A[i : i + 2, i : i + 2] = [[a, w], [-w, a]]
-    U = unitary(n, draw(st.integers(0, 999)), is_complex)
-    B, C = draw(arrays((n, m), is_complex)), draw(arrays((p, n), is_complex))
-    return lti.StateSpace(U @ A @ U.conj().T, B, C, draw(arrays((p, m), is_complex)), dt)
-
-
-def systems(dt=None, **kwargs):
-    """Any stable system: dense or diagonal, real, complex or conjugate."""
-    return dense_systems(dt=dt, **kwargs) | diagonal_systems(dt=dt, **kwargs)
-
-
-def unitary(n, seed, is_complex=False):
-    """A random orthogonal or unitary matrix."""
-    rng = np.random.default_rng(seed)
-    X = rng.standard_normal((n, n))
-    return np.linalg.qr(X + 1j * rng.standard_normal((n, n)) if is_complex else X)[0]
+def diagonal_systems(conjugate=None, dt=None, max_order=6):
+    """Those of them that are a `DiagonalStateSpace`."""
+    if conjugate is None:
+        return diagonal_systems(False, dt, max_order) | diagonal_systems(True, dt, max_order)
+    form = "conjugate" if conjugate else "diagonal"
+    return stable_systems(order=(1, max_order), dt=dt, form=form, kind="generic")
 
 
 def random_dense(n, m=2, p=3, *, dt=0, seed=0, is_complex=False, stack=()):
@@ -107,15 +51,6 @@ def random_ring(n, m=2, p=2, *, seed=0, smallest=0.5, largest=0.99, conjugate=Fa
     poles = np.sqrt(rng.uniform(smallest**2, largest**2, n)) * np.exp(1j * rng.uniform(0, np.pi, n))
     B, C = (rng.standard_normal((*shape, 2)) @ [1, 1j] for shape in ((n, m), (p, n)))
     return lti.DiagonalStateSpace(poles, B, C, rng.standard_normal((p, m)), True, conjugate)
-
-
-def all_pass(poles):
-    """prod (s + p^*) / (s - p) in balanced form: P = Q = 1, |G(jw)| = 1 everywhere."""
-    n = len(poles)
-    # P = I: A + A^H = -B B^H, with the Takenaka-Malmquist cascade of the poles
-    root = np.sqrt(-2 * poles.real)
-    A = np.diag(poles) - np.tril(np.outer(root, root), -1)
-    return lti.StateSpace(A, root[:, None], -root[None, :], np.eye(1), 0) if n else None
 
 
 # ------------------------------------------------------------------ second opinions

@@ -99,8 +99,11 @@ BENCHMARKS = {
 @pytest.mark.parametrize(("name", "size"), BENCHMARKS.items())
 def test_slicot_benchmarks(data_file, name, size):
     path = data_file(f"slicot/{name}.mat")
-    with pytest.warns(DenseWarning, match=rf"sparse A of {name}.mat is made dense, .* numbers in"):
+    with pytest.warns(
+        DenseWarning, match=rf"sparse A of {name}.mat is made dense: .* [kM]B$"
+    ) as seen:
         sys = load(path)
+    assert seen[0].filename == __file__
     assert (sys.order, sys.n_inputs, sys.n_outputs) == size and sys.dt == 0
     data = loadmat(path)
     np.testing.assert_array_equal(sys.A, data["A"].todense())

@@ -18,7 +18,7 @@ def square(S):
 
 @given(dense_systems(dt=True))
 def test_doubling_solves_both_equations(sys):
-    S, R = smith_factors(sys.A, sys.B, sys.C)
+    S, R, _ = smith_factors(sys.A, sys.B, sys.C)
     assert S.shape[1] <= sys.order and R.shape[1] <= sys.order
     A, P, Q = sys.A, square(S), square(R)
     BB, CC = square(sys.B), square(sys.C.conj().T)
@@ -119,13 +119,13 @@ def test_both_ways_agree_on_a_dense_diagonal(dt, is_complex):
     B = rng.standard_normal((6, 2))
     sys = lti.DiagonalStateSpace(poles, B, np.ones((1, 6)), dt=dt).to_dense()
     flat = sys if dt else to_discrete(sys, 0.5)
-    S, _ = smith_factors(flat.A, flat.B, flat.C)
+    S, _, _ = smith_factors(flat.A, flat.B, flat.C)
     np.testing.assert_allclose(square(S), square(cauchy_factor(poles, B, dt is True)), atol=1e-13)
 
 
 @pytest.mark.parametrize("radius", [0.0, 0.5, 1 - 1e-9])
 def test_doubling_ends(radius):
-    S, R = smith_factors(np.array([[radius]]), np.array([[1.0]]), np.array([[2.0]]))
+    S, R, _ = smith_factors(np.array([[radius]]), np.array([[1.0]]), np.array([[2.0]]))
     np.testing.assert_allclose(
         [S[0, 0] ** 2, R[0, 0] ** 2],
         np.array([1, 4]) / (1 - radius) / (1 + radius),
@@ -141,7 +141,7 @@ def test_any_number_of_states_and_inputs(n, m, discrete):
     S = cauchy_factor(np.diag(A), B, discrete)
     np.testing.assert_allclose(square(S), square(B) / (0.75 if discrete else 1), atol=1e-14)
     if discrete:
-        S, R = smith_factors(A, B, np.ones((m, n)))
+        S, R, _ = smith_factors(A, B, np.ones((m, n)))
         np.testing.assert_allclose(square(S), square(B) / 0.75, atol=1e-13)
         np.testing.assert_allclose(square(R), square(B) / 0.75, atol=1e-13)
         assert S.shape[1] <= max(n, 1) and R.shape[1] <= max(n, 1)
@@ -154,9 +154,9 @@ def test_a_stack_is_a_loop():
     for one, sys in zip(S, stack, strict=True):
         np.testing.assert_allclose(one, cauchy_factor(sys.poles, sys.B, True), rtol=1e-12)
     dense = random_dense(4, dt=True, stack=(3,), seed=1)
-    S, R = smith_factors(dense.A, dense.B, dense.C)
+    S, R, _ = smith_factors(dense.A, dense.B, dense.C)
     for i in range(3):
-        s, r = smith_factors(dense.A[i], dense.B[i], dense.C[i])
+        s, r, _ = smith_factors(dense.A[i], dense.B[i], dense.C[i])
         np.testing.assert_allclose(square(S[i]), square(s), atol=1e-12)
         np.testing.assert_allclose(square(R[i]), square(r), atol=1e-12)
 

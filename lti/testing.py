@@ -1,0 +1,627 @@
+"""Does sigma_r+1 <= ||G - G_r|| <= 2 sum(sigma) hold? Systems for hypothesis, and assertions."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lti._array import to_numpy
+from lti._checks import one_of
+from lti.algebra import series
+from lti.balancing import balanced_truncation
+from lti.discretize import bilinear
+from lti.errors import OptionError, ReductionWarning
+from lti.gramians import controllability_gramian, observability_gramian
+from lti.hankel import hankel_singular_values
+from lti.interop import as_statespace
+from lti.norms import hinf_norm
+from lti.reduction import Reduction
+from lti.system import DiagonalStateSpace, StateSpace, System
+
+try:
+    from hypothesis import note
+    from hypothesis import strategies as st
+    from hypothesis.extra import numpy as hnp
+except ImportError as error:
+    raise ImportError(
+        "lti.testing draws systems with hypothesis; pip install compressm[testing]"
+    ) from error
+
+__all__ = [
+    "all_pass",
+    "arrays",
+    "as_code",
+    "assert_balanced",
+    "assert_error_bound",
+    "assert_gramian",
+    "stable_systems",
+    "unitary",
+    "unstable_systems",
+]
+
+Size = int | tuple[int, int]
+
+FORMS, FIELDS = ("dense", "diagonal", "conjugate"), ("real", "complex")
+KINDS = ("generic", "near-boundary", "non-minimal", "repeated", "all-pass")
+
+# Quarters come first, for examples to shrink to: they make zeros, coincidences and exact
+# cancellation likely. Floats make them near misses.
+QUARTERS = st.integers(-8, 8).map(lambda k: k / 4)
+VALUES = QUARTERS | st.floats(-2, 2, width=32)
+DECAYS = st.integers(1, 16).map(lambda k: -k / 4) | st.floats(-4, -0.125, width=32)
+FREQUENCIES = st.integers(-16, 16).map(lambda k: k / 4) | st.floats(-4, 4, width=32)
+RADII = st.integers(0, 3).map(lambda k: k / 4) | st.floats(0, 0.875, width=32)
+ANGLES = st.floats(-3.125, 3.125, width=32)
+TURNS = st.sampled_from([1, -1, 1j, -1j]) | ANGLES.map(lambda t: np.exp(1j * t))
+# Of the poles that these kinds are about, how far inside the stability boundary
+GAPS = {
+    "near-boundary": st.integers(3, 9).map(lambda k: 10.0**-k),
+    "unstable": st.integers(1, 4).map(lambda k: -k / 4),
+}
+
+
+# ------------------------------------------------------------------ strategies
+
+
+def stable_systems(
+    *,
+    order: Size = (1, 6),
+    inputs: Size = (1, 3),
+    outputs: Size = (1, 3),
+    dt: float | bool | None = None,
+    field: str | None = None,
+    form: str | None = None,
+    kind: str | None = None,
+    feedthrough: bool = True,
+) -> st.SearchStrategy[Any]:
+    """G = (A, B, C, D) with stable poles, of every kind; shrinks to few states, quarters, zeros.
+
+    A failing example prints its systems as code.
+
+    Parameters
+    ----------
+    order, inputs, outputs : int or (least, most), optional
+        Sizes. The order of a conjugate system counts its real states.
+    dt : float or True, optional
+        Time base; by default one of 0, True and 0.5.
+    field : {"real", "complex"}, optional
+        Whether the transfer function is that of a real system; by default either.
+    form : {"dense", "diagonal", "conjugate"}, optional
+        A `StateSpace` in a random orthonormal basis, a `DiagonalStateSpace`, or one with
+        ``conjugate=True``, which is real; by default any.
+    kind : str, optional
+        By default any of
+
+        * "generic": modest numbers, with zeros among them; poles at least 1/8 from the boundary;
+        * "near-boundary": some poles within 1e-3 to 1e-9 of it;
+        * "non-minimal": states that no input reaches, or that no output sees;
+        * "repeated": each Hankel singular value twice, two copies of a system side by side;
+        * "all-pass": equal Hankel singular values, and with its own D equal gains.
+    feedthrough : bool, optional
+        Whether D may differ from zero.
+
+    Returns
+    -------
+    SearchStrategy
+        Of `StateSpace` and `DiagonalStateSpace` in double precision.
+
+    Raises
+    ------
+    OptionError
+        If an option does not exist, or no system meets all of them.
+
+    Examples
+    --------
+    >>> from hypothesis import given
+    >>> import lti, lti.testing
+    >>> @given(lti.testing.stable_systems(order=(1, 3), kind="non-minimal"))
+    ... def test_bound(sys):
+    ...     lti.testing.assert_error_bound(sys)
+    >>> test_bound()
+    """
+    if kind is not None:
+        one_of("kind", kind, KINDS)
+    kinds = KINDS if kind is None else (kind,)
+    return _systems(_designs(order, inputs, outputs, field, form, kinds), dt, feedthrough)
+
+
+def unstable_systems(
+    *,
+    order: Size = (1, 6),
+    inputs: Size = (1, 3),
+    outputs: Size = (1, 3),
+    dt: float | bool | None = None,
+    field: str | None = None,
+    form: str | None = None,
+    feedthrough: bool = True,
+) -> st.SearchStrategy[Any]:
+    """G = (A, B, C, D) with at least one pole 1/4 to 1 beyond the stability boundary.
+
+    Parameters
+    ----------
+    order, inputs, outputs, dt, field, form, feedthrough : optional
+        As in `stable_systems`.
+
+    Returns
+    -------
+    SearchStrategy
+
+    Raises
+    ------
+    OptionError
+        As `stable_systems`.
+
+    Examples
+    --------
+    >>> import lti.testing
+    >>> systems = lti.testing.unstable_systems(order=2, dt=0)
+    """
+    designs = _designs(order, inputs, outputs, field, form, ("unstable",))
+    return _systems(designs, dt, feedthrough)
+
+
+@st.composite
+def arrays(draw: Any, shape: Any, is_complex: bool = False) -> np.ndarray:
+    """x[i] in -2, -1.75, ..., 2 or any float between: modest numbers, with zeros among them.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    is_complex : bool, optional
+
+    Returns
+    -------
+    SearchStrategy
+        Of arrays, float64 or complex128.
+    """
+    real = hnp.arrays(np.float64, shape, elements=VALUES)
+    return draw(real) + 1j * draw(real) if is_complex else draw(real)
+
+
+def _designs(
+    order: Size, inputs: Size, outputs: Size, field: str | None, form: str | None, kinds: Any
+) -> list[tuple[str, str, str, list[tuple[int, int]]]]:
+    """Form, field and kind, with the sizes of one stored copy; the most readable first."""
+    for name, value, known in (("field", field, FIELDS), ("form", form, FORMS)):
+        if value is not None:
+            one_of(name, value, known)
+    designs = []
+    for kind, f, k in itertools.product(kinds, FORMS, FIELDS):
+        if form not in (None, f) or field not in (None, k) or (f, k) == ("conjugate", "complex"):
+            continue
+        copies = 2 if kind == "repeated" else 1
+        states = copies * (2 if f == "conjugate" else 1)
+        units = ((order, states), (inputs, copies), (outputs, copies))
+        spans = [_span(size, unit) for size, unit in units]
+        if all(low <= high for low, high in spans):
+            designs.append((f, k, kind, spans))
+    if not designs:
+        raise OptionError(
+            f"no system has {form=}, {field=}, kinds={kinds!r}, {order=}, {inputs=}, {outputs=}: "
+            "conjugate ones are real and of even order, repeated ones have two equal parts"
+        )
+    return designs
+
+
+def _span(size: Size, unit: int) -> tuple[int, int]:
+    """How many units make the least and the most of a size."""
+    low, high = (size, size) if isinstance(size, int) else size
+    return -(-low // unit), high // unit
+
+
+@st.composite
+def _systems(draw: Any, designs: list, dt: Any, feedthrough: bool) -> Any:
+    form, field, kind, spans = draw(st.sampled_from(designs))
+    n, m, p = (draw(st.integers(*span)) for span in spans)
+    dt = draw(st.sampled_from([0, True, 0.5]) if dt is None else st.just(dt))
+    is_complex = field == "complex"
+    make = _all_pass_systems if kind == "all-pass" else _plain_systems
+    sys = draw(make(n, m, p, form, is_complex, kind, dt))
+    if not feedthrough:
+        sys = replace(sys, D=0 * sys.D)
+    if form == "dense":
+        U = draw(_bases(sys.order, is_complex))
+        sys = StateSpace(U @ sys.A @ U.conj().T, U @ sys.B, sys.C @ U.conj().T, sys.D, dt)
+    note(f"sys = {as_code(sys)}")
+    return sys
+
+
+@st.composite
+def _plain_systems(
+    draw: Any, n: int, m: int, p: int, form: str, is_complex: bool, kind: str, dt: Any
+) -> Any:
+    """Poles on the diagonal; of dense systems the real and imaginary parts, and couplings above."""
+    gap = draw(GAPS[kind]) if kind in GAPS else None
+    some = [gap is not None and (i == 0 or draw(st.booleans())) for i in range(n)]
+    poles: Any = np.array([draw(_poles(dt, gap if near else None)) for near in some])
+    complex_states = is_complex or form == "conjugate"
+    A = np.diag(poles if complex_states else _real_poles(poles, dt))
+    if form == "dense":
+        # No larger than the gap, or rounding would move a multiple pole across the boundary
+        A = A + (gap or 0.25) * np.triu(draw(arrays((n, n), is_complex)), 1)
+        for i in range(0, 0 if is_complex else n - 1, 2):
+            a, w = poles[i].real, poles[i].imag
+            if w:
+                A[i : i + 2, i : i + 2] = [[a, w], [-w, a]]
+    B, C = draw(arrays((n, m), complex_states)), draw(arrays((p, n), complex_states))
+    if kind == "non-minimal":  # A is triangular: its last states drive the others, never reversed
+        side = draw(st.sampled_from(["inputs", "outputs", "both"]))
+        if side != "outputs":
+            cut = n - draw(st.integers(1, n))
+            B[cut - _divides(A, cut) :] = 0
+        if side != "inputs":
+            cut = draw(st.integers(1, n))
+            C[:, : cut + _divides(A, cut)] = 0
+    copies = np.eye(2 if kind == "repeated" else 1)
+    A, B, C = (np.kron(copies, x) for x in (A, B, C))
+    shape = (len(C), B.shape[1])
+    D = draw(st.just(np.zeros(shape)) | arrays(shape, is_complex))
+    if form == "dense":
+        return StateSpace(A, B, C, D, dt)
+    return DiagonalStateSpace(A.diagonal(), B, C, D, dt, form == "conjugate")
+
+
+@st.composite
+def _poles(draw: Any, dt: Any, gap: float | None) -> complex:
+    """A pole, `gap` inside the stability boundary if that is given."""
+    if dt:
+        return draw(RADII if gap is None else st.just(1 - gap)) * complex(draw(TURNS))
+    return complex(draw(DECAYS if gap is None else st.just(-gap)), draw(FREQUENCIES))
+
+
+def _real_poles(poles: Any, dt: Any) -> Any:
+    """Real poles as far from the stability boundary as these are."""
+    return np.where(poles.real < 0, -1, 1) * np.abs(poles) if dt else poles.real
+
+
+def _divides(A: np.ndarray, cut: int) -> bool:
+    """Whether a cut between the states cut - 1 and cut divides a pair."""
+    return 0 < cut < len(A) and A[cut, cut - 1] != 0
+
+
+@st.composite
+def _all_pass_systems(
+    draw: Any, n: int, m: int, p: int, form: str, is_complex: bool, kind: str, dt: Any
+) -> Any:
+    """gain * [G, 0; 0, 0] for an all-pass G, of which a diagonal one needs distinct poles."""
+    k, gain = min(m, p), draw(st.sampled_from([1.0, 0.25, 3.0]))
+    V = draw(_bases(k, is_complex))
+    if form == "dense":
+        poles: Any = np.array([draw(_poles(0, None)) for _ in range(n)])
+        G = all_pass(poles if is_complex else poles.real, V[:, np.arange(n) % k].conj().T)
+    else:
+        decay = st.integers(1, 16 + n).map(lambda k: -k / 4)
+        low = 1 if form == "conjugate" else 0 if not is_complex else -16
+        turn = st.integers(low, 16 if low else 0).map(lambda k: k / 4)
+        distinct = st.lists(st.builds(complex, decay, turn), min_size=n, max_size=n, unique=True)
+        poles = np.array(draw(distinct))
+        B, C = np.ones((n, 1)) * V[:, :1].conj().T, V[:, :1] * _residues(poles, form)
+        poles, C = (poles, C) if low else (poles.real, C.real)
+        G = DiagonalStateSpace(poles, B, C, np.eye(k), 0, form == "conjugate")
+    wide, tall = np.eye(k, m), gain * np.eye(p, k)
+    G = replace(G, B=G.B @ wide, C=tall @ G.C, D=tall @ G.D @ wide)
+    return bilinear(G, dt) if dt else G
+
+
+def _residues(poles: np.ndarray, form: str) -> np.ndarray:
+    """Those of prod (s + p^*) / (s - p) at the stored poles."""
+    closed = np.concatenate([poles, poles.conj()]) if form == "conjugate" else poles
+    apart = poles[:, None] - closed + np.eye(len(poles), len(closed))
+    return np.prod((poles[:, None] + closed.conj()) / apart, axis=1)
+
+
+@st.composite
+def _bases(draw: Any, n: int, is_complex: bool) -> np.ndarray:
+    """An orthonormal basis; the one of unit vectors comes first."""
+    seed = draw(st.integers(0, 999))
+    return unitary(n, seed, is_complex) if seed else np.eye(n)
+
+
+# ------------------------------------------------------------------ systems with a known truth
+
+
+def unitary(n: int, seed: int, is_complex: bool = False) -> np.ndarray:
+    """U^H U = I, a random orthogonal or unitary matrix.
+
+    Parameters
+    ----------
+    n : int
+        Size.
+    seed : int
+        Equal seeds give equal matrices.
+    is_complex : bool, optional
+
+    Returns
+    -------
+    array (n, n)
+    """
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, n))
+    return np.linalg.qr(X + 1j * rng.standard_normal((n, n)) if is_complex else X)[0]
+
+
+def all_pass(poles: Any, directions: Any = None) -> StateSpace:
+    """prod (s + p^*) / (s - p) in balanced form, P = Q = I: every gain is 1, every order's error 2.
+
+    Parameters
+    ----------
+    poles : array (n,)
+        In the open left half-plane.
+    directions : array (n, m), optional
+        Of m inputs and outputs, the unit vector that each pole acts on; by default there is one.
+
+    Returns
+    -------
+    StateSpace
+        Continuous.
+
+    Examples
+    --------
+    >>> import lti, lti.testing
+    >>> G = lti.testing.all_pass([-1.0, -2.0])
+    >>> print(f"{lti.hinf_norm(G):.6f}", lti.hankel_singular_values(G).round(6))
+    1.000000 [1. 1.]
+    """
+    poles = np.asarray(poles)
+    v = np.ones((len(poles), 1)) if directions is None else np.asarray(directions)
+    B = np.sqrt(-2 * poles.real)[:, None] * v
+    # P = I asks for A + A^H = -B B^H: the cascade of Takenaka and Malmquist
+    A = np.diag(poles) - np.tril(B @ B.conj().T, -1)
+    return StateSpace(A, B, -B.conj().T, np.eye(v.shape[1]), 0)
+
+
+def as_code(sys: System) -> str:
+    """lti.StateSpace(A=..., B=..., C=..., D=..., dt=...): an expression that makes `sys` again.
+
+    Parameters
+    ----------
+    sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> import lti, lti.testing
+    >>> print(lti.testing.as_code(lti.StateSpace([[-0.5]], [[1.0]], [[2.0]])))
+    lti.StateSpace(
+        A=[[-0.5]],
+        B=[[1.0]],
+        C=[[2.0]],
+        D=[[0.0]],
+        dt=0,
+    )
+    """
+    sys = as_statespace(sys)
+    diagonal = isinstance(sys, DiagonalStateSpace)
+    names = ("poles" if diagonal else "A", "B", "C", "D")
+    entries = [f"{name}={_literal(to_numpy(getattr(sys, name)))}" for name in names]
+    entries += [f"dt={sys.dt!r}"] + ["conjugate=True"] * getattr(sys, "conjugate", False)
+    return f"lti.{type(sys).__name__}(\n" + "".join(f"    {entry},\n" for entry in entries) + ")"
+
+
+def _literal(x: np.ndarray) -> str:
+    x = x + 0  # no negative zeros
+    if x.size and x.dtype in (np.float64, np.complex128):
+        return repr(x.tolist())
+    return f"np.array({x.tolist()!r}, dtype={str(x.dtype)!r}).reshape({x.shape})"
+
+
+# ------------------------------------------------------------------ assertions
+
+
+def assert_error_bound(
+    reduction: Reduction | System,
+    order: int | None = None,
+    *,
+    method: Callable[[Any, int], Reduction] = balanced_truncation,
+    tol: float = 1e-8,
+) -> np.ndarray:
+    """lower_bound <= ||G - G_r||_inf <= error_bound, of a reduction, or of a system at every order.
+
+    Parameters
+    ----------
+    reduction : Reduction, StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
+        What to check, or a system to reduce and check.
+    order : int, optional
+        Of the reduced system; by default each from the number of poles that are not stable to n.
+    method : callable, optional
+        ``method(sys, order)`` makes a `Reduction`; its warnings are not repeated.
+    tol : float, optional
+        Relative accuracy of the norm.
+
+    Returns
+    -------
+    array (...) or (orders, ...)
+        The measured errors; infinite where the bound is.
+
+    Raises
+    ------
+    AssertionError
+        If an error lies outside its bounds, or a gain on a grid of frequencies above the norm. The
+        message has the numbers, and the system as code.
+
+    Notes
+    -----
+    The error is the norm of one system, ``W_o (F - F_r) W_i`` of `Reduction.pair` and
+    `Reduction.weights`, and not measured as `Reduction.verify` does. Where a bound is infinite
+    there is nothing to check. Rounding may add ``1e3 n eps (|R| |S| + moved)``: what it does to
+    the values, relative to `Reduction.scale`, and to the poles, which moves a gain by up to
+    ``moved = |C (s - A)^-1| (|s| + |A|) |(s - A)^-1 B|`` times eps. That is 1e-11 or so of the norm
+    of a well-conditioned system, and all of it if poles are within 1e-12 of the boundary.
+
+    Examples
+    --------
+    >>> import lti, lti.testing, numpy as np
+    >>> sys = lti.StateSpace(np.diag([-1.0, -2.0]), np.ones((2, 1)), np.ones((1, 2)))
+    >>> lti.testing.assert_error_bound(sys).round(4)
+    array([1.5  , 0.038, 0.   ])
+    """
+    if not isinstance(reduction, Reduction):
+        sys = as_statespace(reduction)
+        if order is not None:
+            orders = [order]
+        else:
+            poles = to_numpy(sys.to_dense().poles)
+            unstable = np.abs(poles) >= 1 if sys.is_discrete else poles.real >= 0
+            orders = range(int(unstable.sum(-1).max(initial=0)), sys.order + 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReductionWarning)
+            reductions = [method(sys, r) for r in orders]
+        errors = np.stack([assert_error_bound(x, tol=tol) for x in reductions])
+        return errors if order is None else errors[0]
+    F, F_r = reduction.pair or (reduction.original, reduction.system)
+    error, (W_o, W_i) = F - F_r, reduction.weights
+    error = series(error, W_i) if W_i else error
+    error = series(W_o, error) if W_o else error
+    hsv, shape = to_numpy(reduction.hsv), error.batch_shape
+    top = np.where(np.isfinite(hsv), hsv, 0).max(axis=-1, initial=0)
+    scale = top if reduction.scale is None else to_numpy(reduction.scale)
+    eps = np.finfo(hsv.dtype).eps
+    lower, upper, scale = (
+        np.broadcast_to(to_numpy(x), shape)
+        for x in (reduction.lower_bound, reduction.error_bound, scale)
+    )
+    errors = np.full(shape, np.inf)
+    for i in np.ndindex(shape):
+        if np.isinf(upper[i]):
+            continue
+        A, B, C, D = (to_numpy(x)[i] for x in (error.A, error.B, error.C, error.D))
+        E = StateSpace(A, B, C, D, error.dt)
+        errors[i] = norm = float(hinf_norm(E, tol))
+        gain, w, moved = _grid(E)
+        rounding = 1e3 * hsv.shape[-1] * eps * (scale[i] + moved)
+        # The Hamiltonian of a small error holds the squares of the large parts that cancel in it
+        loss = tol + min(1e-3, eps * (scale[i] / max(norm, rounding, 1e-300)) ** 2)
+        for what, low, high, slack in (
+            (f"the gain at {w:.9g} is above the norm", gain, norm, loss),
+            ("the error is above its bound", norm, upper[i], tol),
+            ("the error is below what an order can reach", lower[i], norm, loss),
+        ):
+            if low > high * (1 + slack) + rounding:
+                raise AssertionError(
+                    f"{reduction.method} to order {reduction.order}{f', member {i}' * bool(i)}: "
+                    f"{what}, {low:.9g} > {high:.9g}, and rounding allows "
+                    f"{high * slack + rounding:.1g}.\n\n# bounds {lower[i]:.9g} and {upper[i]:.9g}, "
+                    f"lti.hinf_norm(sys - reduction.system) = {norm:.9g}\n"
+                    f"sys = {as_code(reduction.original)}"
+                )
+    return errors
+
+
+def _grid(sys: StateSpace) -> tuple[float, float, float]:
+    """The largest gain on a grid that has the frequencies of the poles, where, and `moved`.
+
+    The last is what a relative change of A and s moves a gain by, in units of that change.
+    """
+    A, B, C, D = sys.A, sys.B, sys.C, sys.D
+    poles = np.linalg.eigvals(A)
+    if sys.is_discrete:
+        w = np.concatenate([np.linspace(-np.pi, np.pi, 64), np.angle(poles)])
+    else:
+        w = np.outer(np.abs(poles), np.logspace(-1, 1, 7)).ravel()
+        w = np.concatenate([-w, [0.0], w, poles.imag])
+    s = np.exp(1j * w) if sys.is_discrete else 1j * w
+    resolvent = np.linalg.inv(s[:, None, None] * np.eye(len(A)) - A)
+    gains, states, seen = (
+        np.linalg.norm(x, ord=2, axis=(-2, -1))
+        for x in (C @ resolvent @ B + D, resolvent @ B, C @ resolvent)
+    )
+    moved = states * seen * (np.abs(s) + np.linalg.norm(A))
+    return float(gains.max()), float(w[gains.argmax()]), float(moved.max())
+
+
+def assert_balanced(sys: System, hsv: Any = None, *, tol: float = 1e-8) -> None:
+    """P = Q = diag(sigma): both Gramians are the Hankel singular values, descending.
+
+    Parameters
+    ----------
+    sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
+    hsv : array (..., n), optional
+        What they should be; by default `hankel_singular_values`.
+    tol : float, optional
+        Largest deviation of an entry, in units of ``hsv[0]``. Rounding gives a state of the value
+        sigma one of about ``n eps |R| |S| / sqrt(hsv[0] sigma)``.
+
+    Raises
+    ------
+    AssertionError
+        If an entry of a Gramian deviates by more.
+
+    Examples
+    --------
+    >>> import lti, lti.testing
+    >>> lti.testing.assert_balanced(lti.testing.all_pass([-1.0, -2.0]), [1.0, 1.0])
+    """
+    sys = as_statespace(sys)
+    hsv = to_numpy(hankel_singular_values(sys)) if hsv is None else np.asarray(to_numpy(hsv))
+    allowed = tol * hsv.max(axis=-1, initial=0.0)[..., None, None]
+    for name, gramian in (("P", controllability_gramian), ("Q", observability_gramian)):
+        excess = np.abs(to_numpy(gramian(sys)) - hsv[..., None] * np.eye(hsv.shape[-1])) - allowed
+        if excess.max(initial=0.0) > 0:
+            at = np.unravel_index(excess.argmax(), excess.shape)
+            raise AssertionError(
+                f"{name} deviates from diag(hsv) by {(excess + allowed)[at]:.3g} at "
+                f"{tuple(map(int, at))}, allowed is {tol:g} hsv[0] = {allowed.max():.3g}; "
+                f"hsv = {hsv.tolist()}\n\nsys = {as_code(sys)}"
+            )
+
+
+def assert_gramian(
+    sys: System, P: Any, kind: str = "controllability", *, tol: float = 1e-12
+) -> None:
+    """A P + P A^H + B B^H = 0, or A P A^H - P + B B^H = 0, with P = P^H >= 0.
+
+    Parameters
+    ----------
+    sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
+    P : array (..., n, n)
+        In the coordinates of ``sys.to_dense()``.
+    kind : {"controllability", "observability"}, optional
+        Observability: with ``A^H, C^H`` in place of ``A, B``.
+    tol : float, optional
+        Largest residual, in units of the norms of its terms, ``2 |A| |P| + |B|^2`` or
+        ``|A|^2 |P| + |P| + |B|^2``; largest ``|P - P^H|`` and most negative eigenvalue, of ``|P|``.
+
+    Raises
+    ------
+    AssertionError
+        If one of the three is larger.
+    OptionError
+        If `kind` is neither.
+
+    Examples
+    --------
+    >>> import lti, lti.testing
+    >>> lti.testing.assert_gramian(([[-1.0]], [[2.0]], [[1.0]]), [[2.0]])
+    """
+    one_of("kind", kind, ("controllability", "observability"))
+    sys = as_statespace(sys)
+    dense, P = sys.double().to_dense(), np.asarray(to_numpy(P))
+    A, B, C = (to_numpy(x) for x in (dense.A, dense.B, dense.C))
+    if kind == "observability":
+        A, B = np.conj(np.swapaxes(A, -1, -2)), np.conj(np.swapaxes(C, -1, -2))
+    AH, BH, PH = (np.conj(np.swapaxes(x, -1, -2)) for x in (A, B, P))
+    a, b, size = (np.linalg.norm(x, axis=(-2, -1)) for x in (A, B, P))
+    if sys.is_discrete:
+        residual, terms = A @ P @ AH - P + B @ BH, (a**2 + 1) * size + b**2
+    else:
+        residual, terms = A @ P + P @ AH + B @ BH, 2 * a * size + b**2
+    lowest = np.linalg.eigvalsh((P + PH) / 2).min(axis=-1, initial=0.0)
+    for what, value, unit in (
+        ("residual of its equation", np.linalg.norm(residual, axis=(-2, -1)), terms),
+        ("P - P^H", np.linalg.norm(P - PH, axis=(-2, -1)), size),
+        ("negative eigenvalue", -lowest, size),
+    ):
+        if (value > tol * unit).any():
+            at = np.unravel_index(np.argmax(value - tol * unit), value.shape)
+            raise AssertionError(
+                f"the {kind} Gramian has a {what} of {value[at]:.3g}, allowed is {tol:g} * "
+                f"{unit[at]:.3g}\n\nP = {P.tolist()}\nsys = {as_code(sys)}"
+            )
