@@ -123,10 +123,11 @@ def spectral_norm(x: Array) -> Array:
 
 def lq_factor(x: Array) -> Array:
     """L (..., n, min(n, k)) with L L^H = X X^H for X (..., n, k): the square root, made small."""
-    return x if x.shape[-1] <= x.shape[-2] else _triangular(x)
+    return x if x.shape[-1] <= x.shape[-2] else triangular(x)
 
 
-def _triangular(x: Array) -> Array:
+def triangular(x: Array) -> Array:
+    """L (..., n, min(n, k)), lower triangular, with L L^H = X X^H for X (..., n, k)."""
     if compat.is_numpy_array(x):
         return H(np.linalg.qr(H(x), mode="r"))
     mode = "r" if compat.is_torch_array(x) else "reduced"
@@ -134,13 +135,13 @@ def _triangular(x: Array) -> Array:
 
 
 def lq_join(L: Array, x: Array) -> Array:
-    """The triangular factor of [L, x], for half the work where L is one already."""
+    """The triangular factor of [L, x] for a triangular L; if that is square, for half the work."""
     n = L.shape[-2]
-    if compat.is_numpy_array(x) and L.shape == (n, n) and n > 1 and not np.triu(L, 1).any():
+    if type(x) is np.ndarray and L.shape == (n, n) and n > 1:
         join = get_lapack_funcs("tpqrt", (L, x))
         return H(join(0, min(n, 32), H(L), H(x), overwrite_b=True)[0])
     xp = namespace(L)
-    return _triangular(xp.concat([L, x], axis=-1))
+    return triangular(xp.concat([L, x], axis=-1))
 
 
 def to_numpy(x: Array) -> Any:

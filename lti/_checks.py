@@ -12,6 +12,9 @@ from lti._array import Array, device, is_array, namespace, to_numpy
 from lti.errors import DimensionError, NonFiniteError, OptionError, TimebaseError
 
 
+DTYPES = {np.dtype(name) for name in ("float32", "float64", "complex64", "complex128")}
+
+
 def as_array(x: Any) -> Array:
     return x if is_array(x) else np.asarray(x)
 
@@ -19,6 +22,8 @@ def as_array(x: Any) -> Array:
 def common(**named: Any) -> list[Array]:
     """The named arrays in one library and one dtype, checked to be finite; None stays None."""
     present = {name: as_array(x) for name, x in named.items() if x is not None}
+    if _plain(*present.values()):
+        return [present.get(name) for name in named]
     try:
         xp = namespace(*present.values())
     except TypeError as error:
@@ -34,6 +39,14 @@ def common(**named: Any) -> list[Array]:
     for name, x in arrays.items():
         require_finite(name, x)
     return [arrays.get(name) for name in named]
+
+
+def _plain(*arrays: Any) -> bool:
+    """Whether they are finite NumPy arrays of one supported dtype, the common case."""
+    if not all(type(x) is np.ndarray for x in arrays):
+        return False
+    dtype = arrays[0].dtype
+    return dtype in DTYPES and all(x.dtype == dtype and np.isfinite(x).all() for x in arrays)
 
 
 def same_dtype(*arrays: Array) -> list[Array]:
@@ -97,7 +110,8 @@ def complete(
         shapes = ", ".join(str(tuple(x.shape)) for x in matrices)
         raise DimensionError(f"the leading axes do not broadcast: {shapes}") from error
     return [
-        None if x is None else xp.broadcast_to(x, (*stack, *x.shape[-2:])) for x in (A, B, C, D)
+        x if x is None or x.shape[:-2] == stack else xp.broadcast_to(x, (*stack, *x.shape[-2:]))
+        for x in (A, B, C, D)
     ]
 
 

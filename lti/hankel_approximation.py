@@ -125,7 +125,7 @@ def _reduce(
         _warn(reduction.flags)
         return reduction
     flags = balancing.near_unstable + balancing.cancelling
-    stable, bound, notes = _approximations(parts.stable, min(asked, rank) - kept)
+    stable, bound, notes = _approximations(parts.stable, asked - kept)
     order = kept + stable.order
     known, xp = balancing.error_bound(order) / 2, namespace(bound)
     bound = xp.where(bound > known, bound, known)

@@ -18,6 +18,7 @@ from lti._array import (
     namespace,
     real,
     to_numpy,
+    triangular,
 )
 from lti.errors import UnstableError
 
@@ -25,6 +26,7 @@ __all__ = ["cauchy_factor", "smith_factors"]
 
 EPS = 2.0**-52
 HUGE = 2.0**500  # a power of a stable A never gets there
+FEW = 24  # columns that are not worth counting
 TINY = 2.0**-1000  # what is smaller is zero: dividing by a subnormal number overflows
 
 
@@ -61,7 +63,7 @@ def smith_factors(A: Array, B: Array, C: Array) -> tuple[Array, Array, int]:
     """
     xp = namespace(A)
     (S, s), (R, r) = _scaled(B), _scaled(H(C))
-    S, R, S_done, R_done = lq_factor(S), lq_factor(R), False, False
+    S, R, S_done, R_done = triangular(S), triangular(R), False, False
     for k in range(64):
         if not S_done:
             S, S_done = _double(A, S)
@@ -105,7 +107,7 @@ def trim(L: Array) -> Array:
 
     An LQ factorisation puts what is left of the rank there.
     """
-    if L.shape[-1] == 0:
+    if L.shape[-1] < FEW:
         return L
     xp = namespace(L)
     size = EPS * xp.linalg.vector_norm(L, axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Norms of a system: H2, H-infinity, Hankel."""
+"""Norms of a system: H2, H-infinity, L-infinity, Hankel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from lti.interop import as_statespace
 from lti.response import transfer_function
 from lti.system import DiagonalStateSpace, StateSpace, System, difference, require_stable
 
-__all__ = ["h2_norm", "hankel_norm", "hinf_norm"]
+__all__ = ["h2_norm", "hankel_norm", "hinf_norm", "linf_norm"]
+
+EPS = 2.0**-52
 
 
 def h2_norm(sys: System) -> Array:
@@ -133,6 +135,54 @@ def hinf_norm(sys: System, tol: float = 1e-9) -> Array:
     return peak_gain(as_statespace(sys), None, tol)
 
 
+def linf_norm(sys: System, tol: float = 1e-9) -> Array:
+    """||G||_Linf = sup over w of the largest singular value of G(j w), or G(e^{j w}), G unstable.
+
+    Of a stable system it is the H-infinity norm. Of another it is no bound on what the output can
+    be: it compares transfer functions on the stability boundary.
+
+    Parameters
+    ----------
+    sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
+        Its poles may lie anywhere.
+    tol : float, optional
+        As in `hinf_norm`.
+
+    Returns
+    -------
+    array (...)
+        Infinite if a pole lies on the boundary to working precision, even one that no input reaches
+        or no output sees.
+
+    See Also
+    --------
+    hinf_norm
+
+    Examples
+    --------
+    >>> import lti
+    >>> unstable = lti.StateSpace([[2.0]], [[1.0]], [[3.0]])
+    >>> round(float(lti.linf_norm(unstable)), 9)
+    1.5
+    >>> float(lti.linf_norm(([[0.0]], [[1.0]], [[1.0]])))
+    inf
+    """
+    G = as_statespace(sys)
+    return _peaks(_on_host(G), None, tol, like=G.B, peak=_peak_or_pole)
+
+
+def _peak_or_pole(G: System, F: None, tol: float) -> float:
+    """`_peak` of a system that may have poles on the boundary: infinite there."""
+    size = np.abs(G.poles)
+    gap = np.abs(size - 1) if G.is_discrete else np.abs(G.poles.real)
+    if (gap <= 4 * EPS * (1.0 if G.is_discrete else size)).any():
+        return float("inf")
+    try:
+        return _peak(G, F, tol)
+    except np.linalg.LinAlgError:  # s - A is singular on the boundary
+        return float("inf")
+
+
 def peak_gain(G: System, F: System | None, tol: float) -> Array:
     """`hinf_norm` of G - F, with the two responses evaluated apart; of G if F is None."""
     like = G.B
@@ -140,8 +190,16 @@ def peak_gain(G: System, F: System | None, tol: float) -> Array:
     require_stable(G)
     if F is not None:
         require_stable(F)
+    return _peaks(G, F, tol, like)
+
+
+def _peaks(
+    G: System, F: System | None, tol: float, like: Array, peak: Callable[..., float] | None = None
+) -> Array:
+    """`_peak` of each member of a stack on the host, in the library and precision of `like`."""
+    peak = peak or _peak
     values = [
-        _peak(_member(G, i), None if F is None else _member(F, i), tol)
+        peak(_member(G, i), None if F is None else _member(F, i), tol)
         for i in np.ndindex(G.batch_shape)
     ]
     return narrow(from_numpy(np.array(values).reshape(G.batch_shape), like), like)
@@ -223,7 +281,7 @@ def _on_the_line(sys: StateSpace, level: float) -> tuple[StateSpace, Callable]:
     """
     if not sys.is_discrete and np.linalg.norm(sys.D, ord=2) < 0.5 * level:
         return sys, lambda w: w
-    a = 1.0 if sys.is_discrete else float(optimal_shift(sys.poles).squeeze())
+    a = 1.0 if sys.is_discrete else _shift(sys.poles)
     circle = sys if sys.is_discrete else to_discrete(sys, a)
     angles = np.pi * np.arange(16) / 8
     turns = np.exp(1j * angles)
@@ -238,6 +296,20 @@ def _on_the_line(sys: StateSpace, level: float) -> tuple[StateSpace, Callable]:
         return t if sys.is_discrete else a * np.tan(t / 2)
 
     return to_continuous(turned, 1.0), place
+
+
+def _shift(poles: np.ndarray) -> float:
+    """a > 0 of the bilinear map: as `optimal_shift`, where no pole is unstable."""
+    unstable = poles.real > 0
+    if not unstable.any():
+        return float(optimal_shift(poles).squeeze())
+    # 1 - |(a + p)/(a - p)|^2 for the mirror image of every pole: 0 if z is on the circle, 1 if z
+    # is in its centre, but then the z of an unstable pole is infinite
+    shifts = (np.abs(poles)[:, None] * np.array([0.4, 1.0, 2.5])).ravel()
+    decay = np.abs(poles.real)
+    depth = 4 * shifts[:, None] * decay / np.abs(shifts[:, None] + decay - 1j * poles.imag) ** 2
+    share = np.where(unstable, np.minimum(depth, 1 - depth), depth).min(axis=1)
+    return float(shifts[np.argmax(share)])
 
 
 def _crossings(sys: StateSpace, level: float) -> np.ndarray:

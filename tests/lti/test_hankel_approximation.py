@@ -244,11 +244,25 @@ def test_values_that_repeat_beyond_the_cut_may_count_twice():
 def test_a_result_that_is_almost_optimal_says_so(monkeypatch):
     sys = random_dense(6, seed=3)
     plain = approximate(sys, 3)
-    monkeypatch.setattr(hankel_approximation, "OPTIMAL", -1.0)  # none is good enough
+    norm = lti.hankel_norm
+    monkeypatch.setattr(hankel_approximation, "hankel_norm", lambda sys: 1.001 * norm(sys))
     reduction = approximate(sys, 3)
-    assert len(reduction.flags) == 1 and "above its optimum" in reduction.flags[0]
+    assert len(reduction.flags) == 1 and "1e-03 above its optimum" in reduction.flags[0]
     np.testing.assert_allclose(reduction.system.A, plain.system.A)
+    excess = reduction.error_bound - plain.error_bound
+    np.testing.assert_allclose(excess, 1e-3 * plain.lower_bound, rtol=1e-6)
     reduction.verify()
+
+
+def test_an_antistable_part_larger_than_theory_allows_is_rounding(monkeypatch):
+    optimal = hankel_approximation._optimal
+
+    def inflated(*args):
+        system, values = optimal(*args)
+        return system, 100 * values
+
+    monkeypatch.setattr(hankel_approximation, "_optimal", inflated)
+    assert "balanced truncation" in approximate(random_dense(6, seed=3), 3).flags[0]
 
 
 def test_when_rounding_takes_the_optimum_the_result_says_so(monkeypatch):
@@ -280,6 +294,11 @@ def test_fewer_digits_than_states():
     reduction = approximate(CAUCHY, 15)
     assert reduction.order == 12 and "below rounding" in reduction.flags[0]
     reduction.verify()
+    # What is below rounding was truncated, and counts twice
+    twice = lti.error_bound(reduction.hsv, 12)
+    np.testing.assert_allclose(reduction.error_bound, twice, rtol=1e-9)
+    once = lti.error_bound(reduction.hsv, 11) / 2
+    np.testing.assert_allclose(approximate(CAUCHY, 11).error_bound, once + twice / 2, rtol=1e-9)
 
 
 @pytest.mark.parametrize("n, m, p", [(0, 1, 2), (3, 0, 2), (3, 2, 0)])
@@ -313,6 +332,12 @@ def test_libraries_and_precisions(library):
     assert "float32" in str(reduction.system.A.dtype) and "float32" in str(reduction.hsv.dtype)
     assert float(reduction.error_bound) > exact.error_bound
     reduction.verify(tol=1e-4)
+
+
+def test_labels_are_kept():
+    labels = lti.system.Labels("plant", ["force"], ["height"], ["x", "v"])
+    sys = StateSpace(np.diag([-1.0, -2.0]), np.ones((2, 1)), np.ones((1, 2)), labels=labels)
+    assert approximate(sys, 1).system.labels == labels.without_states()
 
 
 def test_a_stack():
