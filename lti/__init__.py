@@ -20,7 +20,7 @@ from lti.gramians import controllability_gramian, gramian_factors, observability
 from lti.hankel import error_bound, hankel_singular_values, order_for
 from lti.interop import as_statespace
 from lti.modal import diagonalize, modal_truncation
-from lti.norms import h2_norm, hankel_norm, hinf_norm
+from lti.norms import h2_norm, hankel_norm, hinf_norm, linf_norm
 from lti.plotting import plot_error, plot_hsv, plot_reduction, plot_response
 from lti.reduction import Reduction
 from lti.response import frequency_response
@@ -57,6 +57,7 @@ __all__ = [
     "hankel_norm",
     "hankel_singular_values",
     "hinf_norm",
+    "linf_norm",
     "load",
     "modal_truncation",
     "observability_gramian",

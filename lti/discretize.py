@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lti._array import Array, eye, namespace, real
+import numpy as np
+
+from lti._array import Array, eye, from_numpy, namespace, real
 from lti._checks import timebase
 from lti.errors import TimebaseError
 from lti.interop import as_statespace
 from lti.system import DiagonalStateSpace, System
 
 __all__ = ["bilinear"]
+
+SAMPLES = 4
 
 
 def bilinear(sys: System, dt: float | bool = True) -> System:
@@ -79,14 +83,14 @@ def optimal_shift(poles: Array) -> Array:
 
 
 def cheap_shift(A: Array) -> Array:
-    """a (..., 1, 1) = sqrt(|A| / |A^-1|), between the slow and the fast poles, none of them known.
+    """a (..., 1, 1) = sqrt(|A|_F / |A^-1|_F), between slow and fast poles, none of them known.
 
-    The norm of the inverse is estimated from what it does to one vector.
+    The norm of the inverse is estimated from what it does to a few random vectors, always the same.
     """
-    xp = namespace(A)
-    size = xp.max(xp.sum(xp.abs(A), axis=-1), axis=-1)
-    slow = xp.linalg.solve(A, xp.ones_like(A[..., :1]))
-    return xp.sqrt(size / xp.max(xp.abs(slow), axis=(-2, -1)))[..., None, None]
+    xp, norm = namespace(A), namespace(A).linalg.matrix_norm
+    x = np.random.default_rng(0).standard_normal((A.shape[-1], SAMPLES)) / SAMPLES**0.5
+    slow = xp.linalg.solve(A, xp.broadcast_to(from_numpy(x, like=A), (*A.shape[:-1], SAMPLES)))
+    return xp.sqrt(norm(A) / norm(slow))[..., None, None]
 
 
 def _map(sys: System, a: Array, sign: int, dt: float | bool) -> System:
@@ -108,6 +112,7 @@ def _map(sys: System, a: Array, sign: int, dt: float | bool) -> System:
             C=root * CE,
             D=sys.D - sign * feed,
             dt=dt,
+            labels=sys.labels.without_states(),
         )
     n = sys.order
     xp = namespace(sys.A)
@@ -123,4 +128,5 @@ def _map(sys: System, a: Array, sign: int, dt: float | bool) -> System:
         C=root * (sys.C @ inverse),
         D=sys.D - sign * (sys.C @ EB),
         dt=dt,
+        labels=sys.labels.without_states(),
     )

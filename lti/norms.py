@@ -167,18 +167,19 @@ def linf_norm(sys: System, tol: float = 1e-9) -> Array:
     >>> float(lti.linf_norm(([[0.0]], [[1.0]], [[1.0]])))
     inf
     """
-    G = as_statespace(sys)
-    return _peaks(_on_host(G), None, tol, like=G.B, peak=_peak_or_pole)
+    sys = as_statespace(sys)
+    G = _on_host(sys)
+    return _stacked(lambda i: _peak_or_pole(_member(G, i), tol), G.batch_shape, like=sys.B)
 
 
-def _peak_or_pole(G: System, F: None, tol: float) -> float:
+def _peak_or_pole(G: System, tol: float) -> float:
     """`_peak` of a system that may have poles on the boundary: infinite there."""
     size = np.abs(G.poles)
     gap = np.abs(size - 1) if G.is_discrete else np.abs(G.poles.real)
     if (gap <= 4 * EPS * (1.0 if G.is_discrete else size)).any():
         return float("inf")
     try:
-        return _peak(G, F, tol)
+        return _peak(G, None, tol)
     except np.linalg.LinAlgError:  # s - A is singular on the boundary
         return float("inf")
 
@@ -190,19 +191,17 @@ def peak_gain(G: System, F: System | None, tol: float) -> Array:
     require_stable(G)
     if F is not None:
         require_stable(F)
-    return _peaks(G, F, tol, like)
+
+    def peak(i: tuple[int, ...]) -> float:
+        return _peak(_member(G, i), None if F is None else _member(F, i), tol)
+
+    return _stacked(peak, G.batch_shape, like)
 
 
-def _peaks(
-    G: System, F: System | None, tol: float, like: Array, peak: Callable[..., float] | None = None
-) -> Array:
-    """`_peak` of each member of a stack on the host, in the library and precision of `like`."""
-    peak = peak or _peak
-    values = [
-        peak(_member(G, i), None if F is None else _member(F, i), tol)
-        for i in np.ndindex(G.batch_shape)
-    ]
-    return narrow(from_numpy(np.array(values).reshape(G.batch_shape), like), like)
+def _stacked(value: Callable[..., float], stack: tuple[int, ...], like: Array) -> Array:
+    """value(i) of each member i of a stack, in the library and precision of `like`."""
+    values = np.array([value(i) for i in np.ndindex(stack)]).reshape(stack)
+    return narrow(from_numpy(values, like), like)
 
 
 def _on_host(sys: System) -> System:
@@ -298,7 +297,7 @@ def _on_the_line(sys: StateSpace, level: float) -> tuple[StateSpace, Callable]:
     return to_continuous(turned, 1.0), place
 
 
-def _shift(poles: np.ndarray) -> float:
+def _shift(poles: Any) -> float:
     """a > 0 of the bilinear map: as `optimal_shift`, where no pole is unstable."""
     unstable = poles.real > 0
     if not unstable.any():

@@ -26,7 +26,6 @@ from lti.system import DiagonalStateSpace, StateSpace, System
 try:
     from hypothesis import note
     from hypothesis import strategies as st
-    from hypothesis.extra import numpy as hnp
 except ImportError as error:
     raise ImportError(
         "lti.testing draws systems with hypothesis; pip install compressm[testing]"
@@ -34,7 +33,6 @@ except ImportError as error:
 
 __all__ = [
     "all_pass",
-    "arrays",
     "as_code",
     "assert_balanced",
     "assert_error_bound",
@@ -53,6 +51,7 @@ KINDS = ("generic", "near-boundary", "non-minimal", "repeated", "all-pass")
 # cancellation likely. Floats make them near misses.
 QUARTERS = st.integers(-8, 8).map(lambda k: k / 4)
 VALUES = QUARTERS | st.floats(-2, 2, width=32)
+COMPLEX_VALUES = st.builds(complex, VALUES, VALUES)
 DECAYS = st.integers(1, 16).map(lambda k: -k / 4) | st.floats(-4, -0.125, width=32)
 FREQUENCIES = st.integers(-16, 16).map(lambda k: k / 4) | st.floats(-4, 4, width=32)
 RADII = st.integers(0, 3).map(lambda k: k / 4) | st.floats(0, 0.875, width=32)
@@ -165,24 +164,6 @@ def unstable_systems(
     return _systems(designs, dt, feedthrough)
 
 
-@st.composite
-def arrays(draw: Any, shape: Any, is_complex: bool = False) -> np.ndarray:
-    """x[i] in -2, -1.75, ..., 2 or any float between: modest numbers, with zeros among them.
-
-    Parameters
-    ----------
-    shape : tuple of int
-    is_complex : bool, optional
-
-    Returns
-    -------
-    SearchStrategy
-        Of arrays, float64 or complex128.
-    """
-    real = hnp.arrays(np.float64, shape, elements=VALUES)
-    return draw(real) + 1j * draw(real) if is_complex else draw(real)
-
-
 def _designs(
     order: Size, inputs: Size, outputs: Size, field: str | None, form: str | None, kinds: Any
 ) -> list[tuple[str, str, str, list[tuple[int, int]]]]:
@@ -217,11 +198,10 @@ def _span(size: Size, unit: int) -> tuple[int, int]:
 @st.composite
 def _systems(draw: Any, designs: list, dt: Any, feedthrough: bool) -> Any:
     form, field, kind, spans = draw(st.sampled_from(designs))
-    n, m, p = (draw(st.integers(*span)) for span in spans)
     dt = draw(st.sampled_from([0, True, 0.5]) if dt is None else st.just(dt))
     is_complex = field == "complex"
     make = _all_pass_systems if kind == "all-pass" else _plain_systems
-    sys = draw(make(n, m, p, form, is_complex, kind, dt))
+    sys = draw(make(form, is_complex, kind, dt, *spans))
     if not feedthrough:
         sys = replace(sys, D=0 * sys.D)
     if form == "dense":
@@ -231,47 +211,76 @@ def _systems(draw: Any, designs: list, dt: Any, feedthrough: bool) -> Any:
     return sys
 
 
+# How much is drawn depends on nothing that was drawn before but the number of states, a list's
+# length: otherwise hypothesis cannot make a failing example smaller.
+
+
 @st.composite
 def _plain_systems(
-    draw: Any, n: int, m: int, p: int, form: str, is_complex: bool, kind: str, dt: Any
+    draw: Any,
+    form: str,
+    is_complex: bool,
+    kind: str,
+    dt: Any,
+    order: Any,
+    inputs: Any,
+    outputs: Any,
 ) -> Any:
     """Poles on the diagonal; of dense systems the real and imaginary parts, and couplings above."""
-    gap = draw(GAPS[kind]) if kind in GAPS else None
-    some = [gap is not None and (i == 0 or draw(st.booleans())) for i in range(n)]
-    poles: Any = np.array([draw(_poles(dt, gap if near else None)) for near in some])
     complex_states = is_complex or form == "conjugate"
+    values = COMPLEX_VALUES if complex_states else VALUES
+    m, p = draw(st.integers(*inputs)), draw(st.integers(*outputs))
+    gap = draw(GAPS[kind]) if kind in GAPS else None
+    row, column = (st.lists(values, min_size=k, max_size=k) for _, k in (inputs, outputs))
+    couplings = st.lists(values, max_size=5 if form == "dense" else 0)
+    state = st.tuples(_poles(dt), st.booleans(), row, column, couplings)
+    states = draw(st.lists(state, min_size=order[0], max_size=order[1]))
+    n = len(states)
+    poles: Any = np.array(
+        [
+            _moved(pole, gap, dt) if gap is not None and (i == 0 or also) else pole
+            for i, (pole, also, *_) in enumerate(states)
+        ]
+    )
+    B = np.array([state[2][:m] for state in states])
+    C = np.array([state[3][:p] for state in states]).T
     A = np.diag(poles if complex_states else _real_poles(poles, dt))
-    if form == "dense":
-        # No larger than the gap, or rounding would move a multiple pole across the boundary
-        A = A + (gap or 0.25) * np.triu(draw(arrays((n, n), is_complex)), 1)
-        for i in range(0, 0 if is_complex else n - 1, 2):
-            a, w = poles[i].real, poles[i].imag
-            if w:
-                A[i : i + 2, i : i + 2] = [[a, w], [-w, a]]
-    B, C = draw(arrays((n, m), complex_states)), draw(arrays((p, n), complex_states))
-    if kind == "non-minimal":  # A is triangular: its last states drive the others, never reversed
+    # No larger than the gap, or rounding would move a multiple pole across the boundary
+    for i, (*_, above) in enumerate(states):
+        A[i, i + 1 : i + 1 + len(above)] = np.multiply(gap or 0.25, above[: n - i - 1])
+    for i in range(0, n - 1 if form == "dense" and not is_complex else 0, 2):
+        a, w = poles[i].real, poles[i].imag
+        if w:
+            A[i : i + 2, i : i + 2] = [[a, w], [-w, a]]
+    if kind == "non-minimal":  # the last states drive the others, and are not driven by them
         side = draw(st.sampled_from(["inputs", "outputs", "both"]))
+        hidden = min(n, draw(st.integers(1, order[1])))
         if side != "outputs":
-            cut = n - draw(st.integers(1, n))
-            B[cut - _divides(A, cut) :] = 0
+            B[n - hidden - _divides(A, n - hidden) :] = 0
         if side != "inputs":
-            cut = draw(st.integers(1, n))
-            C[:, : cut + _divides(A, cut)] = 0
-    copies = np.eye(2 if kind == "repeated" else 1)
-    A, B, C = (np.kron(copies, x) for x in (A, B, C))
-    shape = (len(C), B.shape[1])
-    D = draw(st.just(np.zeros(shape)) | arrays(shape, is_complex))
+            C[:, : hidden + _divides(A, hidden)] = 0
+    copies = 2 if kind == "repeated" else 1
+    A, B, C = (np.kron(np.eye(copies), x) for x in (A, B, C))
+    D = np.zeros((copies * outputs[1], copies * inputs[1]), complex if is_complex else float)
+    entries = draw(st.lists(COMPLEX_VALUES if is_complex else VALUES, max_size=D.size))
+    D.flat[: len(entries)] = entries
+    D = D[: len(C), : B.shape[1]]
     if form == "dense":
         return StateSpace(A, B, C, D, dt)
     return DiagonalStateSpace(A.diagonal(), B, C, D, dt, form == "conjugate")
 
 
-@st.composite
-def _poles(draw: Any, dt: Any, gap: float | None) -> complex:
-    """A pole, `gap` inside the stability boundary if that is given."""
+def _poles(dt: Any) -> st.SearchStrategy[complex]:
     if dt:
-        return draw(RADII if gap is None else st.just(1 - gap)) * complex(draw(TURNS))
-    return complex(draw(DECAYS if gap is None else st.just(-gap)), draw(FREQUENCIES))
+        return st.builds(lambda radius, turn: radius * complex(turn), RADII, TURNS)
+    return st.builds(complex, DECAYS, FREQUENCIES)
+
+
+def _moved(pole: complex, gap: float, dt: Any) -> complex:
+    """A pole in the same direction, `gap` inside the stability boundary."""
+    if dt:
+        return (1 - gap) * (pole / abs(pole) if pole else 1)
+    return complex(-gap, pole.imag)
 
 
 def _real_poles(poles: Any, dt: Any) -> Any:
@@ -286,29 +295,39 @@ def _divides(A: np.ndarray, cut: int) -> bool:
 
 @st.composite
 def _all_pass_systems(
-    draw: Any, n: int, m: int, p: int, form: str, is_complex: bool, kind: str, dt: Any
+    draw: Any,
+    form: str,
+    is_complex: bool,
+    kind: str,
+    dt: Any,
+    order: Any,
+    inputs: Any,
+    outputs: Any,
 ) -> Any:
     """gain * [G, 0; 0, 0] for an all-pass G, of which a diagonal one needs distinct poles."""
+    m, p = draw(st.integers(*inputs)), draw(st.integers(*outputs))
     k, gain = min(m, p), draw(st.sampled_from([1.0, 0.25, 3.0]))
     V = draw(_bases(k, is_complex))
+    low, high = order
     if form == "dense":
-        poles: Any = np.array([draw(_poles(0, None)) for _ in range(n)])
-        G = all_pass(poles if is_complex else poles.real, V[:, np.arange(n) % k].conj().T)
+        poles: Any = np.array(draw(st.lists(_poles(0), min_size=low, max_size=high)))
+        directions = V[:, np.arange(len(poles)) % k].conj().T
+        G = all_pass(poles if is_complex else poles.real, directions)
     else:
-        decay = st.integers(1, 16 + n).map(lambda k: -k / 4)
-        low = 1 if form == "conjugate" else 0 if not is_complex else -16
-        turn = st.integers(low, 16 if low else 0).map(lambda k: k / 4)
-        distinct = st.lists(st.builds(complex, decay, turn), min_size=n, max_size=n, unique=True)
-        poles = np.array(draw(distinct))
-        B, C = np.ones((n, 1)) * V[:, :1].conj().T, V[:, :1] * _residues(poles, form)
-        poles, C = (poles, C) if low else (poles.real, C.real)
+        decay = st.integers(1, 16 + high).map(lambda k: -k / 4)
+        span = (1, 16) if form == "conjugate" else (-16, 16) if is_complex else (0, 0)
+        pole = st.builds(complex, decay, st.integers(*span).map(lambda k: k / 4))
+        poles = np.array(draw(st.lists(pole, min_size=low, max_size=high, unique=True)))
+        poles = poles if any(span) else poles.real
+        v = V[:, :1]
+        B, C = np.ones((len(poles), 1)) * v.conj().T, v * _residues(poles, form)
         G = DiagonalStateSpace(poles, B, C, np.eye(k), 0, form == "conjugate")
     wide, tall = np.eye(k, m), gain * np.eye(p, k)
     G = replace(G, B=G.B @ wide, C=tall @ G.C, D=tall @ G.D @ wide)
     return bilinear(G, dt) if dt else G
 
 
-def _residues(poles: np.ndarray, form: str) -> np.ndarray:
+def _residues(poles: Any, form: str) -> Any:
     """Those of prod (s + p^*) / (s - p) at the stored poles."""
     closed = np.concatenate([poles, poles.conj()]) if form == "conjugate" else poles
     apart = poles[:, None] - closed + np.eye(len(poles), len(closed))

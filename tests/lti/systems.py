@@ -2,12 +2,18 @@
 
 import mpmath
 import numpy as np
+from hypothesis.extra import numpy as hnp
 
 import lti
+from lti.testing import COMPLEX_VALUES, VALUES, stable_systems
 from lti.testing import all_pass as all_pass
-from lti.testing import arrays as arrays
-from lti.testing import stable_systems
 from lti.testing import unitary as unitary
+
+
+def arrays(shape, is_complex=False):
+    """Arrays of modest numbers, real or complex."""
+    dtype = np.complex128 if is_complex else np.float64
+    return hnp.arrays(dtype, shape, elements=COMPLEX_VALUES if is_complex else VALUES)
 
 
 def systems(dt=None, max_order=6):

@@ -8,6 +8,7 @@ from scipy.optimize import minimize_scalar
 
 import lti
 from lti import DiagonalStateSpace, StateSpace
+from tests.lti.oracles import oracle
 from tests.lti.systems import (
     all_pass,
     boundary,
@@ -245,6 +246,111 @@ def test_the_bilinear_map_keeps_hinf(sys, dt):
     np.testing.assert_allclose(
         lti.hinf_norm(lti.bilinear(sys, dt)), lti.hinf_norm(sys), rtol=1e-8, atol=1e-13
     )
+
+
+# ------------------------------------------------------------------ L-infinity
+
+
+def scattered(n, m, p, *, dt, seed, is_complex=False, feed=1.0):
+    """A random system with poles on both sides of the boundary."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape):
+        X = rng.standard_normal(shape)
+        return X + 1j * rng.standard_normal(shape) if is_complex else X
+
+    A = 1.2 * normal(n, n) / np.sqrt(n)
+    return StateSpace(A, normal(n, m), normal(p, n), feed * normal(p, m), dt)
+
+
+@settings(max_examples=60)
+@given(
+    st.tuples(st.integers(1, 5), st.integers(1, 3), st.integers(1, 3)),
+    st.sampled_from([0, True]),
+    st.integers(0, 9999),
+    st.booleans(),
+    st.sampled_from([0.0, 1e-3, 1.0, 1e3]),
+)
+def test_linf_is_the_largest_gain_wherever_the_poles_are(nmp, dt, seed, is_complex, feed):
+    sys = scattered(*nmp, dt=dt, seed=seed, is_complex=is_complex, feed=feed)
+    norm = float(lti.linf_norm(sys))
+    feed = 0.0 if dt else np.linalg.norm(sys.D, 2)  # what the gain tends to
+    assert max(grid_peak(sys), feed) <= norm * (1 + 1e-9)
+
+    def loss(t):
+        s = np.exp(1j * t) if dt else 1j * t
+        return -np.linalg.norm(response(sys, np.atleast_1d(s)), 2, axis=(1, 2))
+
+    s = boundary(sys, 1000)
+    t = np.unique(np.angle(s) if dt else s.imag)
+    best = np.clip(np.argsort(loss(t))[:8], 1, len(t) - 2)
+    peaks = [
+        -minimize_scalar(lambda t: loss(t)[0], bounds=(t[k - 1], t[k + 1]), method="bounded").fun
+        for k in best
+    ]
+    assert max(*peaks, feed, grid_peak(sys)) >= norm * (1 - 1e-6)
+
+
+@given(systems())
+def test_linf_of_a_stable_system_is_hinf(sys):
+    np.testing.assert_allclose(lti.linf_norm(sys), lti.hinf_norm(sys), rtol=1e-9)
+
+
+@given(dense_systems(dt=0, max_order=5))
+def test_linf_of_the_mirror_image_is_hinf(sys):
+    mirrored = StateSpace(-sys.A, sys.B, -sys.C, sys.D)  # G(-s): all of its poles unstable
+    np.testing.assert_allclose(lti.linf_norm(mirrored), lti.hinf_norm(sys), rtol=1e-8, atol=1e-13)
+
+
+@pytest.mark.parametrize("dt", [0, True])
+@pytest.mark.parametrize(("n", "m", "p"), [(1, 1, 1), (5, 2, 3), (12, 3, 1)])
+def test_linf_is_that_of_slicot(n, m, p, dt):
+    sys = scattered(n, m, p, dt=dt, seed=n)
+    norm = oracle("ab13dd", sys.A, sys.B, sys.C, sys.D, bool(dt))[0]
+    np.testing.assert_allclose(lti.linf_norm(sys), norm, rtol=1e-8)
+
+
+@pytest.mark.parametrize("gap", [1e-3, 1e-9, 1e-14])
+def test_linf_of_an_unstable_pole_near_the_boundary(gap):
+    for sys in forms(gap, dt=0):
+        np.testing.assert_allclose(lti.linf_norm(sys), 1 / gap, rtol=1e-12)
+    for sys in forms(1 + gap):
+        np.testing.assert_allclose(lti.linf_norm(sys), 1 / ((1 + gap) - 1), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("A", "dt"),
+    [
+        ([[0.0]], 0),
+        ([[0.0, 1.0], [-1.0, 0.0]], 0),
+        ([[1.0, -1.0], [1.0, -1.0]], 0),  # a double pole at 0, which rounding moves
+        ([[1.0]], True),
+        ([[np.cos(1), -np.sin(1)], [np.sin(1), np.cos(1)]], True),
+        ([[0.0, 1.0], [0.0, -1.0]], 0),  # seen by no output: infinite by convention
+    ],
+)
+def test_linf_of_a_pole_on_the_boundary_is_infinite(A, dt):
+    n = len(A)
+    sys = StateSpace(A, np.eye(n, 1, k=-(n - 1)), np.eye(1, n, k=n - 1), None, dt)
+    assert lti.linf_norm(sys) == np.inf
+    with pytest.raises(lti.UnstableError, match="on the boundary|outside"):
+        lti.hinf_norm(sys)
+
+
+def test_linf_of_a_flat_gain_and_of_no_states():
+    all_pass = StateSpace([[1.0]], [[1.0]], [[2.0]], [[1.0]])  # (s + 1) / (s - 1)
+    np.testing.assert_allclose(lti.linf_norm(all_pass), 1, rtol=1e-12)
+    static = StateSpace(np.zeros((0, 0)), np.zeros((0, 2)), np.zeros((1, 0)), [[3.0, 4.0]])
+    np.testing.assert_allclose(lti.linf_norm(static), 5, rtol=1e-15)
+
+
+def test_linf_of_a_stack_in_every_library(library):
+    A = np.array([[[2.0]], [[-1.0]], [[0.0]]])
+    norms = lti.linf_norm(StateSpace(library(A), library([[1.0]]), library([[3.0]])))
+    assert library.owns(norms)
+    np.testing.assert_allclose(np.asarray(norms), [1.5, 3.0, np.inf], rtol=1e-9)
+    single = [library(np.asarray(x, np.float32)) for x in (A[0], [[1.0]], [[3.0]])]
+    assert np.asarray(lti.linf_norm(StateSpace(*single))).dtype == np.float32
 
 
 # ------------------------------------------------------------------ stacks and libraries
