@@ -18,6 +18,7 @@ from lti.errors import (
 from lti.files import DenseWarning, load, save
 from lti.gramians import controllability_gramian, gramian_factors, observability_gramian
 from lti.hankel import error_bound, hankel_singular_values, order_for
+from lti.hankel_approximation import hankel_norm_approximation
 from lti.interop import as_statespace
 from lti.modal import diagonalize, modal_truncation
 from lti.norms import h2_norm, hankel_norm, hinf_norm, linf_norm
@@ -55,6 +56,7 @@ __all__ = [
     "gramian_factors",
     "h2_norm",
     "hankel_norm",
+    "hankel_norm_approximation",
     "hankel_singular_values",
     "hinf_norm",
     "linf_norm",

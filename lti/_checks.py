@@ -11,7 +11,6 @@ import numpy as np
 from lti._array import Array, device, is_array, namespace, to_numpy
 from lti.errors import DimensionError, NonFiniteError, OptionError, TimebaseError
 
-
 DTYPES = {np.dtype(name) for name in ("float32", "float64", "complex64", "complex128")}
 
 

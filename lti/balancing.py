@@ -553,8 +553,8 @@ def _reduce(
     name = NAMES[form] + (f", Gramians {factors.name}" if factors.name else "")
     order = balancing._order(order, tol, relative, energy)
     if tol is not None and (order > rank or order == n > 0):
-        reduction = _as_it_is(balancing, tol, name)
-        _warn(reduction.flags)
+        reduction = as_it_is(balancing, tol, name)
+        warn_of(reduction.flags)
         return reduction
     flags = balancing.near_unstable + (balancing.cancelling if order > kept else [])
     if order > rank:
@@ -567,16 +567,17 @@ def _reduce(
     A, B, C, D = (narrow(x, like) for x in (system.A, system.B, system.C, system.D))
     labels = original.labels.without_states()
     narrowed = StateSpace(A, B, C, D, system.dt, labels)
-    stable = _part(narrowed, kept)
-    if balancing.risky[order] and not (inside := _is_stable(stable)).all():
+    stable = stable_part(narrowed, kept)
+    if balancing.risky[order] and not (inside := is_stable(stable)).all():
         bound = xp.where(from_numpy(inside, like=bound), bound, float("inf"))
         flags.append(f"the reduced system of order {order} is not stable: try a neighbouring order")
     elif balancing.exact and B.dtype != system.B.dtype:
-        bound = bound + peak_gain(_part(system, kept), stable, tol=1e-3)  # what the cast costs
+        cast = peak_gain(stable_part(system, kept), stable, tol=1e-3)
+        bound = bound + cast
         limit = tol and (tol * balancing.sigma[..., kept] if relative else tol)
         if limit is not None and bool(xp.any(bound > limit)):
             flags.append(f"in {B.dtype} the bound is above {tol:g}: convert the system to float64")
-    _warn(flags)
+    warn_of(flags)
     lower = balancing.sigma[..., order] if order < n and balancing.exact else xp.zeros_like(bound)
     return Reduction(
         original,
@@ -595,13 +596,13 @@ def _reduce(
     )
 
 
-def _part(sys: StateSpace, kept: int) -> StateSpace:
+def stable_part(sys: StateSpace, kept: int) -> StateSpace:
     """The states from `kept` on, those of stable poles."""
     A, B, C = sys.A[..., kept:, kept:], sys.B[..., kept:, :], sys.C[..., kept:]
     return StateSpace(A, B, C, sys.D, sys.dt) if kept else sys
 
 
-def _as_it_is(balancing: Balancing, tol: float, name: str) -> Reduction:
+def as_it_is(balancing: Balancing, tol: float, name: str) -> Reduction:
     """No smaller order is within the tolerance: the system itself, whose error is zero."""
     system, n = balancing.system.to_dense(), balancing.system.order
     flag = f"no order above rounding has a bound within {tol:g}: the system is returned as it is"
@@ -614,7 +615,7 @@ def _as_it_is(balancing: Balancing, tol: float, name: str) -> Reduction:
     )  # fmt: skip
 
 
-def _warn(flags: Iterable[str]) -> None:
+def warn_of(flags: Iterable[str]) -> None:
     for flag in flags:
         warnings.warn(flag, ReductionWarning, stacklevel=4)  # at the caller of the public function
 
@@ -634,6 +635,6 @@ def _divided(balancing: Balancing, order: int) -> list[str]:
     ]
 
 
-def _is_stable(system: StateSpace) -> Any:
+def is_stable(system: StateSpace) -> Any:
     poles = to_numpy(system.poles)
     return (np.abs(poles) < 1 if system.is_discrete else poles.real < 0).all(axis=-1)

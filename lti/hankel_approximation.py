@@ -7,11 +7,11 @@ import warnings
 import numpy as np
 
 from lti._array import Array, H, block_diag, from_numpy, namespace, narrow, spectral_norm, to_numpy
-from lti.balancing import Balancing, _as_it_is, _is_stable, _part, _warn, balance
+from lti.balancing import Balancing, as_it_is, balance, is_stable, stable_part, warn_of
 from lti.discretize import to_continuous, to_discrete
 from lti.errors import DimensionError, LTIError, ReductionWarning
 from lti.hankel import EQUAL, error_bound, order_asked, tolerance
-from lti.norms import _member, _on_host, hankel_norm, peak_gain
+from lti.norms import hankel_norm, member, on_host, peak_gain
 from lti.reduction import Reduction
 from lti.split import split
 from lti.system import StateSpace, System
@@ -98,9 +98,8 @@ def hankel_norm_approximation(
     Examples
     --------
     >>> import lti, numpy as np
-    >>> from lti.hankel_approximation import hankel_norm_approximation
     >>> A, B, C = -np.diag(np.arange(1.0, 21.0)), np.ones((20, 1)), np.ones((1, 20))
-    >>> reduction = hankel_norm_approximation((A, B, C), tol=1e-3)
+    >>> reduction = lti.hankel_norm_approximation((A, B, C), tol=1e-3)
     >>> reduction
     Reduction: order 20 -> 4, 0.000304 <= H-infinity error <= 0.000329
     >>> bool(reduction.verify() <= reduction.error_bound)
@@ -121,8 +120,8 @@ def _reduce(
     n, rank, kept = sys.order, balancing.minimal_order, balancing.smallest_order
     asked = order_asked(order, tol, relative, energy, sigma, balancing.error_bounds / 2, kept)
     if tol is not None and (asked > rank or asked == n > 0):
-        reduction = _as_it_is(balancing, tol, NAME)
-        _warn(reduction.flags)
+        reduction = as_it_is(balancing, tol, NAME)
+        warn_of(reduction.flags)
         return reduction
     flags = balancing.near_unstable + balancing.cancelling
     stable, bound, notes = _approximations(parts.stable, asked - kept)
@@ -142,9 +141,9 @@ def _reduce(
     C = xp.concat([rest.C, stable.C], axis=-1)
     A, B, C, D = (narrow(x, like) for x in (A, B, C, stable.D))
     system = StateSpace(A, B, C, D, sys.dt, sys.labels.without_states())
-    narrowed = _part(system, kept)
+    narrowed = stable_part(system, kept)
     if like.dtype != stable.B.dtype:
-        if _is_stable(narrowed).all():
+        if is_stable(narrowed).all():
             bound = bound + peak_gain(stable, narrowed, tol=1e-3)  # what the cast costs
         else:
             bound = xp.full_like(bound, float("inf"))
@@ -152,7 +151,7 @@ def _reduce(
     limit = np.inf if tol is None else tolerance(to_numpy(sigma), tol, relative)[..., 0]
     if (to_numpy(bound) > limit * (1 + 1e-9)).any():
         flags.append(f"the bound is above {tol:g}: try a higher order, or float64")
-    _warn(flags)
+    warn_of(flags)
     return Reduction(
         sys,
         system,
@@ -169,10 +168,10 @@ def _reduce(
 
 def _approximations(sys: System, order: int) -> tuple[StateSpace, Array, list[str]]:
     """G_r of a stable system or stack, the bounds, and flags if an optimum was lost."""
-    host = _on_host(sys)
+    host = on_host(sys)
     # Both directions of the bilinear map keep the Gramians, and both norms of every difference
     host = to_continuous(host, 1.0) if sys.is_discrete else host
-    members = [_approximate(balance(_member(host, i)), order) for i in np.ndindex(sys.batch_shape)]
+    members = [_approximate(balance(member(host, i)), order) for i in np.ndindex(sys.batch_shape)]
     orders = {system.order for system, _, _ in members} or {order}
     if len(orders) > 1:
         raise DimensionError(

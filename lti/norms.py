@@ -168,8 +168,8 @@ def linf_norm(sys: System, tol: float = 1e-9) -> Array:
     inf
     """
     sys = as_statespace(sys)
-    G = _on_host(sys)
-    return _stacked(lambda i: _peak_or_pole(_member(G, i), tol), G.batch_shape, like=sys.B)
+    G = on_host(sys)
+    return _stacked(lambda i: _peak_or_pole(member(G, i), tol), G.batch_shape, like=sys.B)
 
 
 def _peak_or_pole(G: System, tol: float) -> float:
@@ -187,13 +187,13 @@ def _peak_or_pole(G: System, tol: float) -> float:
 def peak_gain(G: System, F: System | None, tol: float) -> Array:
     """`hinf_norm` of G - F, with the two responses evaluated apart; of G if F is None."""
     like = G.B
-    G, F = _on_host(G), None if F is None else _on_host(F)
+    G, F = on_host(G), None if F is None else on_host(F)
     require_stable(G)
     if F is not None:
         require_stable(F)
 
     def peak(i: tuple[int, ...]) -> float:
-        return _peak(_member(G, i), None if F is None else _member(F, i), tol)
+        return _peak(member(G, i), None if F is None else member(F, i), tol)
 
     return _stacked(peak, G.batch_shape, like)
 
@@ -204,7 +204,7 @@ def _stacked(value: Callable[..., float], stack: tuple[int, ...], like: Array) -
     return narrow(from_numpy(values, like), like)
 
 
-def _on_host(sys: System) -> System:
+def on_host(sys: System) -> System:
     """A NumPy copy of `sys` in double precision."""
     B, C, D = (to_numpy(x) for x in (sys.B, sys.C, sys.D))
     if isinstance(sys, DiagonalStateSpace):
@@ -213,7 +213,7 @@ def _on_host(sys: System) -> System:
     return StateSpace(to_numpy(sys.A), B, C, D, sys.dt).double()
 
 
-def _member(sys: System, i: tuple[int, ...]) -> System:
+def member(sys: System, i: tuple[int, ...]) -> System:
     if isinstance(sys, DiagonalStateSpace):
         return DiagonalStateSpace(sys.poles[i], sys.B[i], sys.C[i], sys.D[i], sys.dt, sys.conjugate)
     return StateSpace(sys.A[i], sys.B[i], sys.C[i], sys.D[i], sys.dt)

@@ -240,7 +240,8 @@ def _plain_systems(
         [
             _moved(pole, gap, dt) if gap is not None and (i == 0 or also) else pole
             for i, (pole, also, *_) in enumerate(states)
-        ]
+        ],
+        complex,
     )
     B = np.array([state[2][:m] for state in states])
     C = np.array([state[3][:p] for state in states]).T

@@ -87,6 +87,12 @@ def boundary(sys, k=200):
     return 1j * np.concatenate([-w, [0], w, poles.imag])
 
 
+def distance(sys):
+    """How far inside the stability boundary each pole is."""
+    poles = np.linalg.eigvals(np.asarray(sys.A))
+    return 1 - np.abs(poles) if sys.is_discrete else -poles.real
+
+
 def grid_peak(*pair):
     """The largest gain of G, or of G - F, on the grid of `boundary`: at most the norm."""
     s = boundary(pair[0])

@@ -74,7 +74,7 @@ PUBLISHED = [1.4953522, 0.26621382, 0.033501357, 3.4738433e-3, 3.0432091e-4, 2.2
 def test_all_twenty_published_values_of_the_cauchy_system():
     np.testing.assert_allclose(truth(CAUCHY, 90), PUBLISHED, rtol=5e-8)
     np.testing.assert_allclose(hsv(CAUCHY), truth(CAUCHY, 90), rtol=1e-13)
-    np.testing.assert_allclose(hsv(CAUCHY.to_dense()), truth(CAUCHY, 90), rtol=0, atol=1e-15)
+    np.testing.assert_allclose(hsv(CAUCHY.to_dense()), truth(CAUCHY, 90), rtol=0, atol=4e-15)
 
 
 @pytest.mark.parametrize("a", [0.25, 1.0])
@@ -471,3 +471,29 @@ def test_no_states_inputs_or_outputs(library, n, m, p, dt):
             reduced = balancing.truncate(order)
             assert tuple(reduced.system.D.shape) == (p, m) and reduced.order == order
             assert np.isfinite(np.asarray(reduced.verify()))
+
+
+# ------------------------------------------------------------------ relative accuracy
+
+
+def spread(n, kind, m, dt):
+    """Diagonal systems whose values fall by up to 18 orders of magnitude."""
+    rng = np.random.default_rng(7)
+    B, C = rng.standard_normal((n, m)), rng.standard_normal((m, n))
+    if dt == 0:
+        poles = -np.arange(1.0, n + 1)
+        turn = 1j * rng.uniform(0.1, 3, n)
+    else:
+        poles = np.linspace(-0.6, 0.7, n)
+        turn = 1j * rng.uniform(0.01, 0.5, n)
+    if kind == "real":
+        return DiagonalStateSpace(poles, B, C, None, dt)
+    return DiagonalStateSpace(poles + turn, B + 1j, C - 1j, None, dt, kind == "conjugate")
+
+
+@pytest.mark.parametrize("m", [1, 2, 3])
+@pytest.mark.parametrize("dt", [0, True])
+@pytest.mark.parametrize("kind", ["real", "complex", "conjugate"])
+def test_every_value_of_a_diagonal_system_has_all_its_digits(kind, dt, m):
+    sys = spread(6 if kind == "conjugate" else 12, kind, m, dt)
+    np.testing.assert_allclose(lti.hankel_singular_values(sys), truth(sys, 90), rtol=5e-14)
