@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; 
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test slow lint format bench docs clean
+.PHONY: demo test slow bounds lint format bench docs clean
 
 demo: $(VENV)/.with-train
 	$(BIN)/compressm demo $(ARGS)
@@ -19,6 +19,9 @@ test: $(VENV)/.with-dev
 
 slow: $(VENV)/.with-dev
 	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -m slow $(ARGS)
+
+bounds: $(VENV)/.with-dev
+	$(BIN)/python -m tests.lti.bounds --examples 100000 $(ARGS)
 
 lint: $(VENV)/.with-dev
 	$(BIN)/ruff check .

@@ -18,7 +18,6 @@ from lti._array import (
     namespace,
     real,
     to_numpy,
-    triangular,
 )
 from lti.errors import UnstableError
 
@@ -26,7 +25,7 @@ __all__ = ["cauchy_factor", "smith_factors"]
 
 EPS = 2.0**-52
 HUGE = 2.0**500  # a power of a stable A never gets there
-FEW = 24  # columns that are not worth counting
+FEW = 32  # columns that are not worth compressing
 TINY = 2.0**-1000  # what is smaller is zero: dividing by a subnormal number overflows
 
 
@@ -63,19 +62,16 @@ def smith_factors(A: Array, B: Array, C: Array) -> tuple[Array, Array, int]:
     """
     xp = namespace(A)
     (S, s), (R, r) = _scaled(B), _scaled(H(C))
-    S, R, S_done, R_done = triangular(S), triangular(R), False, False
+    S, R = lq_factor(S), lq_factor(R)
     for k in range(64):
-        if not S_done:
-            S, S_done = _double(A, S)
-        if not R_done:
-            R, R_done = _double(H(A), R)
         # Summed over all of A, so that NaN and Inf are seen as well
         size = xp.max(xp.sum(xp.abs(A), axis=(-2, -1))) if A.shape[-1] else 0.0
-        if S_done and R_done and size < 1:
-            return s * S, r * R, k
         if not size < HUGE:
             break
-        A = A @ A
+        AS, RA = A @ S, H(A) @ R
+        if size < 1 and _negligible(AS, S) and _negligible(RA, R):
+            return s * S, r * R, k
+        S, R, A = _joined(S, AS), _joined(R, RA), A @ A
     raise UnstableError(
         "the Gramian did not converge in 64 doublings: a pole lies on or beyond the stability "
         "boundary to working precision; remove it or move it inside"
@@ -92,14 +88,18 @@ def _scaled(B: Array) -> tuple[Array, Array]:
     return B / size, size
 
 
-def _double(A: Array, S: Array) -> tuple[Array, bool]:
-    """[S, A S] with few columns, and whether A S was negligible (then S as it was)."""
-    xp = namespace(A, S)
-    tail = A @ S
+def _negligible(tail: Array, S: Array) -> bool:
+    """Whether the tail is rounding row by row: each state in its own unit."""
+    xp = namespace(S)
     rows = xp.linalg.vector_norm(tail, axis=-1), xp.linalg.vector_norm(S, axis=-1)
-    if bool(xp.all(rows[0] <= EPS * rows[1])):  # row by row: each state in its own unit
-        return S, True
-    return trim(lq_join(S, tail)), False
+    return bool(xp.all(rows[0] <= EPS * rows[1]))
+
+
+def _joined(S: Array, tail: Array) -> Array:
+    """[S, tail] with few columns: square and triangular, or of less than full rank."""
+    if S.shape[-1] + tail.shape[-1] < min(FEW, S.shape[-2]):
+        return namespace(S).concat([S, tail], axis=-1)
+    return trim(lq_join(S, tail))
 
 
 def trim(L: Array) -> Array:
@@ -107,8 +107,6 @@ def trim(L: Array) -> Array:
 
     An LQ factorisation puts what is left of the rank there.
     """
-    if L.shape[-1] < FEW:
-        return L
     xp = namespace(L)
     size = EPS * xp.linalg.vector_norm(L, axis=-1, keepdims=True)
     share = xp.abs(L) / xp.where(size > 0, size, 1.0)
