@@ -2,11 +2,11 @@
 
     python benchmarks/lti_peers.py [--sizes 20 50 ...] [--threads 1] [--orders] [--profile]
 
-Each row is one system, reduced to n/4 states by everybody in turn, several times over; shown are our
-milliseconds (the fastest run) and how many times as long the others took. A peer that is missing,
-or has no correct answer for the case (python-control in discrete time), is left out. `--orders` times
-all orders 1 to n at once, `--profile` shows where our time goes. pyMOR is no dependency:
-pip install -r benchmarks/requirements.txt.
+Each row is one system, reduced to n/4 states by everybody in turn, several times over; shown are
+our milliseconds (the fastest run) and how many times as long the others took. A peer that is
+missing, or has no correct answer for the case (python-control in discrete time), is left out.
+`--orders` times all orders 1 to n at once, `--profile` shows where our time goes. pyMOR is no
+dependency: pip install -r benchmarks/requirements.txt.
 """
 
 import argparse
@@ -134,7 +134,8 @@ def cases():
         for ports in (1, 4):
             for discrete in (False, True):
                 for decay in ("slow", "fast"):
-                    what = f"{n:5d} {ports} x {ports}  {'discrete  ' if discrete else 'continuous'} {decay}"
+                    time_ = "discrete" if discrete else "continuous"
+                    what = f"{n:5d} {ports} x {ports}  {time_:10} {decay}"
                     yield what, system(n, ports, discrete, decay)
 
 

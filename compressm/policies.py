@@ -69,9 +69,7 @@ class KeepEnergy:
 
     def __call__(self, hsv: np.ndarray, slots: Callable[[int], int]) -> int:
         """The order to keep; see `Policy`."""
-        # Summed from the small end, so that keeping everything keeps the last state as well
-        tails = np.cumsum(hsv[::-1])[::-1]
-        return int(np.count_nonzero(tails > tails[0] - self.energy * tails[0]))
+        return lti.order_for(hsv, energy=self.energy)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         for example in doctest.DocTestParser().get_examples(text.replace("```", "\n")):
-            exec(compile(example.source, "tutorial.md", "single"), names)
+            exec(compile(example.source, "tutorial.md", "exec"), names)
         for picture in sorted(Path(folder).glob("*.png")):
             print(shutil.copy(picture, DOCS / "_static"))
         os.chdir(DOCS)

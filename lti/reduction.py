@@ -132,33 +132,42 @@ class Reduction:
         return 1e3 * hsv.shape[-1] * np.finfo(hsv.dtype).eps * scale
 
     def __repr__(self) -> str:
-        upper, lower = (_span(to_numpy(x)) for x in (self.error_bound, self.lower_bound))
         notes = "".join(f"\n  note: {flag}" for flag in self.flags)
-        return (
-            f"Reduction: order {self.original.order} -> {self.order}, "
-            f"{lower} <= H-infinity error <= {upper}{notes}"
-        )
+        return f"Reduction: order {self.original.order} -> {self.order}, {self._claim()}{notes}"
 
     def __str__(self) -> str:
-        sys, hsv = self.original, to_numpy(self.hsv)
-        time = "continuous" if not sys.is_discrete else "discrete"
+        sys, hsv, r = self.original, to_numpy(self.hsv), self.order
+        ports = f"{_count(sys.n_inputs, 'input')}, {_count(sys.n_outputs, 'output')}"
+        name = f"{sys.labels.name}, " if sys.labels.name else ""
+        stack = f"stack of shape {sys.batch_shape}, " if sys.batch_shape else ""
+        time = "discrete" if sys.is_discrete else "continuous"
         lines = [
-            f"{self.method[:1].upper()}{self.method[1:]}: order {sys.order} -> {self.order}",
-            f"  system    {time}, {sys.n_inputs} inputs, {sys.n_outputs} outputs",
+            f"{self.method[:1].upper()}{self.method[1:]}: order {sys.order} -> {r}",
+            f"  system   {name}{stack}{time}, {ports}",
         ]
-        kept, cut = hsv[..., : self.order], hsv[..., self.order :]
-        for name, part in (("kept", kept), ("cut", cut)):
+        k = int(np.isinf(hsv).sum(axis=-1).max(initial=0))
+        if k:
+            lines.append(f"  kept     {_count(k, 'state')} of poles that are not stable")
+        for word, part in (("kept", hsv[..., k:r]), ("cut", hsv[..., r:])):
             if part.shape[-1]:
-                lines.append(
-                    f"  {name:<9} {part.shape[-1]} values, {_span(part[..., 0])} to "
-                    f"{_span(part[..., -1])}"
-                )
+                ends = f"{_span(part[..., 0])} to {_span(part[..., -1])}"
+                lines.append(f"  {word:<8} {_count(part.shape[-1], 'value')}, {ends}")
+        lines.append(f"  error    {self._claim()}")
+        return "\n".join(lines + [f"  note     {flag}" for flag in self.flags])
+
+    def _claim(self) -> str:
+        """What the certificate says, in one line."""
+        error = "weighted H-infinity error" if any(self.weights) else "H-infinity error"
         upper, lower = (_span(to_numpy(x)) for x in (self.error_bound, self.lower_bound))
-        lines.append(f"  error     {lower} <= H-infinity <= {upper}")
-        lines += [f"  note      {flag}" for flag in self.flags]
-        return "\n".join(lines)
+        if not np.isfinite(to_numpy(self.error_bound)).all():
+            return f"{error}: no bound known, verify() measures it"
+        return f"{lower} <= {error} <= {upper}"
 
 
 def _span(x: np.ndarray) -> str:
     """One number, or the range over a stack, to three digits."""
     return f"{float(x):.3g}" if x.ndim == 0 else f"[{x.min():.3g} .. {x.max():.3g}]"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
