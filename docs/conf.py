@@ -21,6 +21,7 @@ html_theme = "furo"
 html_title = "compressm"
 
 myst_enable_extensions = ["amsmath", "dollarmath"]
+myst_heading_anchors = 3  # so that pages can link to each other's sections
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # shapes and types stand in the docstrings

@@ -250,7 +250,7 @@ def test_weights_of_one_change_nothing_but_the_claim(dt, rule):
 
 
 @settings(max_examples=40)
-@given(dense_systems(max_ports=2), st.integers(0, 99), st.sampled_from(["left", "right", "both"]))
+@given(dense_systems(), st.integers(0, 99), st.sampled_from(["left", "right", "both"]))
 def test_the_weighted_bound_of_wang(sys, seed, sides):
     m, p, c = sys.n_inputs, sys.n_outputs, np.iscomplexobj(sys.A)
     W_i = random_dense(2, m, m, dt=sys.dt, seed=seed, is_complex=c) if sides != "left" else None

@@ -75,20 +75,20 @@ def assert_certified(sys):
             )
 
 
-@settings(max_examples=30)
+@settings(max_examples=25)
 @given(stable_systems(form="dense"))
 @example(StateSpace([[-1.0, 2.4244587e-16], [2.4244587e-16, -1.0]], [[0], [0.25]], [[0.25, 0]]))
 def test_bounds_of_dense_systems(sys):
     assert_certified(sys)
 
 
-@settings(max_examples=30)
+@settings(max_examples=25)
 @given(stable_systems(form="diagonal"))
 def test_bounds_of_diagonal_systems(sys):
     assert_certified(sys)
 
 
-@settings(max_examples=30)
+@settings(max_examples=25)
 @given(stable_systems(form="conjugate"))
 def test_bounds_of_conjugate_systems(sys):
     assert_certified(sys)

@@ -7,15 +7,15 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, find, given, settings
+from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
 import lti
 from lti import testing
 from lti.testing import stable_systems, unstable_systems
+from tests.lti import bounds
 from tests.lti.systems import distance, random_dense
 
-KINDS = ("generic", "near-boundary", "non-minimal", "repeated", "all-pass")
 FORMS = {"dense": lti.StateSpace, "diagonal": lti.DiagonalStateSpace}
 
 
@@ -30,7 +30,7 @@ def test_systems_are_stable_and_of_modest_size(sys):
 
 
 @settings(max_examples=20)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", testing.KINDS)
 @pytest.mark.parametrize("form", ["dense", "diagonal", "conjugate"])
 @given(st.data())
 def test_options_are_kept(form, kind, data):
@@ -117,7 +117,7 @@ def test_examples_shrink_to_few_states_and_quarters(kind):
 def test_a_failing_example_prints_its_matrices():
     seen = []
 
-    @settings(database=None)
+    @settings(database=None, phases=[Phase.generate])
     @given(stable_systems())
     def fails(sys):
         seen.append(sys)
@@ -253,3 +253,24 @@ def test_hypothesis_is_asked_for_by_name():
     done = subprocess.run([python.executable, "-c", code], capture_output=True, text=True)
     assert "ImportError: lti.testing draws" in done.stderr
     assert "pip install compressm[testing]" in done.stderr
+
+
+# ------------------------------------------------------------------ make bounds
+
+
+def test_bounds_are_counted_and_violations_told(monkeypatch):
+    job = ("generic", "dense", 0, 10, True)
+    kind, tally = bounds.check(job)
+    assert kind == "generic" and tally.systems == 10 and 20 <= tally.pairs <= 70
+    assert not tally.violations and 0 < tally.loosest[0] < tally.tightest[0] < 1 + 1e-8
+    assert "to order" in tally.tightest[1] and "lti.StateSpace(" in tally.loosest[1]
+
+    def refuse(reduction):
+        assert reduction.original.order < 2, "the error is above"
+
+    monkeypatch.setattr(bounds, "assert_error_bound", refuse)
+    _, wrong = bounds.check(job)
+    assert wrong.pairs == tally.pairs and 10 < len(wrong.violations) <= wrong.pairs
+    assert wrong.violations[0] == ("the error is above", job)
+    with pytest.raises(AssertionError, match="the error is above"):
+        bounds.check(job, shrink=True)
