@@ -28,7 +28,6 @@ from lti.system import StateSpace, System
 __all__ = ["frequency_limited_factors", "time_limited_factors"]
 
 NODES = 16  # of a Gauss-Legendre rule; with poles two half-lengths away it is exact to rounding
-CHUNK = 1 << 22  # numbers in a stack of n x n matrices or of columns, 64 MB
 
 
 def frequency_limited_factors(sys: System, bands: Any) -> tuple[Array, Array]:
@@ -80,12 +79,8 @@ def frequency_limited_factors(sys: System, bands: Any) -> tuple[Array, Array]:
 
 def _spectral(sys: StateSpace, angles: np.ndarray, weights: np.ndarray) -> Array:
     """The LQ factor of [(e^{j t} - A)^-1 B sqrt(weight)] over all nodes t."""
-    xp, n, m = namespace(sys.B), sys.order, sys.n_inputs
-    S = sys.B[..., :0]
-    step = max(1, CHUNK // max(1, n * max(n, m) * math.prod(sys.batch_shape)))
-    for i in range(0, len(angles), step):
-        at = slice(i, min(i + step, len(angles)))
-        X = resolvent(sys, from_numpy(np.exp(1j * angles[at]), like=sys.B))
+    xp, S = namespace(sys.B), sys.B[..., :0]
+    for at, X in resolvent(sys, from_numpy(np.exp(1j * angles), like=sys.B)):
         X = X * from_numpy(weights[at], like=sys.B)[:, None, None]
         X = xp.moveaxis(X, -3, -2)
         X = xp.reshape(X, (*X.shape[:-2], X.shape[-2] * X.shape[-1]))

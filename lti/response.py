@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy.linalg import schur
 
 from lti._array import Array, eye, from_numpy, namespace, narrow, to_numpy
 from lti.errors import DimensionError
@@ -11,6 +17,7 @@ from lti.system import DiagonalStateSpace, StateSpace, System
 
 __all__ = ["frequency_response"]
 
+MANY = 32  # states and points, from which on a Schur form pays
 CHUNK = 1 << 22  # numbers in one stack of n x n matrices, 64 MB
 
 
@@ -59,14 +66,44 @@ def transfer_function(sys: System, s: Array) -> Array:
         C, B = sys.C[..., None, :, :], sys.B[..., None, :, :]
         return (C * modes[..., None, :]) @ (B + 0j) + sys.D[..., None, :, :]
     C, D = sys.C[..., None, :, :] + 0j, sys.D[..., None, :, :]
-    k, step = s.shape[0], max(1, CHUNK // max(1, sys.order**2 * math.prod(sys.batch_shape)))
-    parts = [C @ resolvent(sys, s[i : min(i + step, k)]) + D for i in range(0, max(1, k), step)]
+    parts = [C @ X + D for _, X in resolvent(sys, s)]
     return namespace(sys.B).concat(parts, axis=-3)
 
 
-def resolvent(sys: StateSpace, s: Array) -> Array:
-    """(s - A)^-1 B at the points s (k,), complex: (..., k, n, m)."""
+def resolvent(sys: StateSpace, s: Array) -> Iterator[tuple[slice, Array]]:
+    """(s - A)^-1 B at the points s (k,), some of them at a time: where, and (..., k', n, m).
+
+    Many points of one larger NumPy system share a Schur form, A = U T U^H.
+    """
+    n, m, k = sys.order, sys.n_inputs, s.shape[0]
+    shared = type(sys.A) is np.ndarray and sys.A.ndim == 2 and min(n, k) >= MANY
+    solve = _triangular(sys) if shared else partial(_solved, sys)
+    step = max(1, CHUNK // max(1, n * (m if shared else n) * math.prod(sys.batch_shape)))
+    for i in range(0, max(1, k), step):
+        at = slice(i, min(i + step, k))
+        yield at, solve(s[at])
+
+
+def _solved(sys: StateSpace, s: Array) -> Array:
     A, B = sys.A[..., None, :, :], sys.B[..., None, :, :] + 0j
     E = s[:, None, None] * eye(sys.order, like=sys.A) - A
     xp = namespace(A)
     return xp.linalg.solve(E, xp.broadcast_to(B, (*E.shape[:-1], B.shape[-1])))
+
+
+def _triangular(sys: StateSpace) -> Callable[[np.ndarray], np.ndarray]:
+    """s -> U (s - T)^-1 U^H B, by substitution in all points at once."""
+    form: Any = schur(sys.A, output="complex")
+    T, U = form
+    T = np.where(np.abs(T) > 2.0**-60 * np.abs(T).max(), T, 0.0)  # else subnormal numbers, slowly
+    B = U.conj().T @ sys.B
+
+    def solve(s: np.ndarray) -> np.ndarray:
+        k, m = len(s), sys.n_inputs
+        X = np.empty((sys.order, k * m), dtype=complex)
+        for i in reversed(range(sys.order)):
+            known = B[i] + (T[i, i + 1 :] @ X[i + 1 :]).reshape(k, m)
+            X[i] = (known / (s - T[i, i])[:, None]).ravel()
+        return np.moveaxis((U @ X).reshape(-1, k, m), 0, 1)
+
+    return solve

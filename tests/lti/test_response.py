@@ -111,3 +111,14 @@ def test_senseless_frequencies(w):
 
 def test_unstable_systems_have_responses():
     np.testing.assert_allclose(lti.frequency_response(([[1.0]], [[1.0]], [[1.0]]), [0.0]), [[[-1]]])
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+@pytest.mark.parametrize("dt", [0, True])
+def test_many_points_share_a_schur_form(monkeypatch, dt, is_complex):
+    sys, w = random_dense(40, 2, 3, dt=dt, seed=1, is_complex=is_complex), np.linspace(-3, 3, 101)
+    fast = lti.frequency_response(sys, w)
+    monkeypatch.setattr(module, "MANY", 1000)
+    slow = lti.frequency_response(sys, w)
+    assert not np.array_equal(fast, slow)
+    np.testing.assert_allclose(fast, slow, atol=1e-12 * np.abs(slow).max())
