@@ -138,7 +138,7 @@ def lq_join(L: Array, x: Array) -> Array:
     """The triangular factor of [L, x], for half the work if L is square and triangular."""
     n = L.shape[-2]
     if type(x) is np.ndarray and L.shape == (n, n) and n > 1 and not np.triu(L, 1).any():
-        join = get_lapack_funcs("tpqrt", (L, x))
+        join: Any = get_lapack_funcs("tpqrt", (L, x))
         return H(join(0, min(n, 32), H(L), H(x), overwrite_b=True)[0])
     xp = namespace(L)
     return triangular(xp.concat([L, x], axis=-1))

@@ -23,7 +23,7 @@ from lti._array import (
     to_numpy,
 )
 from lti._checks import one_of
-from lti.errors import OrderError, ReductionWarning
+from lti.errors import OptionError, OrderError, ReductionWarning
 from lti.factors import Factors, choose_factors
 from lti.hankel import EQUAL, check_order, error_bound, order_asked, pad
 from lti.interop import as_statespace
@@ -270,9 +270,10 @@ def balance(
     input_weight, output_weight : StateSpace, optional
         Stable W_i, W_o: the error that counts is ``W_o (G - G_r) W_i``.
     weighting : {"enns", "lin-chiu", "wang"}, optional
-        Which Gramian stands for a weighted, limited or given one. Enns: itself; stable with one
-        weight, no promise with two. Lin and Chiu: without the part that the weight's states
-        explain; stable. Wang: that of the nearest system that has one; stable, with an error bound.
+        Which Gramian stands for a weighted, limited or given one. Enns: itself; stable if the other
+        Gramian is that of the system, no promise if neither is, as in limits. Lin and Chiu: without
+        the part that the weight's states explain; stable. Wang: that of the system with a larger
+        input or output; stable, with an error bound.
     frequencies : (w1, w2) or sequence of such pairs, optional
         Only these frequencies count, in rad per unit of time. The bands of a real system are
         mirrored to negative ones.
@@ -291,6 +292,8 @@ def balance(
     ------
     UnstableError
         If a pole is not stable (unless it is to be split off), or a pole of a weight.
+    DefectiveError
+        If the poles to be split off are too close to the others.
     OptionError
         If an option does not exist, or two contradict each other.
     NonFiniteError
@@ -350,6 +353,13 @@ def balance(
         kept = xp.full((*sigma.shape[:-1], k), float("inf"), dtype=sigma.dtype, device=device(S))
         sigma = xp.concat([kept, sigma], axis=-1)
     return Balancing(sys, parts, factors, sigma, right, left, method)
+
+
+def _balance(sys: System, options: dict[str, Any]) -> Balancing:
+    known = balance.__kwdefaults__ or {}
+    for name in options.keys() - known.keys():
+        raise OptionError(f"there is no option {name!r}; there are {', '.join(known)}")
+    return balance(sys, **options)
 
 
 def balanced_truncation(
@@ -417,7 +427,7 @@ def balanced_truncation(
     >>> bool(reduction.lower_bound <= reduction.verify() <= 1e-3)
     True
     """
-    return _reduce(balance(sys, **options), _truncated, order, tol, relative, energy)
+    return _reduce(_balance(sys, options), _truncated, order, tol, relative, energy)
 
 
 def singular_perturbation(
@@ -462,7 +472,7 @@ def singular_perturbation(
     >>> bool(np.isclose(lti.frequency_response(reduction.system, [0.0])[0, 0, 0], 1.5))
     True
     """
-    return _reduce(balance(sys, **options), _residualized, order, tol, relative, energy)
+    return _reduce(_balance(sys, options), _residualized, order, tol, relative, energy)
 
 
 # ------------------------------------------------------------------ from a balancing to a reduction
@@ -570,7 +580,10 @@ def _reduce(
     stable = stable_part(narrowed, kept)
     if balancing.risky[order] and not (inside := is_stable(stable)).all():
         bound = xp.where(from_numpy(inside, like=bound), bound, float("inf"))
-        flags.append(f"the reduced system of order {order} is not stable: try a neighbouring order")
+        advice = "" if balancing.exact else ', or balance with weighting="wang"'
+        flags.append(
+            f"the reduced system of order {order} is not stable: try a neighbouring order{advice}"
+        )
     elif balancing.exact and B.dtype != system.B.dtype:
         cast = peak_gain(stable_part(system, kept), stable, tol=1e-3)
         bound = bound + cast

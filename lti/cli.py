@@ -182,11 +182,11 @@ def _reduce(arguments: argparse.Namespace, notes: list[Any]) -> None:
         system = _load(arguments.model)
     with _status(f"reducing {system.order} states"):
         reduction = getattr(lti, METHODS[arguments.method])(system, **options)
-    error = norm = None
+    error, hsv = None, np.asarray(reduction.hsv)
+    largest = float(hsv[np.isfinite(hsv)].max(initial=0.0))
     if arguments.verify:
         with _status("measuring the error"):
             error = float(reduction.verify())
-            norm = float(lti.hinf_norm(reduction.pair[0] if reduction.pair else system))
     figure = None
     if arguments.plot:
         with _status("drawing"):
@@ -199,16 +199,15 @@ def _reduce(arguments: argparse.Namespace, notes: list[Any]) -> None:
     rows = []
     for name, value in errors.items():
         if value is not None:
-            relative = () if norm is None else (_number(value / norm) if norm else "-",)
-            rows.append((name, _number(value), *relative))
-    columns = ("H-infinity error", "absolute", *(() if norm is None else ("relative",)))
+            relative = _number(value / largest) if largest else "-"
+            rows.append((name, _number(value), relative))
+    columns = ("H-infinity error", "absolute", "relative")
     change = f"{system.order} -> {reduction.order} states, {reduction.method}"
     _table(f"{_title(arguments.model, system)}: {change}", columns, rows)
 
-    lines = [*_noted(notes, reduction.flags)]
-    if norm is not None:
-        part = " of the stable part" if np.isinf(reduction.hsv).any() else ""
-        lines.insert(0, ("relative to", f"the H-infinity norm{part}, {norm:.4g}"))
+    part = " of the stable part" if np.isinf(hsv).any() else ""
+    lines = [("relative to", f"the Hankel norm{part}, {largest:.4g}")]
+    lines += _noted(notes, reduction.flags)
     if arguments.output:
         save(arguments.output, reduction.system)
         lines.append(("system", str(arguments.output)))

@@ -68,7 +68,8 @@ def choose_factors(
     one_of("weighting", weighting, RULES)
     if frequencies is not None and times is not None:
         raise OptionError("frequencies and times cannot both be limited; leave one of them out")
-    if weighting == "lin-chiu" and input_weight is None and output_weight is None:
+    weighted = input_weight is not None or output_weight is not None
+    if weighting == "lin-chiu" and not weighted:
         raise OptionError('weighting="lin-chiu" is a rule for weights; give a weight, or "wang"')
     gramians: Gramians = double_factors
     names = []
@@ -90,6 +91,10 @@ def choose_factors(
     if any(x is not None for x in given):
         names.append("given")
     gain = spectral_norm(sys.B[..., :0, :0]) + 1.0
+    if weighting == "wang" and not names:
+        raise OptionError(
+            'weighting="wang" changes Gramians that are weighted, limited or given; leave it out'
+        )
     if not names:
         S, R, doublings = counted_factors(sys)
         return Factors(S, R, gain, doublings=doublings)

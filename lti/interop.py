@@ -59,16 +59,17 @@ def as_statespace(obj: Any, dt: float | bool | None = None) -> Any:
     if library == "control":
         import control
 
-        ss: Any = control.ss(obj)
+        ss: Any = _converted(control.ss, obj)
         base = dt if ss.dt is None else ss.dt
         labels = _labels(obj.name, ss)
     elif library == "scipy" and hasattr(obj, "to_ss"):
-        ss = obj.to_ss()
+        ss = _converted(type(obj).to_ss, obj)
         base = 0 if ss.dt is None else ss.dt  # scipy: None is continuous
     else:
+        hint = "its .system, " if hasattr(obj, "system") else ""
         raise DimensionError(
-            f"a {type(obj).__name__} is not a system; pass a StateSpace, a DiagonalStateSpace, a "
-            "tuple (A, B, C, D), or a system of python-control or scipy.signal"
+            f"a {type(obj).__name__} is not a system; pass {hint}a StateSpace, a "
+            "DiagonalStateSpace, a tuple (A, B, C, D), or a system of python-control or scipy.signal"
         )
     if base is None:
         raise TimebaseError(
@@ -86,3 +87,13 @@ def _labels(name: str, ss: Any) -> Labels:
 
     signals = map(chosen, (ss.input_labels, ss.output_labels, ss.state_labels))
     return Labels(None if GENERIC.fullmatch(name) else name, *signals)
+
+
+def _converted(convert: Any, obj: Any) -> Any:
+    try:
+        return convert(obj)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise DimensionError(
+            f"a {type(obj).__name__} has no state-space form ({error}); pass a proper transfer "
+            "function, or state matrices"
+        ) from error

@@ -21,7 +21,7 @@ __all__ = ["plot_error", "plot_hsv", "plot_reduction", "plot_response"]
 # Okabe and Ito's palette: told apart by every kind of colour vision.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, GRAY = "#333333", "#8c8c8c"
-ROUNDING = 2.0**-52  # of the largest Hankel singular value: what is below means nothing
+ROUNDING = 2.0**-52  # n of it, of the largest Hankel singular value, mean nothing
 DECADES = 1e-10  # of the peak: a gain below is not worth the room
 
 
@@ -86,7 +86,7 @@ def plot_hsv(sys: Any, order: int | None = None, ax: Any = None) -> Any:
     if order is not None:
         ax.axvline(order, color=GRAY, linestyle="--", linewidth=1, label=f"order {order}")
     largest = hsv[finite].max(initial=0.0)
-    shown = ~finite | (hsv > ROUNDING * largest)
+    shown = ~finite | (hsv > n * ROUNDING * largest)
     if largest > 0:
         ax.set_yscale("log")
         ax.set_ylim(bottom=hsv[finite & shown].min() / 3)
@@ -193,7 +193,7 @@ def plot_reduction(reduction: Reduction) -> Any:
     Raises
     ------
     DimensionError
-        If the reduced system is a stack.
+        If the reduced system is a stack, or what is given is no reduction.
 
     Examples
     --------
@@ -202,6 +202,11 @@ def plot_reduction(reduction: Reduction) -> Any:
     >>> sys = lti.StateSpace(-np.diag([1.0, 2.0]), np.ones((2, 1)), np.ones((1, 2)))
     >>> figure = plot_reduction(lti.balanced_truncation(sys, 1))
     """
+    if not isinstance(reduction, Reduction):
+        raise DimensionError(
+            f"a {type(reduction).__name__} is no Reduction; draw what balanced_truncation or one "
+            "of its kind returns, or use plot_hsv and plot_response"
+        )
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(15, 5), layout="constrained")

@@ -150,7 +150,7 @@ class Reduction:
             lines.append(f"  kept     {_count(k, 'state')} of poles that are not stable")
         for word, part in (("kept", hsv[..., k:r]), ("cut", hsv[..., r:])):
             if part.shape[-1]:
-                ends = f"{_span(part[..., 0])} to {_span(part[..., -1])}"
+                ends = " to ".join(_span(part[..., i]) for i in (0, -1)[: part.shape[-1]])
                 lines.append(f"  {word:<8} {_count(part.shape[-1], 'value')}, {ends}")
         lines.append(f"  error    {self._claim()}")
         return "\n".join(lines + [f"  note     {flag}" for flag in self.flags])

@@ -51,7 +51,8 @@ def frequency_response(sys: System, w: Array) -> Array:
     w = from_numpy(to_numpy(w), like)
     if w.ndim != 1 or xp.isdtype(w.dtype, "complex floating"):
         raise DimensionError(
-            f"w must be a vector of real frequencies, got shape {tuple(w.shape)}, dtype {w.dtype}"
+            f"w must be a vector of real frequencies, got shape {tuple(w.shape)}, dtype {w.dtype}; "
+            "pass one frequency as [w]"
         )
     w = xp.astype(w, xp.float64)
     s = xp.exp(1j * w * (1.0 if sys.dt is True else sys.dt)) if sys.is_discrete else 1j * w

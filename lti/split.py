@@ -9,10 +9,13 @@ import numpy as np
 from scipy.linalg import schur, solve_sylvester
 
 from lti._array import Array, eye, from_numpy, namespace, to_numpy
-from lti.errors import DimensionError
+from lti.errors import DefectiveError, DimensionError
 from lti.system import DiagonalStateSpace, Labels, StateSpace, System
 
 __all__ = ["Split", "split", "whole"]
+
+EPS = 2.0**-52
+APART = 1e-6  # the largest rounding of a split, relative
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,8 @@ def split(sys: System) -> Split:
     ------
     DimensionError
         If the members of a stack have different numbers of stable poles.
+    DefectiveError
+        If stable poles and others are too close to be separated.
 
     References
     ----------
@@ -117,7 +122,13 @@ def _basis(A: np.ndarray, discrete: bool) -> tuple[np.ndarray, np.ndarray]:
     form: Any = schur(A, output=kind, sort=outside)
     S, Q, k = form
     # [1 Y; 0 1] takes out the coupling: S_11 Y - Y S_22 = -S_12
-    Y = solve_sylvester(S[:k, :k], -S[k:, k:], -S[:k, k:])
+    with np.errstate(all="ignore"):
+        Y = solve_sylvester(S[:k, :k], -S[k:, k:], -S[:k, k:])
+    if not EPS * np.abs(Y).max(initial=0.0) < APART:
+        raise DefectiveError(
+            "a stable pole and one that is not can hardly be told apart; splitting them would "
+            f"leave {-np.log10(APART):.0f} digits or fewer; move them apart, or remove one"
+        )
     above, below = Q[:, :k], Q[:, k:]
     T = np.concatenate([above, above @ Y + below], axis=1)
     W = np.concatenate([above.conj().T - Y @ below.conj().T, below.conj().T])

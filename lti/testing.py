@@ -473,7 +473,8 @@ def assert_error_bound(
     `Reduction.weights`, and not measured as `Reduction.verify` does. Where a bound is infinite
     there is nothing to check. Rounding may add ``1e3 n eps (|R| |S| + moved)``: what it does to
     the values, relative to `Reduction.scale`, and to the poles, which moves a gain by up to
-    ``moved = |C (s - A)^-1| (|s| + |A|) |(s - A)^-1 B|`` times eps. That is 1e-11 or so of the norm
+    ``moved = |C (s - A)^-1| (|s| + |A|) |(s - A)^-1 B|`` times eps; with a `Reduction.pair` also
+    ``|C| |(s - A)^-1| |B|``, B and C of the whole system. That is 1e-11 or so of the norm
     of a well-conditioned system, and all of it if poles are within 1e-12 of the boundary.
 
     Examples
@@ -508,6 +509,9 @@ def assert_error_bound(
         np.broadcast_to(to_numpy(x), shape)
         for x in (reduction.lower_bound, reduction.error_bound, scale)
     )
+    # A stable part that was split off is what rounding left of the whole
+    norms = (np.linalg.norm(to_numpy(x)) for x in (reduction.original.B, reduction.original.C))
+    split = float(np.prod(list(norms))) if reduction.pair else 0.0
     errors = np.full(shape, np.inf)
     for i in np.ndindex(shape):
         if np.isinf(upper[i]):
@@ -515,7 +519,7 @@ def assert_error_bound(
         A, B, C, D = (to_numpy(x)[i] for x in (error.A, error.B, error.C, error.D))
         E = StateSpace(A, B, C, D, error.dt)
         errors[i] = norm = float(hinf_norm(E, tol))
-        gain, w, moved = _grid(E)
+        gain, w, moved = _grid(E, split)
         rounding = 1e3 * hsv.shape[-1] * eps * (scale[i] + moved)
         # The Hamiltonian of a small error holds the squares of the large parts that cancel in it
         loss = tol + min(1e-3, eps * (scale[i] / max(norm, rounding, 1e-300)) ** 2)
@@ -536,10 +540,11 @@ def assert_error_bound(
     return errors
 
 
-def _grid(sys: StateSpace) -> tuple[float, float, float]:
+def _grid(sys: StateSpace, split: float) -> tuple[float, float, float]:
     """The largest gain on a grid that has the frequencies of the poles, where, and `moved`.
 
-    The last is what a relative change of A and s moves a gain by, in units of that change.
+    The last is what a relative change of A and s moves a gain by, in units of that change; and one
+    of B and C relative to their norms before they were split, whose product is given.
     """
     A, B, C, D = sys.A, sys.B, sys.C, sys.D
     poles = np.linalg.eigvals(A)
@@ -555,6 +560,7 @@ def _grid(sys: StateSpace) -> tuple[float, float, float]:
         for x in (C @ resolvent @ B + D, resolvent @ B, C @ resolvent)
     )
     moved = states * seen * (np.abs(s) + np.linalg.norm(A))
+    moved += split * np.linalg.norm(resolvent, axis=(-2, -1))
     return float(gains.max()), float(w[gains.argmax()]), float(moved.max())
 
 

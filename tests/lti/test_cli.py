@@ -108,7 +108,7 @@ def test_reduce(capsys, model, tmp_path):
     assert code == 0 and err == "" and "8 -> 3 states, balanced truncation" in out
     sys, found = load(model), rows(out)
     expected = lti.balanced_truncation(sys, 3)
-    norm = lti.hinf_norm(sys)
+    norm = expected.hsv[0]
     for name, x in (("best possible", expected.lower_bound), ("measured", expected.verify()),
                     ("upper bound", expected.error_bound)):  # fmt: skip
         assert found[name] == [f"{x:.4g}", f"{x / norm:.4g}"]
@@ -138,8 +138,6 @@ def test_options_reach_the_library(capsys, model, tmp_path, method, options, key
 
 @pytest.mark.parametrize("method", ["hankel-norm", "modal"])
 def test_other_methods(capsys, model, method):
-    if not hasattr(lti, cli.METHODS[method]):
-        pytest.skip(f"lti has no {cli.METHODS[method]}")
     code, out, _ = run(capsys, "reduce", model, "--order", 4, "--method", method)
     assert code == 0 and "8 -> 4 states" in out
     err = refused(capsys, "reduce", model, "--order", 4, "--method", method, "--times", 0, 1)
@@ -150,13 +148,13 @@ def test_unstable_systems(capsys, tmp_path):
     save(tmp_path / "x.npz", UNSTABLE)
     assert "poles are not stable" in refused(capsys, "reduce", tmp_path / "x.npz", "--order", 2)
     code, out, _ = run(capsys, "reduce", tmp_path / "x.npz", "--order", 2, "--unstable", "split")
-    assert code == 0 and "the H-infinity norm of the stable part" in " ".join(out.split())
+    assert code == 0 and "the Hankel norm of the stable part" in " ".join(out.split())
 
 
 def test_without_measuring(capsys, model, monkeypatch):
     monkeypatch.delattr(lti.Reduction, "verify")
     code, out, _ = run(capsys, "reduce", model, "--order", 3, "--no-verify")
-    assert code == 0 and "measured" not in out and len(rows(out)["upper bound"]) == 1
+    assert code == 0 and "measured" not in rows(out)
 
 
 def test_notes_are_printed_once(capsys, tmp_path):

@@ -411,7 +411,6 @@ def test_row_18_transfer_functions_are_systems(dt):
         assert reduction.order == 1
 
 
-@pytest.mark.xfail(strict=True, raises=(TypeError, ValueError), reason="as python-control says it")
 @pytest.mark.parametrize(
     "thing",
     [
@@ -421,11 +420,8 @@ def test_row_18_transfer_functions_are_systems(dt):
     ],
 )
 def test_row_18_what_has_no_state_space(thing):
-    try:
+    with pytest.raises(lti.DimensionError, match="has no state-space form .* pass a proper"):
         lti.balance(thing)
-    except lti.DimensionError:
-        return
-    pytest.fail("no typed error")
 
 
 @every_method
@@ -665,11 +661,10 @@ def test_row_32_poles_that_can_be_separated(gap, dt):
     np.testing.assert_allclose(both, response(sys, s), rtol=1e-14 / gap)
 
 
-@pytest.mark.xfail(strict=True, reason="the split does not look at what solve_sylvester gives")
 @pytest.mark.parametrize("gap", [1e-16, 1e-17, 1e-100, 1e-200])
 def test_row_32_poles_that_cannot_be_separated(gap):
     for reduce in METHODS:
-        with pytest.raises(lti.LTIError, match="separate|coincide"):
+        with pytest.raises(lti.LTIError, match="can hardly be told apart"):
             reduce(coupled(gap, 0), 2, unstable="split")
 
 

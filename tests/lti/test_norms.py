@@ -337,6 +337,12 @@ def test_linf_of_a_pole_on_the_boundary_is_infinite(A, dt):
         lti.hinf_norm(sys)
 
 
+def test_linf_of_poles_all_around_the_circle_is_infinite():
+    for pole in np.exp(1j * np.arange(20)):  # some of them not on it exactly, but within eps
+        for sys in forms(pole):
+            assert lti.linf_norm(sys) == np.inf
+
+
 def test_linf_of_a_flat_gain_and_of_no_states():
     all_pass = StateSpace([[1.0]], [[1.0]], [[2.0]], [[1.0]])  # (s + 1) / (s - 1)
     np.testing.assert_allclose(lti.linf_norm(all_pass), 1, rtol=1e-12)

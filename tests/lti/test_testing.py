@@ -267,6 +267,7 @@ def test_bounds_are_counted_and_violations_told(monkeypatch):
 
     def refuse(reduction):
         assert reduction.original.order < 2, "the error is above"
+        return reduction.error_bound
 
     monkeypatch.setattr(bounds, "assert_error_bound", refuse)
     _, wrong = bounds.check(job)
