@@ -69,7 +69,8 @@ def as_statespace(obj: Any, dt: float | bool | None = None) -> Any:
         hint = "its .system, " if hasattr(obj, "system") else ""
         raise DimensionError(
             f"a {type(obj).__name__} is not a system; pass {hint}a StateSpace, a "
-            "DiagonalStateSpace, a tuple (A, B, C, D), or a system of python-control or scipy.signal"
+            "DiagonalStateSpace, a tuple (A, B, C, D), or a system of python-control or "
+            "scipy.signal"
         )
     if base is None:
         raise TimebaseError(
