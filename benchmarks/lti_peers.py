@@ -185,7 +185,7 @@ def profile():
             "factors": lambda: counted_factors(sys),  # noqa: B023
         }, arguments.seconds)  # fmt: skip
         rest = best["total"] - best["factors"]
-        S, R, doublings = counted_factors(sys)
+        S, R, _, doublings = counted_factors(sys)
         print(f"{what:32} {best['total']:9.2f} {best['factors']:9.2f} {rest:9.2f}   "
               f"{doublings} doublings, ranks {S.shape[1]}, {R.shape[1]}")  # fmt: skip
 

@@ -5,6 +5,7 @@ from lti.discretize import bilinear
 from lti.errors import (
     CertificateError,
     DefectiveError,
+    DerivativeError,
     DimensionError,
     FileError,
     LTIError,
@@ -31,6 +32,7 @@ __all__ = [
     "Balancing",
     "CertificateError",
     "DefectiveError",
+    "DerivativeError",
     "DenseWarning",
     "DiagonalStateSpace",
     "DimensionError",

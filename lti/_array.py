@@ -147,8 +147,25 @@ def lq_join(L: Array, x: Array) -> Array:
 def to_numpy(x: Array) -> Any:
     """`x` on the host as a NumPy array, for control flow and messages."""
     if compat.is_torch_array(x):
-        return x.detach().cpu().resolve_conj().numpy()
+        return rules().host(x)
     return np.asarray(x)
+
+
+def tracked(*arrays: Array) -> bool:
+    """Whether torch is to follow derivatives of any of these."""
+    return any(compat.is_torch_array(x) for x in arrays) and rules().tracked(*arrays)
+
+
+def cut(x: Array) -> Array:
+    """`x` without derivatives."""
+    return rules().plain(x) if compat.is_torch_array(x) else x
+
+
+def rules() -> Any:
+    """The derivatives for torch, imported when a tensor asks for one."""
+    from lti import _torch
+
+    return _torch
 
 
 def from_numpy(x: np.ndarray, like: Array) -> Array:

@@ -25,16 +25,16 @@ from lti._array import (
 from lti._checks import one_of
 from lti.errors import OptionError, OrderError, ReductionWarning
 from lti.factors import Factors, choose_factors
-from lti.hankel import EQUAL, check_order, error_bound, order_asked, pad
+from lti.hankel import EQUAL, balanced, check_order, error_bound, order_asked
 from lti.interop import as_statespace
 from lti.norms import peak_gain
 from lti.reduction import Reduction
 from lti.split import Split, split, whole
-from lti.system import StateSpace, System
+from lti.system import StateSpace, System, relative_gaps
 
 __all__ = ["Balancing", "balance", "balanced_truncation", "singular_perturbation"]
 
-EPS, TINY = 2.0**-52, 2.0**-1000
+EPS = 2.0**-52
 NEAR = 1e-10  # a pole this close to the stability boundary, relative to its size, is flagged
 FEW = 30  # doublings: no pole is that close
 CANCEL = 1e8  # and Gramians whose product is this much smaller than their sizes
@@ -107,9 +107,19 @@ class Balancing:
 
     @cached_property
     def scale(self) -> Array:
-        """|R| |S| (...), of Frobenius norms: what the rounding of the values is relative to."""
+        """|R| |S| (...), of Frobenius norms: what the rounding of the values is relative to.
+
+        Larger by what the way to the factors, and to the stable part, has cost.
+        """
         norm = namespace(self.sigma).linalg.matrix_norm
-        return norm(self.factors.R) * norm(self.factors.S)
+        scale = self.factors.loss * norm(self.factors.R) * norm(self.factors.S)
+        if self.smallest_order == 0:
+            return scale
+        stable, dense = self.parts.stable, self.system.double().to_dense()
+        poles = to_numpy(stable.poles)
+        gap = (1 - np.abs(poles) if stable.is_discrete else -poles.real).min(axis=-1, initial=1.0)
+        parts = norm(self.parts.T) * norm(self.parts.W) * norm(dense.B) * norm(dense.C)
+        return scale + parts / from_numpy(gap, like=scale)
 
     @property
     def exact(self) -> bool:
@@ -126,8 +136,7 @@ class Balancing:
         """The flag that a pole is close to the stability boundary, if one is."""
         if 0 < self.factors.doublings < FEW:
             return []
-        poles, discrete = to_numpy(self.parts.stable.poles), self.system.is_discrete
-        gap = 1 - np.abs(poles) if discrete else -poles.real / np.maximum(np.abs(poles), TINY)
+        poles, gap = to_numpy(self.parts.stable.poles), relative_gaps(self.parts.stable)
         if gap.min(initial=1.0) >= NEAR:
             return []
         return [
@@ -325,7 +334,7 @@ def balance(
     one_of("method", method, ("square-root", "balancing-free"))
     double = sys.double()
     parts = split(double) if unstable == "split" else whole(double)
-    k, n = parts.rest.order, sys.order
+    k = parts.rest.order
     factors = choose_factors(
         parts,
         controllability=controllability,
@@ -338,14 +347,7 @@ def balance(
     )
     S, R = factors.S, factors.R
     xp = namespace(S)
-    U, sigma, Vh = xp.linalg.svd(H(R) @ S, full_matrices=False)
-    sigma = pad(sigma, n - k)
-    alive = sigma > n * EPS * (sigma[..., :1] if n > k else 1.0)
-    rank = int(to_numpy(xp.sum(xp.astype(alive, xp.int64), axis=-1)).max(initial=0))
-    # A system of the stack that needs fewer states than the others gets zero columns and rows
-    root = xp.where(alive, 1 / xp.sqrt(xp.where(alive, sigma, 1.0)), 0.0)[..., :rank]
-    right = (S @ H(Vh)[..., :, :rank]) * root[..., None, :]
-    left = (H(U)[..., :rank, :] @ H(R)) * root[..., :, None]
+    sigma, right, left = balanced(parts.stable, S, R, (controllability, observability))
     if k:
         T, W = parts.T, parts.W
         right = xp.concat([T[..., :k], T[..., k:] @ right], axis=-1)

@@ -3,6 +3,7 @@
 __all__ = [
     "CertificateError",
     "DefectiveError",
+    "DerivativeError",
     "DimensionError",
     "FileError",
     "LTIError",
@@ -49,6 +50,10 @@ class DefectiveError(LTIError):
 
 class FileError(LTIError):
     """A file that cannot be read as a system, or cannot be written."""
+
+
+class DerivativeError(LTIError):
+    """A derivative that does not exist, or that is not offered."""
 
 
 class CertificateError(LTIError):

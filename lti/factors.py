@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from lti._array import Array, H, from_numpy, spectral_norm, to_numpy, widen
+from lti._array import Array, H, from_numpy, spectral_norm, to_numpy, tracked, widen
 from lti._checks import one_of, require_finite
 from lti.algebra import dual, series, static
-from lti.errors import DimensionError, OptionError
+from lti.errors import DerivativeError, DimensionError, OptionError
 from lti.gramians import counted_factors, double_factors
 from lti.interop import as_statespace
 from lti.limited import frequency_limited_factors, time_limited_factors
@@ -40,6 +40,8 @@ class Factors:
         That error is ``W_o (G - G_r) W_i``; None stands for the identity.
     name : str
         What they are, in words; empty for the Gramians of the system.
+    loss : float
+        Their rounding in units of ``eps |R| |S|``, as far as it is known.
     doublings : int
         How many it took, if it was done by doubling: few say that no pole is close to the boundary.
     """
@@ -49,6 +51,7 @@ class Factors:
     gain: Array
     weights: tuple[StateSpace | None, StateSpace | None] = (None, None)
     name: str = ""
+    loss: float = 1.0
     doublings: int = 0
 
 
@@ -91,13 +94,17 @@ def choose_factors(
     if any(x is not None for x in given):
         names.append("given")
     gain = spectral_norm(sys.B[..., :0, :0]) + 1.0
+    if (weighted or limited) and tracked(*sys.matrices):
+        raise DerivativeError(
+            "weights and limits have no derivative; detach the system from its graph first"
+        )
     if weighting == "wang" and not names:
         raise OptionError(
             'weighting="wang" changes Gramians that are weighted, limited or given; leave it out'
         )
     if not names:
-        S, R, doublings = counted_factors(sys)
-        return Factors(S, R, gain, doublings=doublings)
+        S, R, loss, doublings = counted_factors(sys)
+        return Factors(S, R, gain, loss=loss, doublings=doublings)
     require_stable(sys)
 
     dense, plain = sys.to_dense(), (None, None)

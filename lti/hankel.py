@@ -7,14 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from lti._array import Array, H, device, is_array, namespace, narrow, to_numpy
+from lti._array import (
+    Array,
+    H,
+    cut,
+    device,
+    is_array,
+    namespace,
+    narrow,
+    rules,
+    to_numpy,
+    tracked,
+)
 from lti.errors import OrderError
-from lti.gramians import double_factors
+from lti.gramians import double_factors, squares
 from lti.interop import as_statespace
 from lti.system import DiagonalStateSpace, System
 
 __all__ = ["error_bound", "hankel_singular_values", "order_for"]
 
+EPS = 2.0**-52
 EQUAL = 1e-13  # relative; values this close count as one, as equal up to rounding
 
 
@@ -49,9 +61,42 @@ def hankel_singular_values(sys: System) -> Array:
     """
     sys = as_statespace(sys)
     # The modes of a conjugate system keep the relative accuracy that real coordinates would lose
-    S, R = double_factors(sys.closed() if isinstance(sys, DiagonalStateSpace) else sys)
-    sigma = namespace(S).linalg.svdvals(H(R) @ S)
-    return narrow(pad(sigma, sys.order), like=sys.B)
+    modes = (sys.closed() if isinstance(sys, DiagonalStateSpace) else sys).double()
+    S, R = double_factors(modes)
+    if tracked(*modes.matrices):
+        sigma, _, _ = balanced(modes, S, R)
+    else:
+        sigma = pad(namespace(S).linalg.svdvals(H(R) @ S), sys.order)
+    return narrow(sigma, like=sys.B)
+
+
+def balanced(
+    sys: System, S: Array, R: Array, given: tuple[Any, Any] = (None, None)
+) -> tuple[Array, Array, Array]:
+    """sigma (..., n), right (..., n, k), left (..., k, n) of factors S, R of a stable system.
+
+    In torch with the derivatives of the Gramians of `sys`, or of those whose factors were `given`.
+    """
+    if not tracked(*sys.matrices, *given):
+        return square_root(S, R)
+    P, Q = squares(sys, S, R)
+    P = P if given[0] is None else S @ H(S)
+    Q = Q if given[1] is None else R @ H(R)
+    return rules().Balance.apply(P, Q, cut(S), cut(R), square_root)
+
+
+def square_root(S: Array, R: Array) -> tuple[Array, Array, Array]:
+    """U diag(sigma) V^H = R^H S, right = S V sigma^-1/2, left = sigma^-1/2 U^H R^H."""
+    xp, n = namespace(S), S.shape[-2]
+    U, sigma, Vh = xp.linalg.svd(H(R) @ S, full_matrices=False)
+    sigma = pad(sigma, n)
+    alive = sigma > n * EPS * (sigma[..., :1] if n else 1.0)
+    rank = int(to_numpy(xp.sum(xp.astype(alive, xp.int64), axis=-1)).max(initial=0))
+    # A system of the stack that needs fewer states than the others gets zero columns and rows
+    root = xp.where(alive, 1 / xp.sqrt(xp.where(alive, sigma, 1.0)), 0.0)[..., :rank]
+    right = (S @ H(Vh)[..., :, :rank]) * root[..., None, :]
+    left = (H(U)[..., :rank, :] @ H(R)) * root[..., :, None]
+    return sigma, right, left
 
 
 def error_bound(hsv: Array, order: int | None = None) -> Array:

@@ -8,9 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from lti._array import Array, device, from_numpy, namespace, narrow, to_numpy
+from lti._array import (
+    Array,
+    conj,
+    cut,
+    device,
+    from_numpy,
+    namespace,
+    narrow,
+    real,
+    rules,
+    to_numpy,
+    tracked,
+)
 from lti.discretize import optimal_shift, to_continuous, to_discrete
-from lti.gramians import double_factors
+from lti.gramians import double_factors, squares
 from lti.hankel import hankel_singular_values
 from lti.interop import as_statespace
 from lti.response import transfer_function
@@ -50,13 +62,17 @@ def h2_norm(sys: System) -> Array:
     223.607
     """
     sys = as_statespace(sys)
-    S, _ = double_factors(sys)
-    dense = sys.double().to_dense()
-    xp = namespace(S)
-    inner = xp.linalg.matrix_norm(dense.C @ S)
+    double = sys.double()
+    S, R = double_factors(double)
+    dense, xp = double.to_dense(), namespace(S)
+    inner = xp.linalg.matrix_norm(cut(dense.C) @ S)
+    if tracked(*double.matrices):  # |C S|^2 = tr(C P C^H)
+        P, _ = squares(double, S, R)
+        square = real(xp.sum(dense.C @ P * conj(dense.C), axis=(-2, -1)))
+        inner = rules().attach(inner, _root(square))
     feed = xp.linalg.matrix_norm(dense.D)
     if sys.is_discrete:
-        norm = xp.sqrt(inner**2 + feed**2)
+        norm = _root(inner**2 + feed**2)
     else:
         norm = xp.where(feed > 0, float("inf"), inner)
     return narrow(norm, like=sys.B)
@@ -90,6 +106,12 @@ def hankel_norm(sys: System) -> Array:
     if sigma.shape[-1] == 0:
         return xp.zeros(sigma.shape[:-1], dtype=sigma.dtype, device=device(sigma))
     return sigma[..., 0]
+
+
+def _root(x: Array) -> Array:
+    """sqrt(x), whose derivative at zero is zero."""
+    xp = namespace(x)
+    return xp.where(x > 0, xp.sqrt(xp.where(x > 0, x, 1.0)), 0.0)
 
 
 def hinf_norm(sys: System, tol: float = 1e-9) -> Array:

@@ -12,7 +12,7 @@ from lti.algebra import series
 from lti.errors import CertificateError
 from lti.norms import peak_gain
 from lti.response import frequency_response
-from lti.system import StateSpace, difference
+from lti.system import StateSpace, difference, relative_gaps
 
 __all__ = ["Reduction"]
 
@@ -124,12 +124,13 @@ class Reduction:
         return from_numpy(error, like=self.hsv)
 
     def _rounding(self) -> Any:
+        """What the values may miss, ``|R| |S| eps``, and what storing a pole costs a gain."""
         hsv = to_numpy(self.hsv)
-        if self.scale is not None:
-            scale = to_numpy(self.scale)
-        else:
-            scale = np.where(np.isfinite(hsv), hsv, 0.0).max(axis=-1, initial=0.0)
-        return 1e3 * hsv.shape[-1] * np.finfo(hsv.dtype).eps * scale
+        finite = np.where(np.isfinite(hsv), hsv, 0.0)
+        scale = finite.max(axis=-1, initial=0.0) if self.scale is None else to_numpy(self.scale)
+        gap = relative_gaps(self.original if self.pair is None else self.pair[0])
+        size = 2 * finite.sum(axis=-1) / gap.min(axis=-1, initial=1.0)
+        return 1e3 * hsv.shape[-1] * np.finfo(hsv.dtype).eps * (scale + size)
 
     def __repr__(self) -> str:
         notes = "".join(f"\n  note: {flag}" for flag in self.flags)

@@ -132,6 +132,11 @@ class StateSpace:
         _check_labels(self)
 
     @property
+    def matrices(self) -> tuple[Array, Array, Array, Array]:
+        """A, B, C, D."""
+        return self.A, self.B, self.C, self.D
+
+    @property
     def order(self) -> int:
         """Number of states n."""
         return self.A.shape[-1]
@@ -274,6 +279,11 @@ class DiagonalStateSpace:
         return self.to_dense().A
 
     @property
+    def matrices(self) -> tuple[Array, Array, Array, Array]:
+        """poles, B, C, D."""
+        return self.poles, self.B, self.C, self.D
+
+    @property
     def order(self) -> int:
         """Number of states: n, or 2 n real ones if `conjugate`."""
         return self.poles.shape[-1] * (2 if self.conjugate else 1)
@@ -414,6 +424,15 @@ def _check_labels(sys: System) -> None:
                 f"the system has {count} {signal} but {len(names)} labels for them, {names}; pass "
                 "a label for each, or none"
             )
+
+
+def relative_gaps(sys: System) -> Any:
+    """1 - |p|, or -Re p / |p| (..., n): how far from the boundary each pole is, in its own size."""
+    poles = to_numpy(sys.poles)
+    if sys.is_discrete:
+        return 1 - np.abs(poles)
+    size = np.abs(poles)
+    return -poles.real / np.where(size > 0, size, 1.0)
 
 
 def _describe(sys: Any, name: str, order: str) -> str:

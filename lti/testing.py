@@ -85,7 +85,7 @@ def stable_systems(
     Parameters
     ----------
     order, inputs, outputs : int or (least, most), optional
-        Sizes. The order of a conjugate system counts its real states.
+        Sizes, from 1. The order of a conjugate system counts its real states.
     dt : float or True, optional
         Time base; by default one of 0, True and 0.5.
     field : {"real", "complex"}, optional

@@ -191,7 +191,7 @@ def test_a_method_that_keeps_the_wrong_states_is_caught():
 
 
 def test_weights_stacks_and_infinite_bounds():
-    sys, weight = random_dense(5, seed=1), lti.StateSpace([[-1.0]], [[1.0]], [[1.0]])
+    sys, weight = random_dense(5, seed=1), lti.StateSpace([[-1.0]], [[1.0]], [[2.0]])
     sys = replace(sys, B=sys.B[:, :1], D=sys.D[:, :1])
     for weighting in ("wang", "enns"):
         options = {"input_weight": weight, "weighting": weighting}

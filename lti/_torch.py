@@ -1,0 +1,171 @@
+"""Derivatives of the theorems, for torch: Lyapunov equations and balanced coordinates.
+
+Nothing is differentiated through an iteration, an LQ factorisation or an SVD. The values come from
+the factors, as everywhere; what stands here are the adjoints. A cotangent G of X means
+dL = Re tr(G^H dX), torch's convention for complex numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from lti.errors import DerivativeError
+
+EPS = 2.0**-52
+APART = 1e-8  # relative; values closer than that are one, whatever turns their states into another
+
+
+def tracked(*tensors: Any) -> bool:
+    """Whether a derivative of any of these is asked for."""
+    return torch.is_grad_enabled() and any(
+        isinstance(x, Tensor) and x.requires_grad for x in tensors
+    )
+
+
+def plain(x: Tensor) -> Tensor:
+    """The numbers of a tensor, without derivatives, under `torch.func` too."""
+    x = x.detach()
+    while torch._C._functorch.is_gradtrackingtensor(x):
+        x = torch._C._functorch.get_unwrapped(x)
+    return x
+
+
+def host(x: Tensor) -> Any:
+    """A NumPy array of the numbers of a tensor."""
+    x = plain(x)
+    with torch._C._DisableFuncTorch():
+        return x.cpu().resolve_conj().resolve_neg().numpy()
+
+
+def attach(value: Tensor, slope: Tensor) -> Tensor:
+    """The value of one expression with the derivative of another, which equals it."""
+    return value.detach() + (slope - slope.detach())
+
+
+class Lyapunov(Function):
+    """X: A X A^H - X + M = 0, or A X + X A^H + M = 0; its derivative solves the same equation.
+
+    With Y the solution for A^H and the cotangent of X in place of A and M, that of M is Y, and that
+    of A is ``Y A X^H + Y^H A X``, or ``Y X^H + Y^H X``.
+    """
+
+    @staticmethod
+    def forward(A: Tensor, M: Tensor, discrete: bool, known: Tensor | None) -> Tensor:
+        return solve(A, M, discrete) if known is None else known.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        A, _, ctx.discrete, _ = inputs
+        ctx.save_for_backward(A, output)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple:
+        A, X = ctx.saved_tensors
+        Y = Lyapunov.apply(A.mH, cotangents[0], ctx.discrete, None)
+        AX, AXh = (A @ X, A @ X.mH) if ctx.discrete else (X, X.mH)
+        return Y @ AXh + Y.mH @ AX, Y, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, A: Tensor, M: Tensor, discrete: bool, known: Any) -> Any:
+        A, M, known = (_front(info, x, dim) for x, dim in zip((A, M, known),
+                       (in_dims[0], in_dims[1], in_dims[3]), strict=True))  # fmt: skip
+        return Lyapunov.apply(A, M, discrete, known), 0
+
+
+def _front(info: Any, x: Any, dim: int | None) -> Any:
+    """The mapped axis in front, where a stack has it."""
+    if x is None:
+        return None
+    return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+
+
+def solve(A: Tensor, M: Tensor, discrete: bool) -> Tensor:
+    """The sum of A^k M A^kH by doubling, for any M; continuous time by the bilinear map."""
+    if A.shape[-1] == 0:
+        return M
+    if not discrete:
+        from lti.discretize import cheap_shift
+
+        a, identity = cheap_shift(A), torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+        E = torch.linalg.inv(a * identity - A)
+        A, M = 2 * a * E - identity, 2 * a * (E @ M @ E.mH)
+    for _ in range(64):
+        step = A @ M @ A.mH
+        M = M + step
+        if bool((step.abs().amax((-2, -1)) <= EPS * M.abs().amax((-2, -1))).all()):
+            break
+        A = A @ A
+    return M
+
+
+class Balance(Function):
+    """sigma, T, W of W P W^H = T^H Q T = diag(sigma), as functions of P and Q.
+
+    With dP' = W dP W^H and dQ' = T^H dQ T: dsigma = (dP' + dQ')_ii / 2, dT = T X and dW = -X W,
+    where ``X_ij = (sigma_j dP'_ij + sigma_i dQ'_ij) / (sigma_j^2 - sigma_i^2)`` off the diagonal,
+    ``X_ii = (dP' - dQ')_ii / (4 sigma_i)``, and of states outside of T, whose values are zero, dT
+    has ``(I - T W) dP W^H / sigma`` and dW ``T^H dQ (I - T W) / sigma``. Values closer than 1e-8
+    are taken to be equal: their states turn into each other freely, and X_ij is zero.
+    """
+
+    @staticmethod
+    def forward(P: Tensor, Q: Tensor, S: Tensor, R: Tensor, bases: Callable) -> tuple:
+        return bases(S, R)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        ctx.save_for_backward(*inputs[:2], *output)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple:
+        P, Q, sigma, T, W = ctx.saved_tensors
+        s_, T_, W_ = cotangents
+        k = T.shape[-1]
+        s, s_ = sigma[..., :k], s_[..., :k]
+        inverse = torch.where(s > 0, 1 / torch.where(s > 0, s, 1.0), 0.0)
+        gap = s[..., None, :] ** 2 - s[..., :, None] ** 2
+        near = gap.abs() <= APART * torch.maximum(s[..., None, :], s[..., :, None]) ** 2
+        F = torch.where(near, 0.0, 1 / torch.where(near, 1.0, gap))
+        M = T.mH @ T_ - W_ @ W.mH
+        K = F * M
+        middle = M.diagonal(dim1=-2, dim2=-1).real * inverse / 4
+        outside = T_ - W.mH @ (T.mH @ T_), W_ - (W_ @ W.mH) @ T.mH  # (I - T W)^H from each side
+        P_ = W.mH @ (K * s[..., None, :] + torch.diag_embed(s_ / 2 + middle)) @ W
+        P_ = P_ + outside[0] * inverse[..., None, :] @ W
+        Q_ = T @ (s[..., :, None] * K + torch.diag_embed(s_ / 2 - middle)) @ T.mH
+        Q_ = Q_ + T * inverse[..., None, :] @ outside[1]
+        P_, Q_ = (P_ + P_.mH) / 2, (Q_ + Q_.mH) / 2
+        return Once.apply(P_, P), Once.apply(Q_, Q), None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *args: Any) -> tuple:
+        stacked = [_front(info, x, dim) for x, dim in zip(args[:4], in_dims[:4], strict=True)]
+        return Balance.apply(*stacked, args[4]), (0, 0, 0)
+
+
+class Once(Function):
+    """A derivative that has no further one."""
+
+    @staticmethod
+    def forward(x: Tensor, source: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple:
+        raise DerivativeError(
+            "balanced coordinates and Hankel singular values have a first derivative, and a second "
+            "one was asked for; Gramians and the H2 norm have it, or detach the first"
+        )
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, x: Tensor, source: Tensor) -> Any:
+        return Once.apply(_front(info, x, in_dims[0]), _front(info, source, in_dims[1])), 0
