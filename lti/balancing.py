@@ -25,7 +25,7 @@ from lti._array import (
 from lti._checks import one_of
 from lti.errors import OptionError, OrderError, ReductionWarning
 from lti.factors import Factors, choose_factors
-from lti.hankel import EQUAL, balanced, check_order, error_bound, order_asked
+from lti.hankel import EQUAL, balanced, check_order, error_bound, order_asked, product_scale
 from lti.interop import as_statespace
 from lti.norms import peak_gain
 from lti.reduction import Reduction
@@ -97,7 +97,10 @@ class Balancing:
 
     @property
     def minimal_order(self) -> int:
-        """Number of values above ``n eps hsv[0]``, the most of the stack: the rest is rounding."""
+        """Number of values above ``n eps hsv[0]``, the most of the stack: the rest is rounding.
+
+        Also above ``4 eps |R| |S|``, where the factors nearly cancel.
+        """
         return self.right.shape[-1]
 
     @property
@@ -107,12 +110,12 @@ class Balancing:
 
     @cached_property
     def scale(self) -> Array:
-        """|R| |S| (...), of Frobenius norms: what the rounding of the values is relative to.
+        """What the rounding of the values is relative to (...), ``|R| |S|`` or more.
 
-        Larger by what the way to the factors, and to the stable part, has cost.
+        More by what the way to the factors, and to the stable part, has cost.
         """
         norm = namespace(self.sigma).linalg.matrix_norm
-        scale = self.factors.loss * norm(self.factors.R) * norm(self.factors.S)
+        scale = self.factors.loss * product_scale(self.factors.S, self.factors.R)
         if self.smallest_order == 0:
             return scale
         stable, dense = self.parts.stable, self.system.double().to_dense()

@@ -90,13 +90,24 @@ def square_root(S: Array, R: Array) -> tuple[Array, Array, Array]:
     xp, n = namespace(S), S.shape[-2]
     U, sigma, Vh = xp.linalg.svd(H(R) @ S, full_matrices=False)
     sigma = pad(sigma, n)
-    alive = sigma > n * EPS * (sigma[..., :1] if n else 1.0)
+    floor = 4 * EPS * product_scale(S, R)[..., None]
+    top = n * EPS * (sigma[..., :1] if n else 1.0)
+    alive = sigma > xp.where(top > floor, top, floor)
     rank = int(to_numpy(xp.sum(xp.astype(alive, xp.int64), axis=-1)).max(initial=0))
     # A system of the stack that needs fewer states than the others gets zero columns and rows
     root = xp.where(alive, 1 / xp.sqrt(xp.where(alive, sigma, 1.0)), 0.0)[..., :rank]
     right = (S @ H(Vh)[..., :, :rank]) * root[..., None, :]
     left = (H(U)[..., :rank, :] @ H(R)) * root[..., :, None]
     return sigma, right, left
+
+
+def product_scale(S: Array, R: Array) -> Array:
+    """| |R|^H |S| |_F (...), with absolute values of the entries: what R^H S is rounded to.
+
+    The units of the states do not matter to it.
+    """
+    xp = namespace(S)
+    return xp.linalg.matrix_norm(xp.matrix_transpose(xp.abs(R)) @ xp.abs(S))
 
 
 def error_bound(hsv: Array, order: int | None = None) -> Array:

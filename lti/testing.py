@@ -12,7 +12,6 @@ import numpy as np
 
 from lti._array import to_numpy
 from lti._checks import one_of
-from lti.algebra import series
 from lti.balancing import balanced_truncation
 from lti.discretize import bilinear
 from lti.errors import OptionError, ReductionWarning
@@ -497,10 +496,7 @@ def assert_error_bound(
             reductions = [method(sys, r) for r in orders]
         errors = np.stack([assert_error_bound(x, tol=tol) for x in reductions])
         return errors if order is None else errors[0]
-    F, F_r = reduction.pair or (reduction.original, reduction.system)
-    error, (W_o, W_i) = F - F_r, reduction.weights
-    error = series(error, W_i) if W_i else error
-    error = series(W_o, error) if W_o else error
+    error = reduction.error
     hsv, shape = to_numpy(reduction.hsv), error.batch_shape
     top = np.where(np.isfinite(hsv), hsv, 0).max(axis=-1, initial=0)
     scale = top if reduction.scale is None else to_numpy(reduction.scale)
