@@ -63,7 +63,8 @@ class Tally:
     def measured(self, reduction, error):
         bound = reduction.error_bound
         self.infinite += bool(np.isinf(bound))
-        if 1e-6 * reduction.scale < bound < np.inf and distance(reduction.original).min() > 0.1:
+        least = max(1e-6 * reduction.scale, 1e-9 * np.linalg.norm(reduction.original.D))
+        if least < bound < np.inf and distance(reduction.original).min() > 0.1:
             ratio = error / bound
             if not self.loosest[0] <= ratio <= self.tightest[0]:
                 where = f"{reduction.method} to order {reduction.order} of "
