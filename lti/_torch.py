@@ -106,11 +106,12 @@ def solve(A: Tensor, M: Tensor, discrete: bool) -> Tensor:
 class Balance(Function):
     """sigma, T, W of W P W^H = T^H Q T = diag(sigma), as functions of P and Q.
 
-    With dP' = W dP W^H and dQ' = T^H dQ T: dsigma = (dP' + dQ')_ii / 2, dT = T X and dW = -X W,
-    where ``X_ij = (sigma_j dP'_ij + sigma_i dQ'_ij) / (sigma_j^2 - sigma_i^2)`` off the diagonal,
-    ``X_ii = (dP' - dQ')_ii / (4 sigma_i)``, and of states outside of T, whose values are zero, dT
-    has ``(I - T W) dP W^H / sigma`` and dW ``T^H dQ (I - T W) / sigma``. Values closer than 1e-8
-    are taken to be equal: their states turn into each other freely, and X_ij is zero.
+    With dP' = W dP W^H and dQ' = T^H dQ T: dsigma = (dP' + dQ')_ii / 2, dT = T X and dW = -X W with
+    ``X_ij = (sigma_j dP'_ij + sigma_i dQ'_ij) / (sigma_j^2 - sigma_i^2)`` off the diagonal. What
+    only moves between coordinates of one reduced system is left out: the scale of a state (X_ii),
+    states of equal values turning into each other (equal to 1e-8), directions that no input
+    reaches or no output sees. So derivatives of T and W are right for what does not depend on such
+    a choice: transfer functions, Markov parameters, T @ W.
     """
 
     @staticmethod
@@ -127,18 +128,12 @@ class Balance(Function):
         s_, T_, W_ = cotangents
         k = T.shape[-1]
         s, s_ = sigma[..., :k], s_[..., :k]
-        inverse = torch.where(s > 0, 1 / torch.where(s > 0, s, 1.0), 0.0)
         gap = s[..., None, :] ** 2 - s[..., :, None] ** 2
         near = gap.abs() <= APART * torch.maximum(s[..., None, :], s[..., :, None]) ** 2
         F = torch.where(near, 0.0, 1 / torch.where(near, 1.0, gap))
-        M = T.mH @ T_ - W_ @ W.mH
-        K = F * M
-        middle = M.diagonal(dim1=-2, dim2=-1).real * inverse / 4
-        outside = T_ - W.mH @ (T.mH @ T_), W_ - (W_ @ W.mH) @ T.mH  # (I - T W)^H from each side
-        P_ = W.mH @ (K * s[..., None, :] + torch.diag_embed(s_ / 2 + middle)) @ W
-        P_ = P_ + outside[0] * inverse[..., None, :] @ W
-        Q_ = T @ (s[..., :, None] * K + torch.diag_embed(s_ / 2 - middle)) @ T.mH
-        Q_ = Q_ + T * inverse[..., None, :] @ outside[1]
+        K, half = F * (T.mH @ T_ - W_ @ W.mH), torch.diag_embed(s_ / 2)
+        P_ = W.mH @ (K * s[..., None, :] + half) @ W
+        Q_ = T @ (s[..., :, None] * K + half) @ T.mH
         P_, Q_ = (P_ + P_.mH) / 2, (Q_ + Q_.mH) / 2
         return Once.apply(P_, P), Once.apply(Q_, Q), None, None, None
 
