@@ -32,6 +32,11 @@ def is_array(x: object) -> bool:
     return compat.is_array_api_obj(x)
 
 
+def is_like(x: Array, like: Array) -> bool:
+    """Whether both belong to one array library."""
+    return namespace(x) is namespace(like)
+
+
 def device(x: Array) -> Any:
     return compat.device(x)
 

@@ -108,6 +108,8 @@ def complete(
     except ValueError as error:
         shapes = ", ".join(str(tuple(x.shape)) for x in matrices)
         raise DimensionError(f"the leading axes do not broadcast: {shapes}") from error
+    if 0 in stack:
+        raise DimensionError(f"a stack of shape {stack} holds no system; pass at least one")
     return [
         x if x is None or x.shape[:-2] == stack else xp.broadcast_to(x, (*stack, *x.shape[-2:]))
         for x in (A, B, C, D)
@@ -125,7 +127,12 @@ def timebase(dt: Any) -> float | bool:
     )
 
 
+def positive(name: str, value: Any) -> None:
+    if not (isinstance(value, (int, float, np.number)) and 0 < value < math.inf):
+        raise OptionError(f"{name} must be a finite number > 0, got {value!r}")
+
+
 def one_of(name: str, value: Any, options: Iterable[str]) -> None:
-    if value not in options:
+    if value not in list(options):
         known = ", ".join(map(repr, options))
         raise OptionError(f"{name} must be one of {known}; got {value!r}")

@@ -29,9 +29,9 @@ def tracked(*tensors: Any) -> bool:
 
 def plain(x: Tensor) -> Tensor:
     """The numbers of a tensor, without derivatives, under `torch.func` too."""
-    x = x.detach()
-    while torch._C._functorch.is_gradtrackingtensor(x):
-        x = torch._C._functorch.get_unwrapped(x)
+    x, functorch = x.detach(), getattr(torch._C, "_functorch")  # noqa: B009, pyright knows it not
+    while functorch.is_gradtrackingtensor(x):
+        x = functorch.get_unwrapped(x)
     return x
 
 

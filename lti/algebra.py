@@ -1,15 +1,18 @@
-"""Systems from systems: in series, dual, static."""
+"""Systems from systems: in series, dual, static, in other units."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from scipy.linalg import matrix_balance
 
 from lti._array import Array, H, device, namespace
 from lti._checks import same_dtype
 from lti.errors import DimensionError
 from lti.system import StateSpace, System, common_timebase
 
-__all__ = ["dual", "series", "static"]
+__all__ = ["dual", "series", "static", "units"]
 
 
 def series(G: System, F: System) -> StateSpace:
@@ -52,3 +55,23 @@ def static(D: Array, dt: float | bool) -> StateSpace:
         return xp.zeros((rows, columns), dtype=D.dtype, device=device(D))
 
     return StateSpace(empty(0, 0), empty(0, m), empty(p, 0), D, dt)
+
+
+def units(sys: StateSpace) -> np.ndarray:
+    """d (n,), powers of two, with which A / d_i * d_j, B / d_i, C * d_j have rows as columns.
+
+    Of one NumPy system; exact, so that the units of the states do not matter to what follows.
+    """
+    n = sys.order
+    if n == 0:
+        return np.ones(0)
+    b, c = np.abs(sys.B).max(axis=1, initial=0.0), np.abs(sys.C).max(axis=0, initial=0.0)
+    M = np.zeros((n + 1, n + 1))
+    M[:n, :n] = np.abs(sys.A)
+    top = min(max(M.max(), 1e-100), 1e100)  # ports weigh as much as the states
+    M[:n, n] = top * b / max(b.max(), 1e-300)
+    M[n, :n] = top * c / max(c.max(), 1e-300)
+    with np.errstate(all="ignore"):
+        balanced: Any = matrix_balance(M, permute=False, separate=True)
+    d = balanced[1][0]
+    return d[:n] / d[n]

@@ -29,15 +29,15 @@ from lti.hankel import EQUAL, balanced, check_order, error_bound, order_asked, p
 from lti.interop import as_statespace
 from lti.norms import peak_gain
 from lti.reduction import Reduction
-from lti.split import Split, split, whole
-from lti.system import StateSpace, System, relative_gaps
+from lti.split import Split, parts_of
+from lti.system import StateSpace, System, boundary_gap
 
 __all__ = ["Balancing", "balance", "balanced_truncation", "singular_perturbation"]
 
 EPS = 2.0**-52
-NEAR = 1e-10  # a pole this close to the stability boundary, relative to its size, is flagged
-FEW = 30  # doublings: no pole is that close
-CANCEL = 1e8  # and Gramians whose product is this much smaller than their sizes
+NEAR = 1e-8  # a pole this close to the stability boundary is flagged
+FEW = 20  # doublings: no pole is that close
+CANCEL = 1e6  # and Gramians whose product is this much smaller than their sizes
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -118,9 +118,7 @@ class Balancing:
         scale = self.factors.loss * product_scale(self.factors.S, self.factors.R)
         if self.smallest_order == 0:
             return scale
-        stable, dense = self.parts.stable, self.system.double().to_dense()
-        poles = to_numpy(stable.poles)
-        gap = (1 - np.abs(poles) if stable.is_discrete else -poles.real).min(axis=-1, initial=1.0)
+        gap, dense = boundary_gap(self.parts.stable), self.system.double().to_dense()
         parts = norm(self.parts.T) * norm(self.parts.W) * norm(dense.B) * norm(dense.C)
         return scale + parts / from_numpy(gap, like=scale)
 
@@ -139,24 +137,34 @@ class Balancing:
         """The flag that a pole is close to the stability boundary, if one is."""
         if 0 < self.factors.doublings < FEW:
             return []
-        poles, gap = to_numpy(self.parts.stable.poles), relative_gaps(self.parts.stable)
+        stable, k = self.parts.stable, self.smallest_order
+        poles = to_numpy(stable.poles)
+        gap = 1 - np.abs(poles) if stable.is_discrete else -poles.real
+        if not stable.is_discrete:  # rounding moves a pole in proportion to all of A
+            A = np.abs(to_numpy(self.balanced.A)[..., k:, k:])
+            size = A.max(axis=(-2, -1), initial=0.0)[..., None]
+            gap = gap / np.where(size > 0, size, 1.0)
         if gap.min(initial=1.0) >= NEAR:
             return []
         return [
             f"a pole, {poles.ravel()[gap.argmin()]:.9g}, is within {gap.min():.1g} of the "
-            "stability boundary: the values of its states carry few digits"
+            "stability boundary, in the size of the others: rounding it moves the system by a "
+            f"share of about {EPS / gap.min():.0e}"
         ]
 
     @cached_property
     def cancelling(self) -> list[str]:
         """The flag that P Q is far smaller than P and Q, if it is."""
-        n, k = self.system.order, self.smallest_order
-        top, scale = to_numpy(self.sigma)[..., k : k + 1].min(initial=np.inf), to_numpy(self.scale)
-        if scale.max(initial=0.0) <= CANCEL * top:
+        n, k, scale = self.system.order, self.smallest_order, to_numpy(self.scale)
+        if n == k:
+            return []
+        top = to_numpy(self.sigma)[..., k]
+        bad = scale > CANCEL * top
+        if not bad.any():
             return []
         return [
-            f"the Gramians nearly cancel: values below {n * EPS * scale.max():.1g} are rounding, "
-            f"and the largest is {top:.3g}"
+            f"the Gramians nearly cancel: values below {n * EPS * scale[bad].max():.1g} are "
+            f"rounding, and the largest is {top[bad].min():.3g}"
         ]
 
     @cached_property
@@ -175,8 +183,8 @@ class Balancing:
         if self.near_unstable or not self.exact:
             return np.ones(self.system.order + 1, dtype=bool)
         last, first = self._cut(self.system.order)
-        small = 1e-9 * to_numpy(self.scale)[..., None]
-        return self._any((last - first <= 1e-6 * last) | (last <= small))
+        small = 1e-4 * to_numpy(self.scale)[..., None]
+        return self._any((last - first <= 1e-4 * last) | (last <= small))
 
     def _cut(self, rank: int) -> tuple[Any, Any]:
         """The values on both sides of the cuts at orders 1 to n; zero beyond `rank`."""
@@ -284,8 +292,8 @@ def balance(
     weighting : {"enns", "lin-chiu", "wang"}, optional
         Which Gramian stands for a weighted, limited or given one. Enns: itself; stable if the other
         Gramian is that of the system, no promise if neither is, as in limits. Lin and Chiu: without
-        the part that the weight's states explain; stable. Wang: that of the system with a larger
-        input or output; stable, with an error bound.
+        the part that the weight's states explain; stable, unless limited as well. Wang: that of the
+        system with a larger input or output; stable, with an error bound.
     frequencies : (w1, w2) or sequence of such pairs, optional
         Only these frequencies count, in rad per unit of time. The bands of a real system are
         mirrored to negative ones.
@@ -333,10 +341,9 @@ def balance(
     StateSpace(order=1, inputs=1, outputs=1, continuous, float64)
     """
     sys = as_statespace(sys)
-    one_of("unstable", unstable, ("raise", "split"))
     one_of("method", method, ("square-root", "balancing-free"))
     double = sys.double()
-    parts = split(double) if unstable == "split" else whole(double)
+    parts = parts_of(double, unstable)
     k = parts.rest.order
     factors = choose_factors(
         parts,
@@ -411,7 +418,7 @@ def balanced_truncation(
     ReductionWarning
         If the cut divides equal values, if `order` exceeds the minimal order (it is lowered to it:
         the states beyond are rounding), if the reduced system is not stable, if a pole lies within
-        1e-10 of the stability boundary, or if the Gramians nearly cancel.
+        1e-8 of the stability boundary, or if the Gramians nearly cancel.
 
     Notes
     -----
@@ -457,7 +464,8 @@ def singular_perturbation(
     Returns
     -------
     Reduction
-        Its D differs from that of `sys`.
+        Its D differs from that of `sys`. At rest it is equal to the system of `minimal_order`
+        states: to `sys`, unless Gramians of lower rank were given.
 
     Raises
     ------
@@ -573,7 +581,8 @@ def _reduce(
         return reduction
     flags = balancing.near_unstable + (balancing.cancelling if order > kept else [])
     if order > rank:
-        flags.append(f"order lowered from {order} to {rank}: the other states are below rounding")
+        rest = "the other states are below rounding" if balancing.exact else "the Gramians' rank"
+        flags.append(f"order lowered from {order} to {rank}: {rest}")
         order = rank
     flags += _divided(balancing, order)
     system, T, W = form(balancing, order)
@@ -590,8 +599,7 @@ def _reduce(
             f"the reduced system of order {order} is not stable: try a neighbouring order{advice}"
         )
     elif balancing.exact and B.dtype != system.B.dtype:
-        cast = peak_gain(stable_part(system, kept), stable, tol=1e-3)
-        bound = bound + cast
+        bound = bound + cast_gain(stable_part(system, kept), stable)
         limit = tol and (tol * balancing.sigma[..., kept] if relative else tol)
         if limit is not None and bool(xp.any(bound > limit)):
             flags.append(f"in {B.dtype} the bound is above {tol:g}: convert the system to float64")
@@ -618,6 +626,11 @@ def stable_part(sys: StateSpace, kept: int) -> StateSpace:
     """The states from `kept` on, those of stable poles."""
     A, B, C = sys.A[..., kept:, kept:], sys.B[..., kept:, :], sys.C[..., kept:]
     return StateSpace(A, B, C, sys.D, sys.dt) if kept else sys
+
+
+def cast_gain(exact: StateSpace, rounded: StateSpace) -> Array:
+    """No less than ||exact - rounded||_inf: what a cast to single precision costs."""
+    return peak_gain(exact, rounded, tol=1e-3) * (1 + 1e-2)
 
 
 def as_it_is(balancing: Balancing, tol: float, name: str) -> Reduction:

@@ -26,6 +26,8 @@ METHODS = {
     "modal": "modal_truncation",
 }
 LIMITED = ("balanced-truncation", "singular-perturbation")  # those that know --frequencies, --times
+EXACT = ("balanced truncation", "singular perturbation", "Hankel-norm approximation",
+         "modal truncation")  # fmt: skip
 PICTURES = (".png", ".pdf", ".svg")
 ORDERS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 600, 800)
 TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -162,7 +164,9 @@ def _stability(system: Any) -> str:
         return "stable, without poles"
     inside = 1 - np.abs(poles) if system.is_discrete else -poles.real
     pole, distance, bad = poles[inside.argmin()], inside.min(), int((inside <= 0).sum())
-    text = f"{pole.real + 0:.4g}" + (f" ± {abs(pole.imag):.4g}j" if pole.imag else "")
+    pair = np.isclose(poles, pole.conj()).any()
+    sign = "±" if pair else "+" if pole.imag > 0 else "-"
+    text = f"{pole.real + 0:.4g}" + (f" {sign} {abs(pole.imag):.4g}j" if pole.imag else "")
     border = "the unit circle" if system.is_discrete else "the imaginary axis"
     if bad == 0:
         return f"stable; nearest to {border}: {text}, {distance:.3g} away"
@@ -198,7 +202,7 @@ def _reduce(arguments: argparse.Namespace, notes: list[Any]) -> None:
               "upper bound": reduction.error_bound}  # fmt: skip
     rows = []
     for name, value in errors.items():
-        if value is not None:
+        if value is not None and (np.isfinite(value) and (value > 0 or name != "best possible")):
             relative = _number(value / largest) if largest else "-"
             rows.append((name, _number(value), relative))
     columns = ("H-infinity error", "absolute", "relative")
@@ -206,13 +210,19 @@ def _reduce(arguments: argparse.Namespace, notes: list[Any]) -> None:
     _table(f"{_title(arguments.model, system)}: {change}", columns, rows)
 
     part = " of the stable part" if np.isinf(hsv).any() else ""
-    lines = [("relative to", f"the Hankel norm{part}, {largest:.4g}")]
+    unit = "Hankel norm" if reduction.method in EXACT else "largest of the values"
+    lines = [("relative to", f"the {unit}{part}, {largest:.4g}")]
     lines += _noted(notes, reduction.flags)
     if arguments.output:
         save(arguments.output, reduction.system)
         lines.append(("system", str(arguments.output)))
     if figure is not None:
-        figure.savefig(arguments.plot, dpi=150)
+        try:
+            figure.savefig(arguments.plot, dpi=150)
+        except OSError as error:
+            raise FileError(
+                f"{arguments.plot} cannot be written ({error}); choose another"
+            ) from error
         lines.append(("picture", str(arguments.plot)))
     _table(None, ("", ""), lines)
 

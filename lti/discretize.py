@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lti._array import Array, eye, from_numpy, namespace, real
+from lti._array import Array, eye, from_numpy, namespace, real, to_numpy
 from lti._checks import timebase
 from lti.errors import TimebaseError
 from lti.interop import as_statespace
@@ -58,8 +58,12 @@ def bilinear(sys: System, dt: float | bool = True) -> System:
         dt = timebase(dt)
         if dt == 0:
             raise TimebaseError("dt=0 is no sampling time; pass a positive number, or True")
-        return to_discrete(sys, 1.0 if dt is True else 2 / dt, dt)
-    return to_continuous(sys, 1.0 if sys.dt is True else 2 / sys.dt)
+    step = sys.dt if sys.is_discrete else dt
+    a = 1.0 if step is True else 2 / step
+    singular = -1.0 if sys.is_discrete else a
+    if (to_numpy(sys.poles) == singular).any():
+        raise TimebaseError(f"the pole {singular:g} would go to infinity; use another dt")
+    return to_continuous(sys, a) if sys.is_discrete else to_discrete(sys, a, dt)
 
 
 def to_discrete(sys: System, a: Array, dt: float | bool = True) -> System:
@@ -88,9 +92,12 @@ def cheap_shift(A: Array) -> Array:
     The norm of the inverse is estimated from what it does to a few random vectors, always the same.
     """
     xp, norm = namespace(A), namespace(A).linalg.matrix_norm
+    top = xp.max(xp.abs(A), axis=(-2, -1), keepdims=True)
+    top = xp.where(top > 0, top, 1.0)  # squares of very small or large entries have no room
     x = np.random.default_rng(0).standard_normal((A.shape[-1], SAMPLES)) / SAMPLES**0.5
-    slow = xp.linalg.solve(A, xp.broadcast_to(from_numpy(x, like=A), (*A.shape[:-1], SAMPLES)))
-    return xp.sqrt(norm(A) / norm(slow))[..., None, None]
+    x = xp.broadcast_to(from_numpy(x, like=A), (*A.shape[:-1], SAMPLES))
+    A = A / top
+    return top * xp.sqrt(norm(A) / norm(xp.linalg.solve(A, x)))[..., None, None]
 
 
 def _map(sys: System, a: Array, sign: int, dt: float | bool) -> System:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from lti._array import Array, H, from_numpy, spectral_norm, to_numpy, tracked, widen
-from lti._checks import one_of, require_finite
+from lti._array import Array, H, from_numpy, is_like, spectral_norm, to_numpy, tracked, widen
+from lti._checks import as_array, common, one_of
 from lti.algebra import dual, series, static
 from lti.errors import DerivativeError, DimensionError, OptionError
 from lti.gramians import counted_factors, double_factors
@@ -84,8 +84,8 @@ def choose_factors(
     W_i = _weight("input_weight", input_weight, sys)
     W_o = _weight("output_weight", output_weight, sys)
     given = (
-        _given("controllability", controllability, parts.W, k),
-        _given("observability", observability, H(parts.T), k),
+        _given("controllability", controllability, parts.W, k, sys),
+        _given("observability", observability, H(parts.T), k, sys),
     )
     if (W_i and given[0] is not None) or (W_o and given[1] is not None):
         raise OptionError("a given factor has its weight in it; leave one of the two out")
@@ -138,20 +138,29 @@ def _weight(name: str, weight: System | None, sys: System) -> StateSpace | None:
     if weight is None:
         return None
     W: StateSpace = as_statespace(weight).to_dense().double()
+    if W.batch_shape not in ((), tuple(sys.batch_shape)):
+        raise DimensionError(
+            f"{name} is a stack of shape {W.batch_shape}, the system one of {sys.batch_shape}; "
+            "pass one weight for all, or one for each"
+        )
     require_stable(W, f"{name}: ", "pass its stable spectral factor, which has the same gain")
     A, B, C, D = (from_numpy(to_numpy(x), sys.B) for x in (W.A, W.B, W.C, W.D))
     return StateSpace(A, B, C, D, W.dt)
 
 
-def _given(name: str, factor: Array | None, move: Array, k: int) -> Array | None:
+def _given(name: str, given: Array | None, move: Array, k: int, sys: System) -> Array | None:
     """A given factor in double precision, checked, in the coordinates of the stable part."""
-    if factor is None:
+    if given is None:
         return None
-    require_finite(name, factor)
-    n = move.shape[-1]
-    if factor.ndim < 2 or factor.shape[-2] != n:
+    factor: Any = as_array(given)
+    if not is_like(factor, sys.B):
+        factor = from_numpy(to_numpy(factor), sys.B)
+    factor = common(**{name: factor})[0]
+    n, stack = move.shape[-1], tuple(sys.batch_shape)
+    if factor.ndim < 2 or factor.shape[-2] != n or tuple(factor.shape[:-2]) not in ((), stack):
         raise DimensionError(
             f"{name} has shape {tuple(factor.shape)}, but the system has {n} states; a factor is "
-            f"(..., {n}, k)"
+            f"{(*stack, n, 'k')}, or one for all of a stack"
         )
-    return move[..., k:, :] @ widen(factor) if k else widen(factor)
+    factor = widen(factor)
+    return move[..., k:, :] @ factor if k else factor

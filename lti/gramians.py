@@ -21,6 +21,7 @@ from lti._array import (
     to_numpy,
     tracked,
 )
+from lti.algebra import units
 from lti.discretize import cheap_shift, to_discrete
 from lti.errors import UnstableError
 from lti.interop import as_statespace
@@ -176,6 +177,16 @@ def counted_factors(sys: System) -> tuple[Array, Array, float, int]:
         require_stable(sys)
         return _cauchy(sys), _cauchy(_dual(sys)) * (2 if sys.conjugate else 1), 1.0, 0
     sys = replace(sys, A=cut(sys.A), B=cut(sys.B), C=cut(sys.C), D=cut(sys.D))
+    if type(sys.A) is np.ndarray and sys.A.ndim == 2:
+        d = units(sys)
+        own = StateSpace(sys.A / d[:, None] * d, sys.B / d[:, None], sys.C * d, None, sys.dt)
+        S, R, loss, doublings = _dense(own)
+        return d[:, None] * S, R / d[:, None], loss, doublings
+    return _dense(sys)
+
+
+def _dense(sys: StateSpace) -> tuple[Array, Array, float, int]:
+    """`counted_factors` by doubling, or near the boundary by way of the modes."""
     try:
         circle = sys if sys.is_discrete or sys.order == 0 else to_discrete(sys, cheap_shift(sys.A))
         with np.errstate(over="ignore", invalid="ignore"):

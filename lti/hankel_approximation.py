@@ -7,11 +7,11 @@ import warnings
 import numpy as np
 
 from lti._array import Array, H, block_diag, from_numpy, namespace, narrow, spectral_norm, to_numpy
-from lti.balancing import Balancing, as_it_is, balance, is_stable, stable_part, warn_of
+from lti.balancing import Balancing, as_it_is, balance, cast_gain, is_stable, stable_part, warn_of
 from lti.discretize import to_continuous, to_discrete
 from lti.errors import DimensionError, LTIError, ReductionWarning
 from lti.hankel import EQUAL, error_bound, order_asked, tolerance
-from lti.norms import hankel_norm, member, on_host, peak_gain
+from lti.norms import hankel_norm, member, on_host
 from lti.reduction import Reduction
 from lti.split import split
 from lti.system import StateSpace, System
@@ -78,7 +78,7 @@ def hankel_norm_approximation(
     ReductionWarning
         If the order is lowered, to the minimal order or because the cut divides equal values (fewer
         states reach the same error then), if the optimum is lost to rounding, if a pole lies within
-        1e-10 of the stability boundary, or if the Gramians nearly cancel.
+        1e-8 of the stability boundary, or if the Gramians nearly cancel.
 
     Notes
     -----
@@ -144,7 +144,7 @@ def _reduce(
     narrowed = stable_part(system, kept)
     if like.dtype != stable.B.dtype:
         if is_stable(narrowed).all():
-            bound = bound + peak_gain(stable, narrowed, tol=1e-3)  # what the cast costs
+            bound = bound + cast_gain(stable, narrowed)
         else:
             bound = xp.full_like(bound, float("inf"))
             flags.append(f"not stable in {like.dtype}: convert the system to float64")

@@ -247,7 +247,8 @@ def _intervals(name: str, pairs: Any, low: float, high: float) -> list[tuple[flo
 
 def _steps(pair: tuple[float, float], dt: float) -> tuple[float, float]:
     """A window of time as one of steps."""
-    steps = [t if t == math.inf else round(t / dt) for t in pair]
-    if not np.allclose(pair, [k * dt for k in steps], rtol=1e-9, atol=1e-9 * dt):
+    steps = [round(t / dt) if t / dt < 2.0**62 else math.inf for t in pair]
+    exact = np.allclose(pair, [k * dt for k in steps], rtol=1e-9, atol=1e-9 * dt)
+    if not (exact or steps[1] == math.inf) or steps[0] == steps[1]:
         raise OptionError(f"times must be multiples of the sampling time {dt:g}, got {pair}")
     return steps[0], steps[1]

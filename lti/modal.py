@@ -7,12 +7,13 @@ import warnings
 import numpy as np
 
 from lti._array import Array, eig, from_numpy, is_complex, namespace, narrow, to_numpy, widen
-from lti._checks import one_of
+from lti.algebra import units
+from lti.balancing import cast_gain, is_stable, stable_part
 from lti.errors import DefectiveError, DimensionError, ReductionWarning
 from lti.hankel import hankel_singular_values, order_asked
 from lti.interop import as_statespace
 from lti.reduction import Reduction
-from lti.split import split
+from lti.split import parts_of
 from lti.system import DiagonalStateSpace, StateSpace, System, require_stable
 
 __all__ = ["diagonalize", "modal_truncation"]
@@ -161,7 +162,6 @@ def modal_truncation(
     array([-1.+0.j])
     """
     sys = as_statespace(sys)
-    one_of("unstable", unstable, ("raise", "split"))
     if sys.batch_shape:
         raise DimensionError(
             f"modal_truncation takes one system, got a stack of shape {sys.batch_shape}; loop over "
@@ -169,7 +169,7 @@ def modal_truncation(
         )
     if unstable == "raise":
         require_stable(sys)
-    parts = split(sys.double())
+    parts = parts_of(sys.double(), unstable)
     k, n = parts.rest.order, sys.order
     T, W, sizes, gains, scale = _modes(parts.stable.to_dense())
     ends = np.cumsum([k, *sizes])  # the orders that part no pair
@@ -185,32 +185,50 @@ def modal_truncation(
     r, flags = int(ends[ends <= asked].max()), ()
     if r < asked:
         flags = (f"order lowered from {asked} to {r}: a conjugate pair stays together",)
-        warnings.warn(flags[0], ReductionWarning, stacklevel=2)
     T, W = (from_numpy(x, like=sys.B) for x in (T[:, : r - k], W[: r - k]))
     xp, dense = namespace(sys.B), sys.double().to_dense()
     T = xp.concat([parts.T[:, :k], parts.T[:, k:] @ T], axis=-1)
     W = xp.concat([parts.W[:k, :], W @ parts.W[k:, :]], axis=-2)
-    A, B, C, D = (narrow(x, sys.B) for x in (W @ dense.A @ T, W @ dense.B, dense.C @ T, dense.D))
+    exact = StateSpace(W @ dense.A @ T, W @ dense.B, dense.C @ T, dense.D, sys.dt)
+    A, B, C, D = (narrow(x, sys.B) for x in exact.matrices)
     system = StateSpace(A, B, C, D, sys.dt, sys.labels.without_states())
-    reduced = StateSpace(A[k:, k:], B[k:, :], C[:, k:], D, sys.dt)
-    hsv, bound, lower = (
-        narrow(from_numpy(x, like=sys.B), sys.B)
-        for x in (sigma, np.asarray(bounds[r]), np.asarray(sigma[r] if r < n else 0.0))
-    )
+    reduced, bound = stable_part(system, k), from_numpy(np.asarray(bounds[r]), like=exact.B)
+    if r > k:  # the modes that stay carry the rounding of V
+        bound = bound + n * EPS * scale
+    if system.B.dtype != exact.B.dtype:
+        stays = bool(is_stable(reduced))
+        bound = bound + (cast_gain(stable_part(exact, k), reduced) if stays else float("inf"))
+        if not stays:
+            flags = (*flags, f"not stable in {sys.B.dtype}: convert the system to float64")
+    for flag in flags:
+        warnings.warn(flag, ReductionWarning, stacklevel=2)
+    hsv, lower = (from_numpy(np.asarray(x), sys.B) for x in (sigma, sigma[r] if r < n else 0.0))
     return Reduction(
-        sys, system, r, hsv, bound, lower, narrow(T, sys.B), narrow(W, sys.B), "modal truncation",
-        flags, (parts.stable, reduced), scale=from_numpy(scale, like=sys.B),
-    )  # fmt: skip
+        sys,
+        system,
+        r,
+        narrow(hsv, sys.B),
+        narrow(bound, sys.B),
+        narrow(lower, sys.B),
+        narrow(T, sys.B),
+        narrow(W, sys.B),
+        "modal truncation",
+        flags,
+        (parts.stable, reduced) if k else None,
+        scale=from_numpy(np.asarray(scale), like=sys.B),
+    )
 
 
-def _modes(sys: StateSpace) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _modes(sys: StateSpace) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
     """T, W of the modes in descending order of gain; the states and gain of each; their scale.
 
     A pair p, conj(p) of a real system is one mode: x = v z + conj(v z) = 2 (Re v Re z - Im v Im z).
     """
     is_real = not is_complex(sys.B)
-    poles, V, condition = _eigenvectors(sys.A)
-    poles, V, B, C = (to_numpy(x) for x in (poles, V, sys.B, sys.C))
+    A, B, C = (to_numpy(x) for x in (sys.A, sys.B, sys.C))
+    d = units(StateSpace(A, B, C, None, sys.dt))
+    poles, V, condition = _eigenvectors(A / d[:, None] * d)
+    B, C = B / d[:, None], C * d
     U = np.linalg.inv(V)
     decay = 1 - np.abs(poles) if sys.is_discrete else -poles.real
     gains = np.linalg.norm(C @ V, axis=0) * np.linalg.norm(U @ B, axis=1) / decay
@@ -227,9 +245,9 @@ def _modes(sys: StateSpace) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
         sizes.append(1 + two)
     empty = np.zeros((0, sys.order))
     return (
-        np.array(T or empty).T,
-        np.array(W or empty),
+        d[:, None] * np.array(T or empty).T,
+        np.array(W or empty) / d,
         np.array(sizes, dtype=int),
         gains[descending],
-        np.asarray(scale),
+        float(scale),
     )

@@ -21,6 +21,8 @@ from lti._array import (
     to_numpy,
     tracked,
 )
+from lti._checks import positive
+from lti.algebra import units
 from lti.discretize import optimal_shift, to_continuous, to_discrete
 from lti.gramians import double_factors, squares
 from lti.hankel import hankel_singular_values
@@ -122,7 +124,8 @@ def hinf_norm(sys: System, tol: float = 1e-9) -> Array:
     sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
         A stable system.
     tol : float, optional
-        Relative accuracy: the norm lies between the result and ``(1 + tol)`` times the result.
+        Relative accuracy, above zero: the norm lies between the result and ``(1 + tol)`` times
+        the result.
 
     Returns
     -------
@@ -154,6 +157,7 @@ def hinf_norm(sys: System, tol: float = 1e-9) -> Array:
     >>> round(float(lti.hinf_norm(([[0.99999]], [[1.0]], [[1.0]], None, True))), 3)
     100000.0
     """
+    positive("tol", tol)
     return peak_gain(as_statespace(sys), None, tol)
 
 
@@ -190,6 +194,7 @@ def linf_norm(sys: System, tol: float = 1e-9) -> Array:
     inf
     """
     sys = as_statespace(sys)
+    positive("tol", tol)
     G = on_host(sys)
     return _stacked(lambda i: _peak_or_pole(member(G, i), tol), G.batch_shape, like=sys.B)
 
@@ -197,13 +202,13 @@ def linf_norm(sys: System, tol: float = 1e-9) -> Array:
 def _peak_or_pole(G: System, tol: float) -> float:
     """`_peak` of a system that may have poles on the boundary: infinite there."""
     size = np.abs(G.poles)
-    gap = np.abs(size - 1) if G.is_discrete else np.abs(G.poles.real)
-    if (gap <= 4 * EPS * (1.0 if G.is_discrete else size)).any():
+    gap, slack = (np.abs(size - 1), 1.0) if G.is_discrete else (np.abs(G.poles.real), size)
+    if not isinstance(G, DiagonalStateSpace):  # rounding moves a pole in proportion to all of A
+        d = units(G)
+        slack = slack + G.order * np.linalg.norm(G.A / d[:, None] * d)
+    if (gap <= 4 * EPS * slack).any():
         return float("inf")
-    try:
-        return _peak(G, None, tol)
-    except np.linalg.LinAlgError:  # s - A is singular on the boundary
-        return float("inf")
+    return _peak(G, None, tol)
 
 
 def peak_gain(G: System, F: System | None, tol: float) -> Array:
@@ -246,9 +251,35 @@ def _peak(G: System, F: System | None, tol: float) -> float:
 
     A frequency t stands for s = j t, in discrete time for z = e^{j t}.
     """
-    error = G.to_dense() if F is None else difference(G, F)
-    if 0 in (error.n_inputs, error.n_outputs):
+    if 0 in (G.n_inputs, G.n_outputs):
         return 0.0
+    G, F, size = _modest(G, F)
+    return size * _peak_of_modest(G, F, tol)
+
+
+def _modest(G: System, F: System | None) -> tuple[System, System | None, float]:
+    """Both with B and C, or D, scaled to entries of at most one, and what a gain is in return."""
+    systems = [x for x in (G, F) if x is not None]
+    b, c, d = (
+        max(np.abs(getattr(x, name)).max(initial=0.0) for x in systems) or 1.0 for name in "BCD"
+    )
+    d = d if any(x.D.any() for x in systems) else 0.0
+    with np.errstate(over="ignore"):
+        size = max(b * c, d)
+    if not 0 < size < np.inf:
+        size = 1.0
+    share = c * (b / size)  # what is left of C, at most one
+
+    def scaled(x: System) -> System:
+        return replace(x, B=x.B / b, C=(x.C / c) * share, D=x.D / size)
+
+    return scaled(G), None if F is None else scaled(F), float(size)
+
+
+def _peak_of_modest(G: System, F: System | None, tol: float) -> float:
+    error = G.to_dense() if F is None else difference(G, F)
+    d = units(error)
+    error = replace(error, A=error.A / d[:, None] * d, B=error.B / d[:, None], C=error.C * d)
     if F is not None:  # what is equal in the two leaves no rounding
         G, F = replace(G, D=error.D), replace(F, D=0 * F.D)
     poles = error.poles

@@ -12,7 +12,7 @@ from lti.algebra import series
 from lti.errors import CertificateError
 from lti.norms import peak_gain
 from lti.response import frequency_response
-from lti.system import StateSpace, difference, relative_gaps
+from lti.system import StateSpace, boundary_gap, difference
 
 __all__ = ["Reduction"]
 
@@ -128,9 +128,11 @@ class Reduction:
         hsv = to_numpy(self.hsv)
         finite = np.where(np.isfinite(hsv), hsv, 0.0)
         scale = finite.max(axis=-1, initial=0.0) if self.scale is None else to_numpy(self.scale)
-        gap = relative_gaps(self.original if self.pair is None else self.pair[0])
-        size = 2 * finite.sum(axis=-1) / gap.min(axis=-1, initial=1.0)
-        return 1e3 * hsv.shape[-1] * np.finfo(hsv.dtype).eps * (scale + size)
+        F, F_r = self.pair or (self.original, self.system)
+        gap = np.minimum(boundary_gap(F), boundary_gap(F_r))
+        size = 1.0 if F.is_discrete else np.linalg.norm(to_numpy(F_r.A), axis=(-2, -1))
+        moved = 2 * finite.sum(axis=-1) * size / gap
+        return 1e3 * hsv.shape[-1] * np.finfo(hsv.dtype).eps * (scale + moved)
 
     def __repr__(self) -> str:
         notes = "".join(f"\n  note: {flag}" for flag in self.flags)

@@ -11,12 +11,15 @@ import numpy as np
 from scipy.linalg import schur
 
 from lti._array import Array, eye, from_numpy, namespace, narrow, to_numpy
-from lti.errors import DimensionError
+from lti._checks import require_finite
+from lti.algebra import units
+from lti.errors import DimensionError, OptionError
 from lti.interop import as_statespace
 from lti.system import DiagonalStateSpace, StateSpace, System
 
 __all__ = ["frequency_response"]
 
+TINY = 2.0**-1000
 MANY = 32  # states and points, from which on a Schur form pays
 CHUNK = 1 << 22  # numbers in one stack of n x n matrices, 64 MB
 
@@ -38,6 +41,10 @@ def frequency_response(sys: System, w: Array) -> Array:
     ------
     DimensionError
         If `w` is not a vector of real numbers.
+    NonFiniteError
+        If a frequency is not finite.
+    OptionError
+        If a pole lies at one of them.
 
     Examples
     --------
@@ -54,18 +61,26 @@ def frequency_response(sys: System, w: Array) -> Array:
             f"w must be a vector of real frequencies, got shape {tuple(w.shape)}, dtype {w.dtype}; "
             "pass one frequency as [w]"
         )
+    require_finite("w", w)
     w = xp.astype(w, xp.float64)
     s = xp.exp(1j * w * (1.0 if sys.dt is True else sys.dt)) if sys.is_discrete else 1j * w
-    return narrow(transfer_function(sys.double(), s), like=like)
+    try:
+        response = transfer_function(sys.double(), s)
+    except (np.linalg.LinAlgError, RuntimeError):
+        response = None
+    if response is None or not bool(xp.all(xp.isfinite(response))):
+        raise OptionError("a pole lies at one of the frequencies in w; move it a little")
+    return narrow(response, like=like)
 
 
 def transfer_function(sys: System, s: Array) -> Array:
     """C (s - A)^-1 B + D at the points s (k,), complex: (..., k, p, m)."""
     if isinstance(sys, DiagonalStateSpace):
         sys = sys.closed()
-        modes = 1 / (s[:, None] - sys.poles[..., None, :])
-        C, B = sys.C[..., None, :, :], sys.B[..., None, :, :]
-        return (C * modes[..., None, :]) @ (B + 0j) + sys.D[..., None, :, :]
+        with np.errstate(all="ignore"):  # at a pole
+            modes = 1 / (s[:, None] - sys.poles[..., None, :])
+            C, B = sys.C[..., None, :, :], sys.B[..., None, :, :]
+            return (C * modes[..., None, :]) @ (B + 0j) + sys.D[..., None, :, :]
     C, D = sys.C[..., None, :, :] + 0j, sys.D[..., None, :, :]
     parts = [C @ X + D for _, X in resolvent(sys, s)]
     return namespace(sys.B).concat(parts, axis=-3)
@@ -94,17 +109,19 @@ def _solved(sys: StateSpace, s: Array) -> Array:
 
 def _triangular(sys: StateSpace) -> Callable[[np.ndarray], np.ndarray]:
     """s -> U (s - T)^-1 U^H B, by substitution in all points at once."""
-    form: Any = schur(sys.A, output="complex")
+    d = units(sys)
+    form: Any = schur(sys.A / d[:, None] * d, output="complex")
     T, U = form
-    T = np.where(np.abs(T) > 2.0**-60 * np.abs(T).max(), T, 0.0)  # else subnormal numbers, slowly
-    B = U.conj().T @ sys.B
+    B = U.conj().T @ (sys.B / d[:, None])
+    U = d[:, None] * U
 
     def solve(s: np.ndarray) -> np.ndarray:
         k, m = len(s), sys.n_inputs
         X = np.empty((sys.order, k * m), dtype=complex)
         for i in reversed(range(sys.order)):
             known = B[i] + (T[i, i + 1 :] @ X[i + 1 :]).reshape(k, m)
-            X[i] = (known / (s - T[i, i])[:, None]).ravel()
+            x = (known / (s - T[i, i])[:, None]).ravel()
+            X[i] = np.where(np.abs(x) > TINY, x, 0.0)  # subnormal numbers are slow
         return np.moveaxis((U @ X).reshape(-1, k, m), 0, 1)
 
     return solve

@@ -9,12 +9,15 @@ import numpy as np
 from scipy.linalg import schur, solve_sylvester
 
 from lti._array import Array, eye, from_numpy, namespace, to_numpy
+from lti._checks import one_of
+from lti.algebra import units
 from lti.errors import DefectiveError, DimensionError
 from lti.system import DiagonalStateSpace, Labels, StateSpace, System
 
-__all__ = ["Split", "split", "whole"]
+__all__ = ["Split", "parts_of", "split", "whole"]
 
 EPS = 2.0**-52
+WIDEST = 1e-2  # of |A|: poles that far from the boundary are never kept with others
 APART = 1e-6  # the largest rounding of a split, relative
 
 
@@ -38,11 +41,18 @@ class Split:
     W: Array
 
 
+def parts_of(sys: System, unstable: str) -> Split:
+    """What to do about poles that are not stable: nothing yet ("raise"), or `split` them off."""
+    one_of("unstable", unstable, ("raise", "split"))
+    return split(sys) if unstable == "split" else whole(sys)
+
+
 def split(sys: System) -> Split:
     """[U_1; U_2] A [V_1, V_2] = diag(A_rest, A_stable) by an ordered Schur form, U V = I.
 
-    A real system has real parts. A diagonal system is only sorted, and its stable part stays
-    diagonal.
+    Stable poles that cannot be told apart from others on the boundary, as rounding leaves them of a
+    double integrator, stay with these. A real system has real parts. A diagonal system is only
+    sorted, and its stable part stays diagonal.
 
     Parameters
     ----------
@@ -65,20 +75,27 @@ def split(sys: System) -> Split:
     Safonov, Jonckheere, Verma, Limebeer, "Synthesis of positive real multivariable feedback
     systems", Int. J. Control 45 (1987).
     """
-    poles = to_numpy(sys.poles)
-    outside = np.abs(poles) >= 1 if sys.is_discrete else poles.real >= 0
-    counts = np.unique(outside.sum(axis=-1))
-    if counts.size > 1:
-        raise DimensionError(
-            f"the members of the stack have from {counts[0]} to {counts[-1]} poles that are not "
-            "stable; split each of them"
-        )
-    k = int(counts[0]) if counts.size else 0
+    dense = sys.to_dense()
+    xp, poles = namespace(dense.A), to_numpy(sys.poles)
+    is_sorted = isinstance(sys, DiagonalStateSpace)
+    outside: Any = None
+    if is_sorted:
+        outside = np.abs(poles) >= 1 if sys.is_discrete else poles.real >= 0
+        k = _common(outside.sum(axis=-1))
+    else:
+        A, d = _own_units(dense)
+        size = np.linalg.norm(A, axis=(-2, -1))[..., None]
+        # Poles closer to the boundary than their own rounding are on it, whatever their sign; that
+        # of poles which coincide there, as in a double integrator, is a root of it
+        size = np.maximum(size, 1.0) if sys.is_discrete else size
+        excess = np.abs(poles) - 1 if sys.is_discrete else poles.real
+        slack, wide = 10 * sys.order * EPS * size, 10 * EPS**0.5 * size
+        double = ((excess >= -slack) & (excess <= wide)).any(axis=-1, keepdims=True)
+        slack = np.where(double, wide, slack)
+        k = int((excess >= -2 * slack).any())
     if k == 0:
         return whole(sys)
-    sorted_, dense = isinstance(sys, DiagonalStateSpace), sys.to_dense()
-    xp = namespace(dense.A)
-    if sorted_:
+    if is_sorted:
         order = np.argsort(~outside, axis=-1, kind="stable")
         stable = _take(sys, order[..., k:])
         if sys.conjugate:  # the dense state is [Re x, Im x]
@@ -87,15 +104,19 @@ def split(sys: System) -> Split:
                 [order[..., :k], order[..., :k] + n, order[..., k:], order[..., k:] + n], axis=-1
             )
             k = 2 * k
-        W = np.take_along_axis(np.broadcast_to(np.eye(dense.order), dense.A.shape),
-                               order[..., :, None], axis=-2)  # fmt: skip
+        W = np.take_along_axis(
+            np.broadcast_to(np.eye(dense.order), dense.A.shape), order[..., :, None], axis=-2
+        )
         T = np.swapaxes(W, -1, -2)
     else:
-        T, W = _bases(to_numpy(dense.A), dense.is_discrete)
+        T, W, k = _bases(A, dense.is_discrete, slack)
+        T, W = T * d[..., :, None], W / d[..., None, :]
+        if k == 0:
+            return whole(sys)
     T, W = (xp.astype(from_numpy(x, like=dense.A), dense.A.dtype) for x in (T, W))
     turned = StateSpace(W @ dense.A @ T, W @ dense.B, dense.C @ T, dense.D, dense.dt)
     rest = _part(turned, slice(0, k), D=False)
-    return Split(stable if sorted_ else _part(turned, slice(k, None), D=True), rest, T, W)
+    return Split(stable if is_sorted else _part(turned, slice(k, None), D=True), rest, T, W)
 
 
 def whole(sys: System) -> Split:
@@ -105,18 +126,38 @@ def whole(sys: System) -> Split:
     return Split(sys, _part(dense, slice(0, 0), D=False), identity, identity)
 
 
-def _bases(A: np.ndarray, discrete: bool) -> tuple[np.ndarray, np.ndarray]:
-    """T, W of a stack of dense matrices."""
-    T, W = np.empty_like(A), np.empty_like(A)
+def _common(counts: np.ndarray) -> int:
+    """The number of poles that are not stable, which all members of a stack share."""
+    if np.unique(counts).size > 1:
+        raise DimensionError(
+            f"the members of the stack have from {counts.min()} to {counts.max()} poles that are "
+            "not stable; split each of them"
+        )
+    return int(counts.max(initial=0))
+
+
+def _own_units(sys: StateSpace) -> tuple[np.ndarray, np.ndarray]:
+    """A / d_i * d_j and d of each member of a stack."""
+    A, B, C = (to_numpy(x) for x in (sys.A, sys.B, sys.C))
+    A, d = A.copy(), np.empty(A.shape[:-1])
     for i in np.ndindex(A.shape[:-2]):
-        T[i], W[i] = _basis(A[i], discrete)
-    return T, W
+        d[i] = units(StateSpace(A[i], B[i], C[i], None, sys.dt))
+        A[i] = A[i] / d[i][:, None] * d[i]
+    return A, d
 
 
-def _basis(A: np.ndarray, discrete: bool) -> tuple[np.ndarray, np.ndarray]:
+def _bases(A: np.ndarray, discrete: bool, slack: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """T, W of a stack of dense matrices, and how many states are not of stable poles."""
+    T, W, k = np.empty_like(A), np.empty_like(A), np.zeros(A.shape[:-2], dtype=int)
+    for i in np.ndindex(A.shape[:-2]):
+        T[i], W[i], k[i] = _basis(A[i], discrete, float(slack[i][0]))
+    return T, W, _common(k)
+
+
+def _basis(A: np.ndarray, discrete: bool, slack: float) -> tuple[np.ndarray, np.ndarray, int]:
     def outside(re: float, im: float | None = None) -> bool:
         size = abs(re) if im is None else np.hypot(re, im)
-        return bool(size >= 1) if discrete else bool(np.real(re) >= 0)
+        return bool(size >= 1 - slack) if discrete else bool(np.real(re) >= -slack)
 
     kind = "complex" if np.iscomplexobj(A) else "real"
     form: Any = schur(A, output=kind, sort=outside)
@@ -124,15 +165,17 @@ def _basis(A: np.ndarray, discrete: bool) -> tuple[np.ndarray, np.ndarray]:
     # [1 Y; 0 1] takes out the coupling: S_11 Y - Y S_22 = -S_12
     with np.errstate(all="ignore"):
         Y = solve_sylvester(S[:k, :k], -S[k:, k:], -S[:k, k:])
-    if not EPS * np.abs(Y).max(initial=0.0) < APART:
-        raise DefectiveError(
-            "a stable pole and one that is not can hardly be told apart; splitting them would "
-            f"leave {-np.log10(APART):.0f} digits or fewer; move them apart, or remove one"
-        )
+    if not EPS * np.abs(Y).max(initial=0.0) < APART:  # as in a triple integrator
+        if slack > WIDEST * np.linalg.norm(A):
+            raise DefectiveError(
+                "a stable pole and one that is not can hardly be told apart; splitting them would "
+                f"leave {-np.log10(APART):.0f} digits or fewer; move them apart, or remove one"
+            )
+        return _basis(A, discrete, 10 * max(slack, EPS**0.5 * np.linalg.norm(A)))
     above, below = Q[:, :k], Q[:, k:]
     T = np.concatenate([above, above @ Y + below], axis=1)
     W = np.concatenate([above.conj().T - Y @ below.conj().T, below.conj().T])
-    return T, W
+    return T, W, k
 
 
 def _part(sys: StateSpace, rows: slice, *, D: bool) -> StateSpace:

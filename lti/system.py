@@ -416,6 +416,10 @@ def require_stable(
 
 
 def _check_labels(sys: System) -> None:
+    if not isinstance(sys.labels, Labels):
+        raise DimensionError(
+            f"labels must be Labels, got {sys.labels!r}; pass lti.Labels(name=...)"
+        )
     counts = {"inputs": sys.n_inputs, "outputs": sys.n_outputs, "states": sys.order}
     for signal, count in counts.items():
         names = getattr(sys.labels, signal)
@@ -426,13 +430,10 @@ def _check_labels(sys: System) -> None:
             )
 
 
-def relative_gaps(sys: System) -> Any:
-    """1 - |p|, or -Re p / |p| (..., n): how far from the boundary each pole is, in its own size."""
+def boundary_gap(sys: System) -> Any:
+    """min 1 - |p|, or min -Re p (...): how far from the boundary the closest pole is."""
     poles = to_numpy(sys.poles)
-    if sys.is_discrete:
-        return 1 - np.abs(poles)
-    size = np.abs(poles)
-    return -poles.real / np.where(size > 0, size, 1.0)
+    return (1 - np.abs(poles) if sys.is_discrete else -poles.real).min(axis=-1, initial=np.inf)
 
 
 def _describe(sys: Any, name: str, order: str) -> str:

@@ -21,9 +21,8 @@ def weighted_factor(
 ) -> Array:
     """P_11 of G W (Enns), or P_11 - P_12 P_22^-1 P_21 (Lin, Chiu), as a factor.
 
-    In an LQ factorisation ``[S_2; S_1] = [L_22, 0; L_12, L_11] Q`` of the factor of G W, with the
-    states of W first, Enns's Gramian is ``L_12 L_12^H + L_11 L_11^H`` and the Schur complement of
-    Lin and Chiu ``L_11 L_11^H``: neither is subtracted from anything.
+    The factor of G W has rows S_1 of the states of G and S_2 of those of W. Enns's Gramian is
+    ``S_1 S_1^H``; the Schur complement of Lin and Chiu is what S_1 has beyond the row space of S_2.
 
     Parameters
     ----------
@@ -49,10 +48,13 @@ def weighted_factor(
     blind = StateSpace(G.A, G.B, G.C[..., :0, :], None, G.dt)  # no outputs, so no work for R
     S, _ = gramians(series(blind, weight))
     xp, n = namespace(S), G.order
-    if rule != "lin-chiu":
-        return lq_factor(S[..., :n, :])
-    L = H(xp.linalg.qr(H(xp.concat([S[..., n:, :], S[..., :n, :]], axis=-2)), mode="reduced")[1])
-    return L[..., weight.order :, weight.order :]
+    S_1, S_2 = S[..., :n, :], S[..., n:, :]
+    if rule == "lin-chiu":
+        _, sigma, V = xp.linalg.svd(S_2, full_matrices=False)
+        top = xp.max(sigma, axis=-1, keepdims=True) if sigma.shape[-1] else sigma
+        V = xp.where((sigma > S.shape[-2] * EPS * top)[..., None], V, 0.0)
+        S_1 = S_1 - (S_1 @ H(V)) @ V
+    return lq_factor(S_1)
 
 
 def modified_input(G: StateSpace, S: Array) -> tuple[Array, Array]:

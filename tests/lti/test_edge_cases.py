@@ -662,10 +662,28 @@ def test_row_32_poles_that_can_be_separated(gap, dt):
 
 
 @pytest.mark.parametrize("gap", [1e-16, 1e-17, 1e-100, 1e-200])
-def test_row_32_poles_that_cannot_be_separated(gap):
+def test_row_32_poles_that_cannot_be_separated_stay_together(gap):
+    sys = coupled(gap, 0)
     for reduce in METHODS:
-        with pytest.raises(lti.LTIError, match="can hardly be told apart"):
-            reduce(coupled(gap, 0), 2, unstable="split")
+        reduction = quietly(reduce, sys, 2, unstable="split")
+        assert np.isinf(reduction.hsv).all()
+        np.testing.assert_allclose(
+            response(reduction.system, [1j]), response(sys, [1j]), rtol=1e-12
+        )
+
+
+@pytest.mark.parametrize("multiplicity", [1, 2, 3, 4])
+def test_row_32_integrators_in_a_row(multiplicity):
+    m, n = multiplicity, multiplicity + 2
+    A = np.diag([*np.zeros(m), -1.0, -2.0]) + np.diag([*np.ones(m - 1), 0, 0], 1)
+    for seed in range(10):
+        Q = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, n)))[0]
+        sys = StateSpace(Q @ A @ Q.T, Q @ np.ones((n, 1)), np.ones((1, n)) @ Q.T)
+        reduction = quietly(lti.balanced_truncation, sys, m + 1, unstable="split")
+        assert np.isinf(reduction.hsv).sum() == m
+        s = 1j * np.array([0.5, 1.0, 2.0])
+        gap = np.abs(response(sys, s) - response(reduction.system, s)).max()
+        assert gap <= reduction.error_bound + 1e-6 < 0.05
 
 
 @pytest.mark.parametrize("order", [6, 9, 11])
