@@ -13,6 +13,7 @@ from lti._checks import as_array, common, one_of
 from lti.algebra import dual, series, static
 from lti.errors import DerivativeError, DimensionError, OptionError
 from lti.gramians import counted_factors, double_factors
+from lti.hankel import square_root
 from lti.interop import as_statespace
 from lti.limited import frequency_limited_factors, time_limited_factors
 from lti.norms import hinf_norm
@@ -144,7 +145,11 @@ def _weight(name: str, weight: System | None, sys: System) -> StateSpace | None:
             "pass one weight for all, or one for each"
         )
     require_stable(W, f"{name}: ", "pass its stable spectral factor, which has the same gain")
-    A, B, C, D = (from_numpy(to_numpy(x), sys.B) for x in (W.A, W.B, W.C, W.D))
+    # States that do nothing are left out: the rule of Lin and Chiu would take them for ones that do
+    _, right, left = square_root(*double_factors(W))
+    if right.shape[-1] < W.order:
+        W = StateSpace(left @ W.A @ right, left @ W.B, W.C @ right, W.D, W.dt)
+    A, B, C, D = (from_numpy(to_numpy(x), sys.B) for x in W.matrices)
     return StateSpace(A, B, C, D, W.dt)
 
 

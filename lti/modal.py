@@ -229,10 +229,12 @@ def _modes(sys: StateSpace) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
     d = units(StateSpace(A, B, C, None, sys.dt))
     poles, V, condition = _eigenvectors(A / d[:, None] * d)
     B, C = B / d[:, None], C * d
+    b, c = (np.abs(x).max(initial=0.0) or 1.0 for x in (B, C))  # squares need room
+    B, C = B / b, C / c
     U = np.linalg.inv(V)
     decay = 1 - np.abs(poles) if sys.is_discrete else -poles.real
-    gains = np.linalg.norm(C @ V, axis=0) * np.linalg.norm(U @ B, axis=1) / decay
-    scale = condition * np.linalg.norm(B) * np.linalg.norm(C) / decay.min(initial=np.inf)
+    gains = b * c * np.linalg.norm(C @ V, axis=0) * np.linalg.norm(U @ B, axis=1) / decay
+    scale = b * c * condition * np.linalg.norm(B) * np.linalg.norm(C) / decay.min(initial=np.inf)
     first = np.flatnonzero(poles.imag >= 0) if is_real else np.arange(len(poles))
     pair = is_real & (poles[first].imag > 0)
     gains = np.where(pair, 2.0, 1.0) * gains[first]

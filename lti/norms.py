@@ -258,22 +258,22 @@ def _peak(G: System, F: System | None, tol: float) -> float:
 
 
 def _modest(G: System, F: System | None) -> tuple[System, System | None, float]:
-    """Both with B and C, or D, scaled to entries of at most one, and what a gain is in return."""
+    """Both with entries of at most one in B, C and D, and what a gain of one is in return."""
+
+    def top(x: np.ndarray) -> float:
+        return float(np.abs(x).max(initial=0.0)) or 1.0
+
     systems = [x for x in (G, F) if x is not None]
-    b, c, d = (
-        max(np.abs(getattr(x, name)).max(initial=0.0) for x in systems) or 1.0 for name in "BCD"
-    )
-    d = d if any(x.D.any() for x in systems) else 0.0
     with np.errstate(over="ignore"):
-        size = max(b * c, d)
-    if not 0 < size < np.inf:
-        size = 1.0
-    share = c * (b / size)  # what is left of C, at most one
+        sizes = [top(x.B) * top(x.C) for x in systems]
+        sizes += [top(x.D) for x in systems if x.D.any()]
+    size = min(max(sizes), 1e300)
 
     def scaled(x: System) -> System:
-        return replace(x, B=x.B / b, C=(x.C / c) * share, D=x.D / size)
+        b, c = top(x.B), top(x.C)
+        return replace(x, B=x.B / b, C=(x.C / c) * (b / size * c), D=x.D / size)
 
-    return scaled(G), None if F is None else scaled(F), float(size)
+    return scaled(G), None if F is None else scaled(F), size
 
 
 def _peak_of_modest(G: System, F: System | None, tol: float) -> float:

@@ -77,7 +77,7 @@ def test_info(capsys, model):
     [
         ([-2, -0.5], 0, "stable; nearest to the imaginary axis: -0.5, 0.5 away"),
         ([0.5j, -0.9], True, "stable; nearest to the unit circle: -0.9, 0.1 away"),
-        ([1j, -2j], 0.1, "2 poles on or beyond the unit circle, the worst 0 ± 2j, 1 away"),
+        ([1j, -2j], 0.1, "2 poles on or beyond the unit circle, the worst 0 - 2j, 1 away"),
         ([], 0, "stable, without poles"),
     ],
 )  # fmt: skip
