@@ -25,9 +25,17 @@ from lti._array import (
 from lti._checks import one_of
 from lti.errors import OptionError, OrderError, ReductionWarning
 from lti.factors import Factors, choose_factors
-from lti.hankel import EQUAL, balanced, check_order, error_bound, order_asked, product_scale
+from lti.hankel import (
+    EQUAL,
+    balanced,
+    check_order,
+    error_bound,
+    order_asked,
+    product_scale,
+    tolerance,
+)
 from lti.interop import as_statespace
-from lti.norms import peak_gain
+from lti.norms import hinf_norm, peak_gain
 from lti.reduction import Reduction
 from lti.split import Split, parts_of
 from lti.system import StateSpace, System, boundary_gap
@@ -571,53 +579,76 @@ def _reduce(
     energy: float | None,
 ) -> Reduction:
     """The body of `balanced_truncation` and `singular_perturbation`, from the balancing on."""
-    original, factors = balancing.system, balancing.factors
-    n, rank, kept = original.order, balancing.minimal_order, balancing.smallest_order
-    name = NAMES[form] + (f", Gramians {factors.name}" if factors.name else "")
+    n, rank, kept = balancing.system.order, balancing.minimal_order, balancing.smallest_order
+    name = NAMES[form] + ("" if balancing.exact else f", Gramians {balancing.factors.name}")
     order = balancing._order(order, tol, relative, energy)
     if tol is not None and (order > rank or order == n > 0):
         reduction = as_it_is(balancing, tol, name)
-        warn_of(reduction.flags)
-        return reduction
-    flags = balancing.near_unstable + (balancing.cancelling if order > kept else [])
-    if order > rank:
-        rest = "the other states are below rounding" if balancing.exact else "the Gramians' rank"
-        flags.append(f"order lowered from {order} to {rank}: {rest}")
-        order = rank
-    flags += _divided(balancing, order)
-    system, T, W = form(balancing, order)
-    like, bound = original.B, balancing.error_bound(order)
-    xp = namespace(bound)
-    A, B, C, D = (narrow(x, like) for x in (system.A, system.B, system.C, system.D))
-    labels = original.labels.without_states()
-    narrowed = StateSpace(A, B, C, D, system.dt, labels)
-    stable = stable_part(narrowed, kept)
-    if balancing.risky[order] and not (inside := is_stable(stable)).all():
+    else:
+        flags = balancing.near_unstable + (balancing.cancelling if order > kept else [])
+        if order > rank:
+            rest = "the others are below rounding" if balancing.exact else "the Gramians' rank"
+            flags.append(f"order lowered from {order} to {rank}: {rest}")
+            order = rank
+        flags += _divided(balancing, order)
+        system, T, W = form(balancing, order)
+        bound = balancing.error_bound(order)
+        reduction = certified(balancing, system, order, bound, flags, name, (tol, relative), T, W)
+    warn_of(reduction.flags)
+    return reduction
+
+
+def certified(
+    balancing: Balancing,
+    system: StateSpace,
+    order: int,
+    bound: Array,
+    flags: list[str],
+    name: str,
+    wanted: tuple[float | None, bool],
+    T: Array | None = None,
+    W: Array | None = None,
+) -> Reduction:
+    """A reduced system in the dtype of the original, with a certificate of what was stored."""
+    original, kept, weights = balancing.system, balancing.smallest_order, balancing.factors.weights
+    like, xp = original.B, namespace(bound)
+    A, B, C, D = (narrow(x, like) for x in system.matrices)
+    stored = StateSpace(A, B, C, D, system.dt, original.labels.without_states())
+    stable, cast = stable_part(stored, kept), B.dtype != system.B.dtype
+    inside = is_stable(stable) if cast or balancing.risky[order] else np.asarray(True)
+    if not inside.all():
         bound = xp.where(from_numpy(inside, like=bound), bound, float("inf"))
         advice = "" if balancing.exact else ', or balance with weighting="wang"'
-        flags.append(
-            f"the reduced system of order {order} is not stable: try a neighbouring order{advice}"
-        )
-    elif balancing.exact and B.dtype != system.B.dtype:
-        bound = bound + cast_gain(stable_part(system, kept), stable)
-        limit = tol and (tol * balancing.sigma[..., kept] if relative else tol)
-        if limit is not None and bool(xp.any(bound > limit)):
-            flags.append(f"in {B.dtype} the bound is above {tol:g}: convert the system to float64")
-    warn_of(flags)
-    lower = balancing.sigma[..., order] if order < n and balancing.exact else xp.zeros_like(bound)
+        flags = [
+            *flags,
+            f"the reduced system of order {order} is not stable: try a neighbouring order{advice}",
+        ]
+    elif cast and bool(xp.all(xp.isfinite(bound))):
+        gain = cast_gain(stable_part(system, kept), stable)
+        for weight in weights:
+            gain = gain * hinf_norm(weight) if weight else gain
+        bound = bound + gain
+    tol, relative = wanted
+    if tol is not None:
+        limit = tolerance(to_numpy(balancing.sigma), tol, relative)[..., 0]
+        if (to_numpy(bound) > limit * (1 + 1e-9)).any():
+            advice = "convert the system to float64" if cast else "try a higher order"
+            flags = [*flags, f"the bound is above {tol:g}, as stored in {B.dtype}: {advice}"]
+    claimed = balancing.exact and order < original.order
+    lower = balancing.sigma[..., order] if claimed else xp.zeros_like(bound)
     return Reduction(
         original,
-        narrowed,
+        stored,
         order,
         balancing.hsv,
         narrow(bound, like),
         narrow(lower, like),
-        narrow(T, like),
-        narrow(W, like),
+        None if T is None else narrow(T, like),
+        None if W is None else narrow(W, like),
         name,
         tuple(flags),
         (balancing.parts.stable, stable) if kept else None,
-        factors.weights,
+        weights,
         balancing.scale,
     )
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 
-from lti._array import Array, H, block_diag, from_numpy, namespace, narrow, spectral_norm, to_numpy
-from lti.balancing import Balancing, as_it_is, balance, cast_gain, is_stable, stable_part, warn_of
+from lti._array import Array, H, block_diag, from_numpy, namespace, spectral_norm
+from lti.balancing import Balancing, as_it_is, balance, certified, warn_of
 from lti.discretize import to_continuous, to_discrete
 from lti.errors import DimensionError, LTIError, ReductionWarning
-from lti.hankel import EQUAL, error_bound, order_asked, tolerance
+from lti.hankel import EQUAL, error_bound, order_asked
 from lti.norms import hankel_norm, member, on_host
 from lti.reduction import Reduction
 from lti.split import split
@@ -130,40 +131,18 @@ def _reduce(
     bound = xp.where(bound > known, bound, known)
     if order < asked:
         reason = (
-            "the other states are below rounding"
+            "the others are below rounding"
             if asked > rank
             else "the cut divides equal Hankel singular values, and fewer states do as well"
         )
         flags.append(f"order lowered from {asked} to {order}: {reason}")
-    flags += notes
-    rest, like = parts.rest, sys.B
-    A, B = block_diag(rest.A, stable.A), xp.concat([rest.B, stable.B], axis=-2)
-    C = xp.concat([rest.C, stable.C], axis=-1)
-    A, B, C, D = (narrow(x, like) for x in (A, B, C, stable.D))
-    system = StateSpace(A, B, C, D, sys.dt, sys.labels.without_states())
-    narrowed = stable_part(system, kept)
-    if like.dtype != stable.B.dtype:
-        if is_stable(narrowed).all():
-            bound = bound + cast_gain(stable, narrowed)
-        else:
-            bound = xp.full_like(bound, float("inf"))
-            flags.append(f"not stable in {like.dtype}: convert the system to float64")
-    limit = np.inf if tol is None else tolerance(to_numpy(sigma), tol, relative)[..., 0]
-    if (to_numpy(bound) > limit * (1 + 1e-9)).any():
-        flags.append(f"the bound is above {tol:g}: try a higher order, or float64")
-    warn_of(flags)
-    return Reduction(
-        sys,
-        system,
-        order,
-        balancing.hsv,
-        narrow(bound, like),
-        narrow(sigma[..., order] if order < n else xp.zeros_like(bound), like),
-        method=NAME,
-        flags=tuple(flags),
-        pair=(parts.stable, narrowed) if kept else None,
-        scale=balancing.scale + spectral_norm(stable.D),
-    )
+    A, B = block_diag(parts.rest.A, stable.A), xp.concat([parts.rest.B, stable.B], axis=-2)
+    C = xp.concat([parts.rest.C, stable.C], axis=-1)
+    system = StateSpace(A, B, C, stable.D, sys.dt)
+    wanted = (tol, relative)
+    reduction = certified(balancing, system, order, bound, flags + notes, NAME, wanted)
+    warn_of(reduction.flags)
+    return replace(reduction, scale=balancing.scale + spectral_norm(stable.D))
 
 
 def _approximations(sys: System, order: int) -> tuple[StateSpace, Array, list[str]]:

@@ -267,7 +267,7 @@ def test_row_11_order_above_the_minimal_order(reduce):
     assert lti.balance(CAUCHY).minimal_order == minimal == 12
     hidden = diagonal(-1.0, -2.0, -3.0, B=[1.0, 1, 0], C=[1.0, 0, 1])
     for sys, order, minimal in ((CAUCHY, 18, 12), (hidden, 3, 1)):
-        text = f"order lowered from {order} to {minimal}: the other states are below rounding"
+        text = f"order lowered from {order} to {minimal}: the others are below rounding"
         with pytest.warns(lti.ReductionWarning, match=text):
             reduction = reduce(sys, order)
         assert reduction.order == reduction.system.order == minimal and text in reduction.flags

@@ -166,7 +166,7 @@ RING = random_ring(3, 1, 1)
 
 @pytest.mark.parametrize(("call", "error", "text"), [
     (lambda: lti.balance(G, controllability=np.ones((3, 4, 2))), lti.DimensionError, "one for all"),
-    (lambda: lti.balance(G, controllability="abc"), lti.DimensionError, "pass real or complex numbers"),
+    (lambda: lti.balance(G, controllability="abc"), lti.DimensionError, "pass real or complex"),
     (lambda: lti.balance(G, input_weight=StateSpace(-np.ones((3, 1, 1)), ones(1, 1), ones(1, 1))),
      lti.DimensionError, "input_weight is a stack"),
     (lambda: lti.bilinear(([[1.0]], [[1.0]], [[1.0]])), lti.TimebaseError, "would go to infinity"),
