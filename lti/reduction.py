@@ -118,8 +118,8 @@ class Reduction:
             at = np.unravel_index(np.argmax(wrong), wrong.shape)
             raise CertificateError(
                 f"the measured error {error[at]:.6g} lies outside its bounds, from {lower[at]:.6g} "
-                f"to {upper[at]:.6g}: rounding has moved it further than they tell; read .flags, and "
-                "reduce the system in its modes (lti.diagonalize) or ask for another order"
+                f"to {upper[at]:.6g}: rounding has moved it further than they tell; read .flags, "
+                "and reduce the system in its modes (lti.diagonalize) or ask for another order"
             )
         return from_numpy(error, like=self.hsv)
 
