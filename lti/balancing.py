@@ -188,7 +188,7 @@ class Balancing:
 
         Values that hardly differ, values close to rounding, or Gramians of another kind.
         """
-        if self.near_unstable or not self.exact:
+        if self.near_unstable or not self.exact or self.method == "balancing-free":
             return np.ones(self.system.order + 1, dtype=bool)
         last, first = self._cut(self.system.order)
         small = 1e-4 * to_numpy(self.scale)[..., None]
@@ -294,7 +294,8 @@ def balance(
         its stable part and keep the rest as it is. Those states count, and come first.
     method : {"square-root", "balancing-free"}, optional
         Of the same reduced system: in balanced coordinates, or in orthonormal bases of the same
-        spaces, which are better conditioned where the values span many orders of magnitude.
+        spaces (in units in which neither is larger than the other), which are better conditioned
+        where the values span many orders of magnitude.
     input_weight, output_weight : StateSpace, optional
         Stable W_i, W_o: the error that counts is ``W_o (G - G_r) W_i``.
     weighting : {"enns", "lin-chiu", "wang"}, optional
@@ -547,13 +548,20 @@ def _coordinates(balancing: Balancing, order: int) -> tuple[StateSpace, Array, A
 
 
 def _orthonormal(T: Array, W: Array) -> tuple[Array, Array]:
-    """An orthonormal basis of the columns of T, and the W of the same rows with W T = I."""
+    """A basis of the columns of T, and the W of the same rows with W T = I.
+
+    Orthonormal in the units in which each state is as large in T as in W.
+    """
     xp = namespace(T)
+    t, w = (xp.linalg.vector_norm(x, axis=axis) for x, axis in ((T, -1), (W, -2)))
+    both = (t > 0) & (w > 0)
+    d = xp.sqrt(xp.where(both, t, 1.0)) / xp.sqrt(xp.where(both, w, 1.0))
+    T, W = T / d[..., :, None], W * d[..., None, :]
     idle = xp.all(T == 0, axis=-2)[..., None, :]  # states that a member of a stack does not have
     right = xp.where(idle, 0.0, xp.linalg.qr(T, mode="reduced")[0])
     left = H(xp.where(idle, 0.0, xp.linalg.qr(H(W), mode="reduced")[0]))
     pairing = left @ right + diag(xp.astype(idle[..., 0, :], T.dtype))
-    return right, xp.linalg.solve(pairing, left)
+    return d[..., :, None] * right, xp.linalg.solve(pairing, left) / d[..., None, :]
 
 
 def _project(system: System, T: Array, W: Array, kept: int) -> StateSpace:

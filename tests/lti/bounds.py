@@ -93,10 +93,13 @@ def check(job, shrink=False):
             reduction = method(sys, r)
             try:
                 tally.measured(reduction, assert_error_bound(reduction))
-            except AssertionError as error:
+            except (AssertionError, lti.LTIError) as error:
                 if shrink:
                     raise
-                tally.violations.append((str(error).partition("\n")[0], job))
+                where = f"{method} to order {r} of {as_code(sys)}"
+                text = str(error).partition("\n")[0]
+                print(f"\n{text}\n{where}", file=python.stderr, flush=True)
+                tally.violations.append((text, job))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -149,7 +152,7 @@ def main():
     for job in dict.fromkeys(job for _, job in total.violations[:1]):
         try:
             check(job, shrink=True)
-        except AssertionError as error:
+        except (AssertionError, lti.LTIError) as error:
             print(f"\nThe smallest like the first: {error}")
     return bool(total.violations)
 
