@@ -553,9 +553,15 @@ def _orthonormal(T: Array, W: Array) -> tuple[Array, Array]:
     Orthonormal in the units in which each state is as large in T as in W.
     """
     xp = namespace(T)
-    t, w = (xp.linalg.vector_norm(x, axis=axis) for x, axis in ((T, -1), (W, -2)))
-    both = (t > 0) & (w > 0)
-    d = xp.sqrt(xp.where(both, t, 1.0)) / xp.sqrt(xp.where(both, w, 1.0))
+    if T.shape[-1] == 0:
+        return T, W
+    t, w = (xp.max(xp.abs(x), axis=axis) for x, axis in ((T, -1), (W, -2)))
+    top = xp.max(xp.sqrt(t) * xp.sqrt(w), axis=-1, keepdims=True)
+    top = xp.where(top > 0, top, 1.0)
+    # A state that is in one of the two only is made as large there as the largest is in both
+    known = xp.where(t > 0, t, top), xp.where(w > 0, w, top)
+    t, w = xp.where(t > 0, t, top / known[1] * top), xp.where(w > 0, w, top / known[0] * top)
+    d = xp.sqrt(t) / xp.sqrt(w)
     T, W = T / d[..., :, None], W * d[..., None, :]
     idle = xp.all(T == 0, axis=-2)[..., None, :]  # states that a member of a stack does not have
     right = xp.where(idle, 0.0, xp.linalg.qr(T, mode="reduced")[0])

@@ -208,9 +208,13 @@ def test_balancing_free_does_not_mind_units():
     poles = [0.5 - 6e-39j] * 2  # in real coordinates one of the two states of a mode is 1e-30
     B, C = 1e-8j * np.eye(2) + 5e-38 * np.eye(2), -1.25 * np.eye(2)
     sys = lti.DiagonalStateSpace(poles, B, C, conjugate=True)
+    # and here two of three states are reached by no input
+    B, C = 1e-38 * np.eye(2)[[0, 0, 1, 1]] * [[1], [0], [1], [0]], np.ones((2, 4))
+    hidden = lti.DiagonalStateSpace([0.5, 0.25, 0.5, 0.25], B, C * [[1, 2, 0, 0], [0, 0, 1, 2]])
     for form in (lti.balanced_truncation, lti.singular_perturbation):
-        reduction = quiet(form, sys, 2, method="balancing-free")
-        np.testing.assert_allclose(reduction.system.poles, 0.5, rtol=1e-6)
+        for x in (sys, hidden):
+            reduction = quiet(form, x, 2, method="balancing-free")
+            np.testing.assert_allclose(reduction.system.poles, 0.5, rtol=1e-6)
 
 
 def test_balancing_free_in_a_stack_of_unequal_ranks(library):
