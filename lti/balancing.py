@@ -539,35 +539,38 @@ def _coordinates(balancing: Balancing, order: int) -> tuple[StateSpace, Array, A
     T, W = balancing.right, balancing.left
     if balancing.method == "square-root":
         return balancing.balanced, T, W
-    k, rank = balancing.smallest_order, balancing.minimal_order
+    k, rank, xp = balancing.smallest_order, balancing.minimal_order, namespace(T)
+    if rank == 0:
+        return balancing.balanced, T, W
+    d = _own_units(T, W)
+    T, W = T / d, W * H(d)
     blocks = [slice(0, k), slice(k, max(k, order)), slice(max(k, order), rank)]
     bases = [_orthonormal(T[..., block], W[..., block, :]) for block in blocks]
-    xp = namespace(T)
-    T, W = xp.concat([T for T, _ in bases], axis=-1), xp.concat([W for _, W in bases], axis=-2)
+    T = d * xp.concat([T for T, _ in bases], axis=-1)
+    W = xp.concat([W for _, W in bases], axis=-2) / H(d)
     return _project(balancing.system.double(), T, W, k), T, W
 
 
-def _orthonormal(T: Array, W: Array) -> tuple[Array, Array]:
-    """A basis of the columns of T, and the W of the same rows with W T = I.
-
-    Orthonormal in the units in which each state is as large in T as in W.
-    """
+def _own_units(T: Array, W: Array) -> Array:
+    """d (..., n, 1): the units of the states in which each is as large in T as in W."""
     xp = namespace(T)
-    if T.shape[-1] == 0:
-        return T, W
     t, w = (xp.max(xp.abs(x), axis=axis) for x, axis in ((T, -1), (W, -2)))
     top = xp.max(xp.sqrt(t) * xp.sqrt(w), axis=-1, keepdims=True)
     top = xp.where(top > 0, top, 1.0)
     # A state that is in one of the two only is made as large there as the largest is in both
     known = xp.where(t > 0, t, top), xp.where(w > 0, w, top)
     t, w = xp.where(t > 0, t, top / known[1] * top), xp.where(w > 0, w, top / known[0] * top)
-    d = xp.sqrt(t) / xp.sqrt(w)
-    T, W = T / d[..., :, None], W * d[..., None, :]
+    return (xp.sqrt(t) / xp.sqrt(w))[..., None]
+
+
+def _orthonormal(T: Array, W: Array) -> tuple[Array, Array]:
+    """An orthonormal basis of the columns of T, and the W of the same rows with W T = I."""
+    xp = namespace(T)
     idle = xp.all(T == 0, axis=-2)[..., None, :]  # states that a member of a stack does not have
     right = xp.where(idle, 0.0, xp.linalg.qr(T, mode="reduced")[0])
     left = H(xp.where(idle, 0.0, xp.linalg.qr(H(W), mode="reduced")[0]))
     pairing = left @ right + diag(xp.astype(idle[..., 0, :], T.dtype))
-    return d[..., :, None] * right, xp.linalg.solve(pairing, left) / d[..., None, :]
+    return right, xp.linalg.solve(pairing, left)
 
 
 def _project(system: System, T: Array, W: Array, kept: int) -> StateSpace:

@@ -17,6 +17,7 @@ from lti.split import split
 from lti.weighting import modified_input
 from tests.lti.oracles import oracle
 from tests.lti.systems import (
+    all_pass,
     boundary,
     dense_systems,
     diagonal_systems,
@@ -607,3 +608,14 @@ def test_a_printed_reduction():
         "Reduction: order 3 -> 2, H-infinity error: no bound known, verify() measures it"
     )
     assert str(limited).startswith("Balanced truncation, Gramians band-limited: order 3 -> 2\n")
+
+
+@pytest.mark.parametrize("form", [lti.balanced_truncation, lti.singular_perturbation])
+def test_balancing_free_cuts_through_equal_values_as_well_as_square_roots(form):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        sys = all_pass(-rng.uniform(0.3, 3, 5) + 1j * rng.uniform(-2, 2, 5))
+        for order in range(1, 5):
+            reduction = quiet(form, sys, order, method="balancing-free")
+            if np.isfinite(reduction.error_bound):
+                np.testing.assert_allclose(lti.hinf_norm(sys - reduction.system), 2, rtol=1e-7)
