@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ __all__ = ["Balancing", "balance", "balanced_truncation", "singular_perturbation
 EPS = 2.0**-52
 NEAR = 1e-8  # a pole this close to the stability boundary is flagged
 FEW = 20  # doublings: no pole is that close
+SOUND = 1e-8  # of |R| |S|: what is above keeps half of its digits
 CANCEL = 1e6  # and Gramians whose product is this much smaller than their sizes
 
 
@@ -544,7 +546,12 @@ def _coordinates(balancing: Balancing, order: int) -> tuple[StateSpace, Array, A
         return balancing.balanced, T, W
     d = _own_units(T, W)
     T, W = T / d, W * H(d)
-    blocks = [slice(0, k), slice(k, max(k, order)), slice(max(k, order), rank)]
+    # Apart are also the states whose directions in T and W are nearly orthogonal: they would carry
+    # their rounding into the others
+    sound = balancing.sigma > SOUND * balancing.scale[..., None]
+    sound = int(to_numpy(xp.sum(xp.astype(sound, xp.int64), axis=-1)).max(initial=0))
+    cuts = sorted({0, k, max(k, order), min(max(k, sound), rank), rank})
+    blocks = [slice(*ends) for ends in pairwise(cuts)]
     bases = [_orthonormal(T[..., block], W[..., block, :]) for block in blocks]
     T = d * xp.concat([T for T, _ in bases], axis=-1)
     W = xp.concat([W for _, W in bases], axis=-2) / H(d)
