@@ -132,8 +132,7 @@ class Reduction:
         gap = np.minimum(boundary_gap(F), boundary_gap(F_r))
         size = 1.0 if F.is_discrete else np.linalg.norm(to_numpy(F_r.A), axis=(-2, -1))
         moved = 2 * finite.sum(axis=-1) * size / gap
-        D = to_numpy(F.D), to_numpy(F_r.D)
-        fed = np.linalg.norm(D[1] * (D[0] != D[1]), axis=(-2, -1))  # a static correction
+        fed = np.linalg.norm(to_numpy(F_r.D), axis=(-2, -1))  # swallows a small static correction
         eps = np.finfo(hsv.dtype).eps
         return 1e3 * hsv.shape[-1] * eps * (scale + moved) + 4 * eps * fed
 

@@ -473,8 +473,7 @@ def assert_error_bound(
     there is nothing to check. Rounding may add ``1e3 n eps (|R| |S| + moved)``: what it does to
     the values, relative to `Reduction.scale`, and to the poles, which moves a gain by up to
     ``moved = |C (s - A)^-1| (|s| + |A|) |(s - A)^-1 B|`` times eps; with a `Reduction.pair` also
-    ``|C| |(s - A)^-1| |B|``, B and C of the whole system, and where D was changed ``4 eps |D|``.
-    That is 1e-11 or so of the norm of a well-conditioned system, and all of it if poles are within
+    ``|C| |(s - A)^-1| |B|``, B and C of the whole system, and of D ``4 eps |D|``. That is 1e-11 or so of the norm of a well-conditioned system, and all of it if poles are within
     1e-12 of the boundary.
 
     Examples
@@ -509,8 +508,8 @@ def assert_error_bound(
     # A stable part that was split off is what rounding left of the whole
     norms = (np.linalg.norm(to_numpy(x)) for x in (reduction.original.B, reduction.original.C))
     split = float(np.prod(list(norms))) if reduction.pair else 0.0
-    D, D_r = to_numpy(reduction.original.D), to_numpy(reduction.system.D)
-    fed = np.broadcast_to(np.linalg.norm(D_r * (D_r != D), axis=(-2, -1)), shape)
+    fed = np.linalg.norm(to_numpy(reduction.system.D), axis=(-2, -1))
+    fed = np.broadcast_to(fed, shape)
     errors = np.full(shape, np.inf)
     for i in np.ndindex(shape):
         if np.isinf(upper[i]):
