@@ -473,8 +473,9 @@ def assert_error_bound(
     there is nothing to check. Rounding may add ``1e3 n eps (|R| |S| + moved)``: what it does to
     the values, relative to `Reduction.scale`, and to the poles, which moves a gain by up to
     ``moved = |C (s - A)^-1| (|s| + |A|) |(s - A)^-1 B|`` times eps; with a `Reduction.pair` also
-    ``|C| |(s - A)^-1| |B|``, B and C of the whole system, and of D ``4 eps |D|``. That is 1e-11 or so of the norm of a well-conditioned system, and all of it if poles are within
-    1e-12 of the boundary.
+    ``|C| |(s - A)^-1| |B|``, B and C of the whole system, and of D ``4 eps |D|``. That is 1e-11 or
+    so of the norm of a well-conditioned system, and all of it if poles are within 1e-12 of the
+    boundary.
 
     Examples
     --------
