@@ -175,19 +175,19 @@ def all_orders():
 
 
 def profile():
-    from lti.gramians import counted_factors
+    from lti.gramians import known_factors
 
     print(f"{'n':>5} ports  time       decay    total ms   factors    values and the rest")
     for what, sys in cases():
         r = sys.order // 4
         best = race({
             "total": lambda: ours(sys, r),  # noqa: B023
-            "factors": lambda: counted_factors(sys),  # noqa: B023
+            "factors": lambda: known_factors(sys),  # noqa: B023
         }, arguments.seconds)  # fmt: skip
         rest = best["total"] - best["factors"]
-        S, R, _, doublings = counted_factors(sys)
+        S, R, loss, _ = known_factors(sys)
         print(f"{what:32} {best['total']:9.2f} {best['factors']:9.2f} {rest:9.2f}   "
-              f"{doublings} doublings, ranks {S.shape[1]}, {R.shape[1]}")  # fmt: skip
+              f"rounding {loss:.0f}, ranks {S.shape[1]}, {R.shape[1]}")  # fmt: skip
 
 
 if __name__ == "__main__":

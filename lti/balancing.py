@@ -45,7 +45,6 @@ __all__ = ["Balancing", "balance", "balanced_truncation", "singular_perturbation
 
 EPS = 2.0**-52
 NEAR = 1e-8  # a pole this close to the stability boundary is flagged
-FEW = 20  # doublings: no pole is that close
 SOUND = 1e-8  # of |R| |S|: what is above keeps half of its digits
 CANCEL = 1e6  # and Gramians whose product is this much smaller than their sizes
 
@@ -145,7 +144,7 @@ class Balancing:
     @cached_property
     def near_unstable(self) -> list[str]:
         """The flag that a pole is close to the stability boundary, if one is."""
-        if 0 < self.factors.doublings < FEW:
+        if self.factors.far:
             return []
         stable, k = self.parts.stable, self.smallest_order
         poles = to_numpy(stable.poles)

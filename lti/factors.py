@@ -12,7 +12,7 @@ from lti._array import Array, H, from_numpy, is_like, spectral_norm, to_numpy, t
 from lti._checks import as_array, common, one_of
 from lti.algebra import dual, series, static
 from lti.errors import DerivativeError, DimensionError, OptionError
-from lti.gramians import counted_factors, double_factors
+from lti.gramians import double_factors, known_factors
 from lti.hankel import square_root
 from lti.interop import as_statespace
 from lti.limited import frequency_limited_factors, time_limited_factors
@@ -43,8 +43,8 @@ class Factors:
         What they are, in words; empty for the Gramians of the system.
     loss : float
         Their rounding in units of ``eps |R| |S|``, as far as it is known.
-    doublings : int
-        How many it took, if it was done by doubling: few say that no pole is close to the boundary.
+    far : bool
+        Whether the poles are known to be far from the stability boundary.
     """
 
     S: Array
@@ -53,7 +53,7 @@ class Factors:
     weights: tuple[StateSpace | None, StateSpace | None] = (None, None)
     name: str = ""
     loss: float = 1.0
-    doublings: int = 0
+    far: bool = False
 
 
 def choose_factors(
@@ -104,8 +104,8 @@ def choose_factors(
             'weighting="wang" changes Gramians that are weighted, limited or given; leave it out'
         )
     if not names:
-        S, R, loss, doublings = counted_factors(sys)
-        return Factors(S, R, gain, loss=loss, doublings=doublings)
+        S, R, loss, far = known_factors(sys)
+        return Factors(S, R, gain, loss=loss, far=far)
     require_stable(sys)
 
     dense, plain = sys.to_dense(), (None, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from lti._array import (
     H,
     conj,
     cut,
+    device,
     eig,
     is_complex,
     lq_factor,
@@ -25,13 +27,14 @@ from lti.algebra import units
 from lti.discretize import cheap_shift, to_discrete
 from lti.errors import UnstableError
 from lti.interop import as_statespace
-from lti.lyapunov import cauchy_factor, smith_factors
+from lti.lyapunov import SAFE, cauchy_factor, smith_factors
 from lti.system import DiagonalStateSpace, StateSpace, System, require_stable
 
 __all__ = ["controllability_gramian", "gramian_factors", "observability_gramian"]
 
-SAFE = 8  # doublings that cost no digits
-LOSS = 2.0**8  # of digits, from which on the modes are asked
+PATIENCE = SAFE + 3  # doublings, after which the modes are asked
+FEW = 20  # doublings: no pole is close to the boundary
+WELL = 100.0  # a condition of the modes that costs less than doubling longer would
 
 
 def gramian_factors(sys: System) -> tuple[Array, Array]:
@@ -130,7 +133,7 @@ def observability_gramian(sys: System) -> Array:
 
 def double_factors(sys: System) -> tuple[Array, Array]:
     """`gramian_factors` in double precision, whatever the precision of `sys`."""
-    return counted_factors(sys)[:2]
+    return known_factors(sys)[:2]
 
 
 def squares(sys: System, S: Array = None, R: Array = None) -> tuple[Array, Array]:
@@ -169,37 +172,46 @@ def _closed_form(sys: DiagonalStateSpace) -> Array:
     return real(xp.concat([(x + y) / 2, (x - y) / -2j], axis=-1))
 
 
-def counted_factors(sys: System) -> tuple[Array, Array, float, int]:
-    """`double_factors`, their rounding in units of ``eps |R| |S|``, and the doublings it took."""
+def known_factors(sys: System) -> tuple[Array, Array, float, bool]:
+    """`double_factors`, their rounding in units of ``eps |R| |S|``, and what is known of the poles.
+
+    That is whether they are known to be far from the stability boundary.
+    """
     sys = sys.double()
+    if tracked(*sys.matrices):
+        arrays = {name: cut(getattr(sys, name)) for name in ("poles", "A", "B", "C", "D")
+                  if name in sys.__dataclass_fields__}  # fmt: skip
+        sys = replace(sys, **arrays)
     if isinstance(sys, DiagonalStateSpace):
-        sys = replace(sys, poles=cut(sys.poles), B=cut(sys.B), C=cut(sys.C), D=cut(sys.D))
         require_stable(sys)
-        return _cauchy(sys), _cauchy(_dual(sys)) * (2 if sys.conjugate else 1), 1.0, 0
-    sys = replace(sys, A=cut(sys.A), B=cut(sys.B), C=cut(sys.C), D=cut(sys.D))
-    if type(sys.A) is np.ndarray and sys.A.ndim == 2:
-        d = units(sys)
-        own = StateSpace(sys.A / d[:, None] * d, sys.B / d[:, None], sys.C * d, None, sys.dt)
-        S, R, loss, doublings = _dense(own)
-        return d[:, None] * S, R / d[:, None], loss, doublings
-    return _dense(sys)
+        return *_cauchy(sys), 1.0, False
+    if type(sys.A) is not np.ndarray or sys.A.ndim > 2:
+        return _dense(sys)
+    d = units(sys)
+    own = StateSpace(sys.A / d[:, None] * d, sys.B / d[:, None], sys.C * d, None, sys.dt)
+    S, R, loss, far = _dense(own)
+    return d[:, None] * S, R / d[:, None], loss, far
 
 
-def _dense(sys: StateSpace) -> tuple[Array, Array, float, int]:
-    """`counted_factors` by doubling, or near the boundary by way of the modes."""
+def _dense(sys: StateSpace) -> tuple[Array, Array, float, bool]:
+    """`known_factors` by doubling; where that takes long, by way of the modes if it may."""
     try:
         circle = sys if sys.is_discrete or sys.order == 0 else to_discrete(sys, cheap_shift(sys.A))
         with np.errstate(over="ignore", invalid="ignore"):
-            S, R, doublings = smith_factors(circle.A, circle.B, circle.C)
+            few = smith_factors(circle.A, circle.B, circle.C, most=PATIENCE)
+            modal = None if few else _modal(sys, limit=WELL)
+            found: Any = few or modal or smith_factors(circle.A, circle.B, circle.C)
     except (UnstableError, RuntimeError, ValueError):
         require_stable(sys)  # names the pole
         raise
+    if modal:
+        return modal
+    S, R, doublings = found
     loss = max(1.0, 2.0 ** (doublings - SAFE))
-    modal = _modal(sys, loss) if loss > LOSS else None
-    return *(modal or (S, R, loss)), doublings
+    return (_modal(sys, loss) if loss > WELL else None) or (S, R, loss, doublings < FEW)
 
 
-def _modal(sys: StateSpace, limit: float) -> tuple[Array, Array, float] | None:
+def _modal(sys: StateSpace, limit: float) -> tuple[Array, Array, float, bool] | None:
     """The factors by way of the modes, unless these are conditioned worse than `limit`.
 
     What rounding does to a mode then stays with it: the squares of a matrix with poles close to the
@@ -214,12 +226,13 @@ def _modal(sys: StateSpace, limit: float) -> tuple[Array, Array, float] | None:
     B, C = xp.linalg.solve(V, sys.B + 0j), (sys.C + 0j) @ V
     modes = DiagonalStateSpace(poles, B, C, None, sys.dt)
     require_stable(modes)
-    U = H(xp.linalg.inv(V))
-    factors = (V @ _cauchy(modes), U @ _cauchy(_dual(modes)))
+    S, R = _cauchy(modes)
+    S, R = V @ S, H(xp.linalg.inv(V)) @ R
     if not is_complex(sys.B):
-        factors = (xp.concat([xp.real(x), xp.imag(x)], axis=-1) for x in factors)
-    S, R = (lq_factor(x) for x in factors)
-    return S, R, condition
+        S, R = (xp.concat([xp.real(x), xp.imag(x)], axis=-1) for x in (S, R))
+    host = to_numpy(poles)
+    gap = 1 - np.abs(host) if sys.is_discrete else -host.real / np.abs(host).max()
+    return lq_factor(S), lq_factor(R), condition, bool(gap.min() > 1e-6)
 
 
 def _dual(sys: DiagonalStateSpace) -> DiagonalStateSpace:
@@ -227,14 +240,30 @@ def _dual(sys: DiagonalStateSpace) -> DiagonalStateSpace:
     return DiagonalStateSpace(conj(sys.poles), H(sys.C), H(sys.B), None, sys.dt, sys.conjugate)
 
 
-def _cauchy(sys: DiagonalStateSpace) -> Array:
-    """The factor S of a diagonal system; real, for the state [Re x, Im x], if `conjugate`."""
-    closed = sys.closed()
-    S = cauchy_factor(closed.poles, closed.B, sys.is_discrete)
+def _cauchy(sys: DiagonalStateSpace) -> tuple[Array, Array]:
+    """S and R of a diagonal system; real, for the state [Re x, Im x], if `conjugate`."""
+    closed, n = sys.closed(), sys.poles.shape[-1]
+    xp, p, B, C = namespace(closed.poles), closed.poles, closed.B, H(closed.C)
+    wide = max(B.shape[-1], C.shape[-1])
+    # One loop over the pivots for both: R is S of the dual system
+    ports = xp.stack([_wider(B, wide), _wider(C, wide)])
+    both = cauchy_factor(xp.stack([p, conj(p)]), ports, sys.is_discrete)
+    S, R = both[0, ...], both[1, ...]
     if not sys.conjugate:
-        return S
-    xp, n = namespace(S), sys.poles.shape[-1]
-    x, mirror = S[..., :n, :], S[..., n:, :]
+        return S, R
+    return _in_real_coordinates(S, n), 2 * _in_real_coordinates(R, n)
+
+
+def _wider(x: Array, width: int) -> Array:
+    """x (..., n, m) with columns of zeros up to `width`."""
+    xp, missing = namespace(x), width - x.shape[-1]
+    zeros = xp.zeros((*x.shape[:-1], missing), dtype=x.dtype, device=device(x))
+    return xp.concat([x, zeros], axis=-1) if missing else x
+
+
+def _in_real_coordinates(S: Array, n: int) -> Array:
+    """A factor for the state [Re x, Im x] from one for [x, conj x], of n stored modes."""
+    xp, x, mirror = namespace(S), S[..., :n, :], S[..., n:, :]
     S = xp.concat([(x + mirror) / 2, (x - mirror) / 2j], axis=-2)
     # S S^H is real, so it is (Re S)(Re S)^T + (Im S)(Im S)^T
     return lq_factor(xp.concat([xp.real(S), xp.imag(S)], axis=-1)) if is_complex(S) else S

@@ -21,15 +21,16 @@ from lti._array import (
 )
 from lti.errors import UnstableError
 
-__all__ = ["cauchy_factor", "smith_factors"]
+__all__ = ["SAFE", "cauchy_factor", "smith_factors"]
 
 EPS = 2.0**-52
 HUGE = 2.0**500  # a power of a stable A never gets there
+SAFE = 8  # doublings that cost no digits
 FEW = 32  # columns that are not worth compressing
 TINY = 2.0**-1000  # what is smaller is zero: dividing by a subnormal number overflows
 
 
-def smith_factors(A: Array, B: Array, C: Array) -> tuple[Array, Array, int]:
+def smith_factors(A: Array, B: Array, C: Array, most: int = 64) -> tuple[Array, Array, int] | None:
     """S, R with S S^H = P, R R^H = Q: A P A^H - P + B B^H = 0, A^H Q A - Q + C^H C = 0.
 
     Squared Smith iteration: ``[S, A S]`` doubles the number of terms of ``P = sum A^k B B^H A^kH``
@@ -42,13 +43,16 @@ def smith_factors(A: Array, B: Array, C: Array) -> tuple[Array, Array, int]:
     A : array (..., n, n), of spectral radius below one
     B : array (..., n, m)
     C : array (..., p, n)
+    most : int, optional
+        Doublings after which to give up.
 
     Returns
     -------
     S : array (..., n, k), k <= n
     R : array (..., n, l), l <= n
     doublings : int
-        How often A was squared: many if a pole is close to the boundary.
+        How often A was squared: many if a pole is close to the boundary. Without convergence within
+        `most`, less than 64, None in place of all three.
 
     Raises
     ------
@@ -63,7 +67,7 @@ def smith_factors(A: Array, B: Array, C: Array) -> tuple[Array, Array, int]:
     xp = namespace(A)
     (S, s), (R, r) = _scaled(B), _scaled(H(C))
     S, R = lq_factor(S), lq_factor(R)
-    for k in range(64):
+    for k in range(most):
         # Summed over all of A, so that NaN and Inf are seen as well
         size = xp.max(xp.sum(xp.abs(A), axis=(-2, -1))) if A.shape[-1] else 0.0
         if not size < HUGE:
@@ -71,7 +75,11 @@ def smith_factors(A: Array, B: Array, C: Array) -> tuple[Array, Array, int]:
         AS, RA = A @ S, H(A) @ R
         if size < 1 and _negligible(AS, S) and _negligible(RA, R):
             return s * S, r * R, k
-        S, R, A = _joined(S, AS), _joined(R, RA), A @ A
+        noise = EPS * max(1.0, 2.0 ** (k - SAFE))  # the squares of A hold that much by now
+        S, R, A = _joined(S, AS, noise), _joined(R, RA, noise), A @ A
+    else:
+        if most < 64:
+            return None
     raise UnstableError(
         "the Gramian did not converge in 64 doublings: a pole lies on or beyond the stability "
         "boundary to working precision; remove it or move it inside"
@@ -95,20 +103,20 @@ def _negligible(tail: Array, S: Array) -> bool:
     return bool(xp.all(rows[0] <= EPS * rows[1]))
 
 
-def _joined(S: Array, tail: Array) -> Array:
+def _joined(S: Array, tail: Array, noise: float) -> Array:
     """[S, tail] with few columns: square and triangular, or of less than full rank."""
     if S.shape[-1] + tail.shape[-1] < min(FEW, S.shape[-2]):
         return namespace(S).concat([S, tail], axis=-1)
-    return trim(lq_join(S, tail))
+    return trim(lq_join(S, tail), noise)
 
 
-def trim(L: Array) -> Array:
-    """L without its last columns, if they are rounding in each of its rows.
+def trim(L: Array, noise: float) -> Array:
+    """L without its last columns, if they are noise, relatively, in each of its rows.
 
     An LQ factorisation puts what is left of the rank there.
     """
     xp = namespace(L)
-    size = EPS * xp.linalg.vector_norm(L, axis=-1, keepdims=True)
+    size = noise * xp.linalg.vector_norm(L, axis=-1, keepdims=True)
     share = xp.abs(L) / xp.where(size > 0, size, 1.0)
     worst = to_numpy(xp.max(share, axis=tuple(range(L.ndim - 1))))
     return L[..., : np.count_nonzero(np.cumsum(worst[::-1]) > 1)]

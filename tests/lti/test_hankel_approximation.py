@@ -178,9 +178,10 @@ def test_benchmarks_stay_below_the_errors_of_slicot(data_file, name):
         np.testing.assert_allclose(error, ours, rtol=1e-3)
         assert reduction.order == order and reduction.flags == ()
         assert error < theirs and error < lti.error_bound(reduction.hsv, order) / 2
+        # The poles of the difference nearly coincide, so that its values carry 13 doublings
         hankel = lti.hankel_norm(sys - reduction.system)
         np.testing.assert_allclose(
-            hankel, reduction.hsv[order], rtol=1e-9, atol=1e-11 * reduction.hsv[0]
+            hankel, reduction.hsv[order], rtol=1e-9, atol=3e-11 * reduction.hsv[0]
         )
 
 
