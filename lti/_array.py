@@ -118,12 +118,36 @@ def eig(x: Array) -> tuple[Array, Array]:
     return (values, vectors) if is_complex(values) else (values + 0j, vectors + 0j)
 
 
+def square_norms(x: Array) -> Array:
+    """|x|^2 (...) of the vectors on the last axis, for NumPy and torch."""
+    if type(x) is np.ndarray:
+        x = np.ascontiguousarray(x).view(x.real.dtype)  # a complex number is two real ones
+        return np.einsum("...i,...i->...", x, x)
+    return (abs(x) ** 2).sum(-1)
+
+
 def spectral_norm(x: Array) -> Array:
     """|x| (...), the largest singular value; zero for an empty matrix."""
     xp = namespace(x)
     if 0 in x.shape[-2:]:
         return xp.sum(xp.abs(x), axis=(-2, -1))
     return xp.max(xp.linalg.svdvals(x), axis=-1)
+
+
+def cholesky(x: Array) -> tuple[Array, Array]:
+    """L with L L^H = X (..., n, n), and |L^-1|_F^2 (...), infinite if X is not positive definite.
+
+    |L^-1|_F^2 = trace X^-1, which is no less than |X^-1|.
+    """
+    if type(x) is np.ndarray:
+        try:
+            L = np.linalg.cholesky(x)
+        except np.linalg.LinAlgError:
+            return x, np.full(x.shape[:-2], np.inf)
+        (trtri,) = get_lapack_funcs(("trtri",), (x,))
+        inverse = np.stack([trtri(one, lower=1)[0] for one in L.reshape(-1, *x.shape[-2:])])
+        return L, (abs(inverse) ** 2).sum((-2, -1)).reshape(x.shape[:-2])
+    return rules().cholesky(x)
 
 
 def lq_factor(x: Array) -> Array:
@@ -147,6 +171,11 @@ def lq_join(L: Array, x: Array) -> Array:
         return H(join(0, min(n, 32), H(L), H(x), overwrite_b=True)[0])
     xp = namespace(L)
     return triangular(xp.concat([L, x], axis=-1))
+
+
+def on_host(x: Array) -> bool:
+    """Whether NumPy reaches the memory of `x`: it is not on an accelerator."""
+    return not compat.is_torch_array(x) or x.device.type == "cpu"
 
 
 def to_numpy(x: Array) -> Any:

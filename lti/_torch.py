@@ -47,6 +47,15 @@ def attach(value: Tensor, slope: Tensor) -> Tensor:
     return value.detach() + (slope - slope.detach())
 
 
+def cholesky(x: Tensor) -> tuple[Tensor, Tensor]:
+    """`lti._array.cholesky`, on an accelerator."""
+    L, info = torch.linalg.cholesky_ex(x)
+    identity = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    inverse = torch.linalg.solve_triangular(L, identity, upper=False)
+    size = inverse.abs().square().sum((-2, -1))
+    return L, torch.where((info == 0) & size.isfinite(), size, torch.inf)
+
+
 class Lyapunov(Function):
     """X: A X A^H - X + M = 0, or A X + X A^H + M = 0; its derivative solves the same equation.
 

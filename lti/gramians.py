@@ -220,9 +220,9 @@ def _modal(sys: StateSpace, limit: float) -> tuple[Array, Array, float, bool] | 
     poles, V = eig(sys.A)
     xp = namespace(V)
     gains = xp.linalg.svdvals(V)
-    condition = float(to_numpy(xp.max(gains[..., 0] / gains[..., -1])))
-    if not condition < limit:
+    if not bool(xp.all(gains[..., 0] < limit * gains[..., -1])):
         return None
+    condition = float(to_numpy(xp.max(gains[..., 0] / gains[..., -1])))
     B, C = xp.linalg.solve(V, sys.B + 0j), (sys.C + 0j) @ V
     modes = DiagonalStateSpace(poles, B, C, None, sys.dt)
     require_stable(modes)

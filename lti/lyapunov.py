@@ -10,13 +10,17 @@ import numpy as np
 from lti._array import (
     Array,
     H,
+    cholesky,
     conj,
     device,
+    from_numpy,
     is_complex,
     lq_factor,
     lq_join,
     namespace,
+    on_host,
     real,
+    square_norms,
     to_numpy,
 )
 from lti.errors import UnstableError
@@ -27,6 +31,8 @@ EPS = 2.0**-52
 HUGE = 2.0**500  # a power of a stable A never gets there
 SAFE = 8  # doublings that cost no digits
 FEW = 32  # columns that are not worth compressing
+MANY = 16  # times as many states as inputs: no reason to hope that the inputs tell them apart
+INDEPENDENT = 1e4  # |K^-1|_F of a Gramian whose factor is as good from its entries
 TINY = 2.0**-1000  # what is smaller is zero: dividing by a subnormal number overflows
 
 
@@ -148,31 +154,75 @@ def cauchy_factor(poles: Array, B: Array, discrete: bool) -> Array:
     displacement structure", Math. Comp. 64 (1995); Heuberger, Van den Hof, Wahlberg, "Modelling and
     Identification with Rational Orthogonal Basis Functions", Springer (2005), chapter 2.
     """
-    xp = namespace(poles, B)
-    n = poles.shape[-1]
-    if n == 0 or B.shape[-1] == 0:
+    if 0 in B.shape[-2:]:
         return B[..., :0]
+    # NumPy is the quickest at many small steps, and shares the memory of other libraries on the CPU
+    if on_host(B) and type(B) is not np.ndarray:
+        return from_numpy(cauchy_factor(to_numpy(poles), to_numpy(B), discrete), like=B)
     G, size = _scaled(B)
-    G = lq_factor(G)
     own = _gap(poles, discrete)
-    index = xp.arange(n, device=device(poles))
-    alive = xp.ones(G.shape[:-1], dtype=xp.bool, device=device(poles))
+    S = _from_entries(G, poles, own, discrete) if B.shape[-2] < MANY * B.shape[-1] else None
+    if S is None:
+        stack, G = poles.shape[:-1], lq_factor(G)
+        flat = (x.reshape((-1, *x.shape[len(stack) :])) for x in (G, poles, own))
+        S = _eliminate(*flat, discrete)
+        S = S.reshape((*stack, *S.shape[-2:]))
+    return size * S
+
+
+def _from_entries(G: Array, poles: Array, own: Array, discrete: bool) -> Array | None:
+    """Cholesky of P itself, where its rows in units of their own are far from dependent.
+
+    Many inputs make them so. An entry of P errs by eps in those units, so a singular value of S by
+    no more than ``eps |K^-1|`` of itself, K being P in those units.
+    """
+    xp, n = namespace(G), G.shape[-2]
+    if n < FEW:
+        return None
+    p, q = poles[..., :, None], conj(poles)[..., None, :]
+    between = own[..., None, :] - (p - conj(q)) * (q if discrete else 1)
+    P = G @ H(G) / between
+    unit = xp.sqrt(xp.sum(xp.abs(G) ** 2, axis=-1) / own)
+    unit = xp.where(unit > TINY, unit, 1.0)
+    L, inverse = cholesky(P / unit[..., :, None] / unit[..., None, :])
+    return unit[..., None] * L if bool(xp.all(inverse < INDEPENDENT)) else None
+
+
+def _eliminate(G: Array, poles: Array, own: Array, discrete: bool) -> Array:
+    """The elimination itself, for a stack (b, n, m) in NumPy or torch; rows that are done are 0."""
+    xp, (stack, n, m) = namespace(G), G.shape
+    G = G * xp.ones_like(poles)[..., None]  # its own memory, complex if the poles are
+    each = xp.arange(stack, device=device(G))
+    done = 0 * own
     columns = []
     for _ in range(n):
-        energy = xp.where(alive, xp.sum(xp.abs(G) ** 2, axis=-1) / own, -1.0)
-        pivot = index == xp.argmax(energy, axis=-1, keepdims=True)
-        p = xp.sum(xp.where(pivot, poles, 0.0), axis=-1, keepdims=True)
-        d = xp.sum(xp.where(pivot, own, 0.0), axis=-1, keepdims=True)
-        G = _reflect(G, xp.sum(xp.where(pivot[..., None], G, 0.0), axis=-2, keepdims=True))
+        energy = square_norms(G) / own - done
+        pivot = (each, energy.argmax(-1))
+        p, d = poles[pivot][:, None], own[pivot][:, None]
+        if m > 1:
+            v, weight = _reflection(G[pivot][:, None, :])
+            G -= (G @ H(v)) * weight @ v
         # 1 - p_i conj(p) = (1 - |p|^2) - (p_i - p) conj(p), as exact as its small terms are
         apart = poles - p
         between = d - apart * conj(p) if discrete else d - apart
-        first = xp.where(alive, G[..., 0] / between, 0.0)
+        first = G[:, :, 0] / between
         columns.append(xp.sqrt(d) * first)
-        alive = alive & ~pivot
-        G = xp.concat([(first * apart)[..., None], G[..., 1:]], axis=-1)
-        G = xp.where(alive[..., None], G, 0.0)
-    return size * xp.stack(columns, axis=-1)
+        G[:, :, 0] = first * apart
+        G[pivot] = 0.0
+        done[pivot] = 1.0
+    return xp.stack(columns, axis=-1)
+
+
+def _reflection(row: Array) -> tuple[Array, Array]:
+    """v, w: the unitary I - w v^H v turns `row` (b, 1, m) into (-|row|, 0, ..., 0)."""
+    xp = namespace(row)
+    head, norm = row[..., :1], xp.sqrt(square_norms(row))[..., None]
+    size = xp.abs(head)
+    phase = xp.where(size > TINY, head / xp.where(size > TINY, size, 1.0), 1.0)
+    v = row * 1
+    v[..., :1] += phase * norm
+    weight = norm * (norm + size)
+    return v, 1 / xp.where(weight > TINY, weight, 1.0)
 
 
 def _gap(poles: Array, discrete: bool) -> Array:
@@ -189,16 +239,3 @@ def _gap(poles: Array, discrete: bool) -> Array:
     low, square = parts - high, parts**2
     error = (high**2 - square) + 2 * high * low + low**2
     return (1 - xp.max(square, axis=0)) - xp.min(square, axis=0) - xp.sum(error, axis=0)
-
-
-def _reflect(G: Array, row: Array) -> Array:
-    """G U with the unitary reflection U that turns `row` (..., 1, m) into (-|row|, 0, ..., 0)."""
-    if row.shape[-1] == 1:
-        return G
-    xp = namespace(G, row)
-    head, norm = row[..., :1], xp.linalg.matrix_norm(row, keepdims=True)
-    size = xp.abs(head)
-    phase = xp.where(size > TINY, head / xp.where(size > TINY, size, 1.0), 1.0)
-    v = xp.concat([head + phase * norm, row[..., 1:]], axis=-1)
-    weight = xp.sum(xp.abs(v) ** 2, axis=-1, keepdims=True)
-    return G - (G @ H(v)) * (2 / xp.where(weight > TINY, weight, 1.0)) @ v

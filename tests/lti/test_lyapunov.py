@@ -3,12 +3,13 @@
 import mpmath
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import lti
 from lti.discretize import to_discrete
-from lti.lyapunov import cauchy_factor, smith_factors
+from lti.lyapunov import _eliminate, _from_entries, _gap, cauchy_factor, smith_factors
 from tests.lti.systems import arrays, dense_systems, diagonal_systems, random_dense, random_ring
 
 
@@ -167,3 +168,44 @@ def test_inputs_are_not_changed(B):
     poles.flags.writeable = B.flags.writeable = False
     cauchy_factor(poles, B, True)
     np.testing.assert_array_equal(B, before)
+
+
+@pytest.mark.parametrize("discrete", [True, False])
+@pytest.mark.parametrize("n", [32, 70])
+def test_many_inputs_may_be_factored_from_the_entries(discrete, n):
+    ring = random_ring(n, n, 1, seed=n)
+    poles = ring.poles if discrete else ring.poles - 1.2
+    S = _from_entries(ring.B, poles, _gap(poles, discrete), discrete)
+    twin = _eliminate(ring.B[None], poles[None], _gap(poles, discrete)[None], discrete)[0]
+    R = np.random.default_rng(0).standard_normal((n, n))
+    values = (np.linalg.svd(R @ factor, compute_uv=False) for factor in (S, twin))
+    np.testing.assert_allclose(*values, rtol=1e-13)
+    same = cauchy_factor(poles, ring.B, discrete)  # that way was taken
+    np.testing.assert_allclose(same, S, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("inputs", [1, 4, 40])
+def test_poles_close_together_are_not_factored_from_the_entries(inputs):
+    poles, B = -1 - np.arange(40) * 1e-9, np.ones((40, inputs))
+    own = _gap(poles, False)
+    assert _from_entries(B, poles, own, False) is None
+    S = cauchy_factor(poles, B, False)
+    np.testing.assert_allclose(square(S), square(B) / -(poles[:, None] + poles), rtol=1e-13)
+
+
+@pytest.mark.parametrize("discrete", [True, False])
+@pytest.mark.parametrize("inputs", [1, 3, 20])
+def test_torch_does_the_same_on_a_device(discrete, inputs):
+    # What runs on an accelerator in place of NumPy, here on the CPU
+    rings = [random_ring(34, inputs, 1, seed=k) for k in range(2)]
+    poles, B = np.stack([x.poles for x in rings]), np.stack([x.B for x in rings])
+    poles = poles if discrete else poles - 1.2
+    args = B, poles, _gap(poles, discrete)
+    tensors = map(torch.tensor, args)
+    np.testing.assert_allclose(
+        _eliminate(*tensors, discrete).numpy(), _eliminate(*args, discrete), rtol=1e-9, atol=1e-14
+    )
+    ours, theirs = _from_entries(*map(torch.tensor, args), discrete), _from_entries(*args, discrete)
+    assert (ours is None) == (theirs is None) == (inputs < 20)
+    if ours is not None:
+        np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-9, atol=1e-13)
