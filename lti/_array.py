@@ -121,7 +121,7 @@ def eig(x: Array) -> tuple[Array, Array]:
 def square_norms(x: Array) -> Array:
     """|x|^2 (...) of the vectors on the last axis, for NumPy and torch."""
     if type(x) is np.ndarray:
-        x = np.ascontiguousarray(x).view(x.real.dtype)  # a complex number is two real ones
+        x = np.ascontiguousarray(x).view(real_dtype(x))  # a complex number is two real ones
         return np.einsum("...i,...i->...", x, x)
     return (abs(x) ** 2).sum(-1)
 

@@ -164,8 +164,8 @@ def cauchy_factor(poles: Array, B: Array, discrete: bool) -> Array:
     S = _from_entries(G, poles, own, discrete) if B.shape[-2] < MANY * B.shape[-1] else None
     if S is None:
         stack, G = poles.shape[:-1], lq_factor(G)
-        flat = (x.reshape((-1, *x.shape[len(stack) :])) for x in (G, poles, own))
-        S = _eliminate(*flat, discrete)
+        G, poles, own = (x.reshape((-1, *x.shape[len(stack) :])) for x in (G, poles, own))
+        S = _eliminate(G, poles, own, discrete)
         S = S.reshape((*stack, *S.shape[-2:]))
     return size * S
 
