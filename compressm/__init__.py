@@ -4,6 +4,15 @@ from compressm.compressor import CompressionEvent, Compressor, LayerCut, compres
 from compressm.hankel import hankel_spectra
 from compressm.layers import LRU, SSMLayer
 from compressm.models import SequenceModel
+from compressm.penalties import (
+    HankelPenalty,
+    hankel_nuclear_norm,
+    hankel_smooth_order,
+    hankel_tail_energy,
+    nuclear_norm,
+    smooth_order,
+    tail_energy,
+)
 from compressm.policies import ErrorBound, KeepEnergy, Order, Policy
 from compressm.scan import linear_ssm
 from compressm.schedules import Every, Schedule
@@ -15,6 +24,7 @@ __all__ = [
     "Compressor",
     "ErrorBound",
     "Every",
+    "HankelPenalty",
     "KeepEnergy",
     "LayerCut",
     "Order",
@@ -23,7 +33,13 @@ __all__ = [
     "Schedule",
     "SequenceModel",
     "compress_",
+    "hankel_nuclear_norm",
+    "hankel_smooth_order",
     "hankel_spectra",
+    "hankel_tail_energy",
     "linear_ssm",
+    "nuclear_norm",
     "resize_",
+    "smooth_order",
+    "tail_energy",
 ]

@@ -162,6 +162,7 @@ def run(
     policy: Policy | None = None,
     schedule: Schedule | None = None,
     system: Literal["real", "complex"] = "real",
+    penalty: Callable[[nn.Module], Callable[[], Tensor]] | None = None,
     seed: int = 0,
     spectra_at: Sequence[int] = (),
     on_step: Callable[[Step], None] | None = None,
@@ -183,6 +184,8 @@ def run(
         `schedule` is None.
     system
         Which system a layer is reduced as; see `Compressor`.
+    penalty
+        Makes, of the model, what is added to the loss at each step.
     seed
         Seed of everything random.
     spectra_at
@@ -216,6 +219,7 @@ def run(
             gramians=settings.gramians,
         )
     criterion = nn.CrossEntropyLoss()
+    extra = penalty(model) if penalty else lambda: 0.0
     # Spread over the test set, whose order may follow the writers.
     subset = torch.linspace(0, len(data.y_test) - 1, min(settings.eval_size, len(data.y_test)))
     subset = subset.round().long()
@@ -234,7 +238,7 @@ def run(
     for step, index in enumerate(batches, start=1):
         start = perf_counter()
         loss = criterion(model(data.x_train[index]), data.y_train[index])
-        loss.backward()
+        (loss + extra()).backward()
         optimizer.step()
         optimizer.zero_grad()
         scheduler.step()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ import lti
 from compressm.layers import SSMLayer
 from compressm.scan import linear_ssm
 
-__all__ = ["hankel_spectra", "observed_factor", "ssm_layers"]
+__all__ = ["alike", "hankel_spectra", "observed_factor", "ssm_layers", "stacked"]
 
 SAMPLES = 8  # states looked at, for each state of the system
 
@@ -22,6 +24,64 @@ def ssm_layers(model: nn.Module) -> Iterator[tuple[str, SSMLayer]]:
     return ((name, m) for name, m in model.named_modules() if isinstance(m, SSMLayer))
 
 
+def alike(
+    model: nn.Module, system: str = "real"
+) -> Iterator[tuple[tuple[str, ...], tuple[lti.DiagonalStateSpace, ...]]]:
+    """The state-space layers of `model` as systems, in groups of one shape, with their names.
+
+    Parameters
+    ----------
+    model : nn.Module
+    system : {"real", "complex"}, optional
+        As in `Compressor`.
+
+    Yields
+    ------
+    tuple of str
+        Qualified names.
+    tuple of DiagonalStateSpace
+        With derivatives for the parameters, where torch follows them.
+    """
+    groups: dict[Any, dict[str, lti.DiagonalStateSpace]] = {}
+    for name, layer in ssm_layers(model):
+        with _naming("layer", (name,)):
+            one = layer.to_lti(conjugate=system == "real")
+        groups.setdefault((one.B.shape, one.C.shape, one.B.device), {})[name] = one
+    for group in groups.values():
+        yield tuple(group), tuple(group.values())
+
+
+@contextmanager
+def stacked(
+    names: tuple[str, ...], systems: tuple[lti.DiagonalStateSpace, ...]
+) -> Iterator[lti.DiagonalStateSpace]:
+    """Systems of one shape as one stack, for one call in place of many.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Added to an error of `lti`, which knows indices only.
+    systems : tuple of DiagonalStateSpace
+
+    Yields
+    ------
+    DiagonalStateSpace, of poles (len(systems), n)
+    """
+    poles, B, C = (torch.stack([getattr(x, k) for x in systems]) for k in ("poles", "B", "C"))
+    with _naming("layers, by their index", names):
+        yield lti.DiagonalStateSpace(poles, B, C, None, systems[0].dt, systems[0].conjugate)
+
+
+@contextmanager
+def _naming(what: str, names: tuple[str, ...]) -> Iterator[None]:
+    try:
+        yield
+    except lti.LTIError as error:
+        error.add_note(f"{what}: {', '.join(names)}")
+        raise
+
+
+@torch.no_grad()
 def hankel_spectra(model: nn.Module) -> dict[str, np.ndarray]:
     """svd(R^H S) of every state-space layer as it stands.
 
@@ -41,10 +101,12 @@ def hankel_spectra(model: nn.Module) -> dict[str, np.ndarray]:
     lti.LTIError
         If a layer is not stable or not finite.
     """
-    return {
-        name: lti.hankel_singular_values(layer.to_lti()).cpu().numpy()
-        for name, layer in ssm_layers(model)
-    }
+    spectra = {}
+    for names, systems in alike(model):
+        with stacked(names, systems) as stack:
+            values = lti.hankel_singular_values(stack).cpu().numpy()
+        spectra |= zip(names, values, strict=True)
+    return {name: spectra[name] for name, _ in ssm_layers(model)}
 
 
 @torch.no_grad()

@@ -44,7 +44,7 @@ class SSMLayer(nn.Module, ABC):
 
     @abstractmethod
     def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace:
-        """The layer as a system in double precision, detached from the graph.
+        """The layer as a discrete system in double precision, with derivatives for its parameters.
 
         `conjugate` asks for the real system that the layer computes, rather than a complex one of
         whose output it takes the real part.

@@ -143,7 +143,6 @@ class LRU(SSMLayer):
             x = x + poles * state
         return (x @ C.mT).real + self.D * u, x
 
-    @torch.no_grad()
     def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace:
         """G(z) = C (z I - diag(lambda))^-1 diag(gamma) B, in double precision.
 

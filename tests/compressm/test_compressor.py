@@ -38,6 +38,7 @@ def lru(d_model=4, d_state=24, seed=0, **options):
     return LRU(d_model, d_state, **options)
 
 
+@torch.no_grad()
 def gap(G, F, w=W):
     """max over w of the largest singular value of G - F."""
     return float(

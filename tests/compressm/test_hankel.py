@@ -147,4 +147,4 @@ def test_spectra_are_those_of_the_layers():
     assert list(spectra) == ["blocks.0.layer", "blocks.1.layer"]
     for name, hsv in spectra.items():
         expected = lti.hankel_singular_values(model.get_submodule(name).to_lti().to_dense())
-        assert hsv == pytest.approx(expected.numpy(), abs=1e-12 * hsv[0])
+        assert hsv == pytest.approx(expected.detach().numpy(), abs=1e-12 * hsv[0])

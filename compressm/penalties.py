@@ -1,0 +1,382 @@
+"""loss + weight * penalty: spectra that fall steeply, so that later cuts cost less.
+
+A penalty is a measure of each layer's Hankel singular values sigma, summed over layers.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+import lti
+from compressm.hankel import alike, stacked
+
+__all__ = [
+    "HankelPenalty",
+    "hankel_nuclear_norm",
+    "hankel_smooth_order",
+    "hankel_tail_energy",
+    "nuclear_norm",
+    "smooth_order",
+    "tail_energy",
+]
+
+Measure = Callable[[Tensor], Tensor]
+"""From sigma (..., n), descending, to (...): one number for each system of a stack."""
+
+
+# ------------------------------------------------------------------ measures of a spectrum
+
+
+def nuclear_norm(sigma: Tensor) -> Tensor:
+    """sum(sigma), the nuclear norm of the Hankel operator.
+
+    Parameters
+    ----------
+    sigma : Tensor (..., n)
+
+    Returns
+    -------
+    Tensor (...)
+        It falls with the layer's gain as well as with its order.
+    """
+    return sigma.sum(-1)
+
+
+def tail_energy(sigma: Tensor, energy: float = 0.9) -> Tensor:
+    """sum(sigma[r:]), with r the order that keeps `energy`: only what is to be cut.
+
+    Parameters
+    ----------
+    sigma : Tensor (..., n)
+    energy : float, optional
+        Share of sum(sigma) that the leading values hold, which are left alone; in (0, 1).
+
+    Returns
+    -------
+    Tensor (...)
+
+    Raises
+    ------
+    ValueError
+        If `energy` lies outside.
+    """
+    if not 0 < energy < 1:
+        raise ValueError(f"energy is the share left alone and must lie in (0, 1), got {energy}")
+    kept = sigma.detach().cumsum(-1) - sigma.detach()
+    tail = kept >= energy * sigma.detach().sum(-1, keepdim=True)
+    return (sigma * tail).sum(-1)
+
+
+def smooth_order(sigma: Tensor, level: float = 0.01) -> Tensor:
+    """sum(sigma / (sigma + level sigma[0])): the number of values above a level, smoothly.
+
+    Parameters
+    ----------
+    sigma : Tensor (..., n)
+    level : float, optional
+        Where a value counts one half, in units of the largest, which is taken as given; positive.
+
+    Returns
+    -------
+    Tensor (...)
+        From 0 to n. The smaller a value, the harder it is pushed.
+
+    Raises
+    ------
+    ValueError
+        If `level` is not positive.
+    """
+    if not level > 0:
+        raise ValueError(f"level must be positive, got {level}")
+    half = level * sigma.detach()[..., :1]
+    return (sigma / torch.where(half > 0, sigma + half, 1.0)).sum(-1)
+
+
+# ------------------------------------------------------------------ penalties of a model
+
+
+def hankel_nuclear_norm(model: nn.Module, system: Literal["real", "complex"] = "real") -> Tensor:
+    """sum over layers of sum(sigma), to be added to a loss.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Its `SSMLayer` modules count.
+    system : {"real", "complex"}, optional
+        As in `Compressor`.
+
+    Returns
+    -------
+    Tensor ()
+        With derivatives for the parameters of the layers, the exact ones at every call;
+        `HankelPenalty` is cheaper.
+
+    Raises
+    ------
+    lti.LTIError
+        If a layer is not stable or not finite.
+
+    References
+    ----------
+    Schwerdtner, Berman, Peherstorfer, "Hankel singular value regularization for highly compressible
+    state space models", NeurIPS 2025, arXiv:2510.22951.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compressm import SequenceModel, hankel_nuclear_norm
+    >>> model = SequenceModel(d_input=1, d_output=2, d_model=4, d_state=6, n_layers=2)
+    >>> loss = model(torch.randn(3, 10, 1)).square().mean()
+    >>> (loss + 1e-3 * hankel_nuclear_norm(model)).backward()
+    """
+    return _exact(model, nuclear_norm, system)
+
+
+def hankel_tail_energy(
+    model: nn.Module, energy: float = 0.9, system: Literal["real", "complex"] = "real"
+) -> Tensor:
+    """sum over layers of sum(sigma[r:]), see `tail_energy`.
+
+    Parameters
+    ----------
+    model, system
+        As in `hankel_nuclear_norm`.
+    energy : float, optional
+        As in `tail_energy`.
+
+    Returns
+    -------
+    Tensor ()
+    """
+    return _exact(model, partial(tail_energy, energy=energy), system)
+
+
+def hankel_smooth_order(
+    model: nn.Module, level: float = 0.01, system: Literal["real", "complex"] = "real"
+) -> Tensor:
+    """sum over layers of sum(sigma / (sigma + level sigma[0])), see `smooth_order`.
+
+    Parameters
+    ----------
+    model, system
+        As in `hankel_nuclear_norm`.
+    level : float, optional
+        As in `smooth_order`.
+
+    Returns
+    -------
+    Tensor ()
+    """
+    return _exact(model, partial(smooth_order, level=level), system)
+
+
+def _exact(model: nn.Module, measure: Measure, system: str) -> Tensor:
+    total = torch.zeros(())
+    for names, systems in alike(model, system):
+        with stacked(names, systems) as stack:
+            value = measure(lti.hankel_singular_values(stack)).sum()
+        total = total.to(value.device) + value
+    return total
+
+
+class HankelPenalty:
+    """f(sigma) + <dL/dP, P - P_0> + <dL/dQ, Q - Q_0>: a penalty for every step of training.
+
+    In place of the Hankel singular values at every call, those of every `refresh`-th are used, with
+    the Gramians P and Q of each: for the nuclear norm this is the bound ``2 sum(sigma) <= tr(W P
+    W^H) + tr(T^H Q T)`` that every balancing T, W of an earlier step gives, tight where it was
+    made. A call between costs a few products of n x n matrices.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Its `SSMLayer` modules count.
+    measure : callable, optional
+        `nuclear_norm`, `tail_energy`, `smooth_order`, or any other function from sigma (..., n) to
+        (...) that does not fall as a value grows.
+    every : int, optional
+        Evaluate at each `every`-th call only, with `every` times the value; other calls return 0.
+    refresh : int, optional
+        Evaluations for which one balancing serves; 1 for the exact penalty.
+    system : {"real", "complex"}, optional
+        As in `Compressor`.
+
+    Raises
+    ------
+    ValueError
+        If `every` or `refresh` is not a positive integer, or `system` is unknown; at a call, if
+        the measure falls as a value grows and `refresh` is not 1.
+
+    Notes
+    -----
+    After a cut, or when a checkpoint of another order is loaded, the next call balances anew.
+
+    References
+    ----------
+    The variational form of the nuclear norm, and its use as a majorizer: Recht, Fazel, Parrilo,
+    "Guaranteed minimum-rank solutions of linear matrix equations via nuclear norm minimization",
+    SIAM Review 52 (2010), section 5.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compressm import HankelPenalty, SequenceModel
+    >>> model = SequenceModel(d_input=1, d_output=2, d_model=4, d_state=6, n_layers=1)
+    >>> penalty = HankelPenalty(model, every=2)
+    >>> for step in range(4):
+    ...     loss = model(torch.randn(3, 10, 1)).square().mean() + 1e-3 * penalty()
+    ...     loss.backward()
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        measure: Measure = nuclear_norm,
+        *,
+        every: int = 1,
+        refresh: int = 100,
+        system: Literal["real", "complex"] = "real",
+    ) -> None:
+        for name, value in (("every", every), ("refresh", refresh)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        if system not in ("real", "complex"):
+            raise ValueError(f"system must be 'real' or 'complex', got {system!r}")
+        self.model = model
+        self.measure = measure
+        self.every = every
+        self.refresh = refresh
+        self.system = system
+        self._calls = 0
+        self._tangents: dict[tuple[str, ...], Tangent] = {}
+
+    def __call__(self) -> Tensor:
+        """The penalty at the model as it is.
+
+        Returns
+        -------
+        Tensor ()
+
+        Raises
+        ------
+        lti.LTIError
+            If a layer is not stable or not finite when it is balanced.
+        """
+        self._calls += 1
+        total = torch.zeros(())
+        if (self._calls - 1) % self.every:
+            return total
+        stale = (self._calls - 1) // self.every % self.refresh == 0
+        for names, systems in alike(self.model, self.system):
+            matrices = [torch.stack([getattr(x, k) for x in systems]) for k in ("poles", "B", "C")]
+            tangent = self._tangents.get(names)
+            if stale or tangent is None or tangent.shape != matrices[1].shape:
+                first = next(self.model.get_submodule(names[0]).parameters())
+                dtype = torch.complex128 if first.dtype == torch.float64 else torch.complex64
+                with stacked(names, systems) as stack:
+                    tangent = tangent_of(stack, self.measure, dtype, self.refresh > 1)
+                self._tangents[names] = tangent
+            value = tangent(*matrices)
+            total = total.to(value.device) + value
+        return self.every * total
+
+
+# ------------------------------------------------------------------ the first order of a measure
+
+
+class Tangent(NamedTuple):
+    """constant + Re tr(M P) + Re tr(N Q) for a stack of systems of one shape, summed.
+
+    M and N are weights of the stored modes: a pair of them for a conjugate system, see `_traces`.
+    """
+
+    shape: torch.Size
+    constant: Tensor
+    M: tuple[Tensor, ...]
+    N: tuple[Tensor, ...]
+
+    def __call__(self, poles: Tensor, B: Tensor, C: Tensor) -> Tensor:
+        """The value () at another stack of the shape, with its derivatives."""
+        return self.constant + _Traces.apply(poles, B, C, self.M, self.N)
+
+
+@torch.no_grad()
+def tangent_of(
+    sys: lti.DiagonalStateSpace, measure: Measure, dtype: torch.dtype, stays: bool = True
+) -> Tangent:
+    """df = sum_i f'(sigma_i) (W dP W^H + T^H dQ T)_ii / 2, to be evaluated in `dtype`.
+
+    Where no f' is negative it is bounded from below, however far P and Q go.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lti.ReductionWarning)
+        balancing = lti.balance(sys)
+        T, W, sigma = balancing.T, balancing.W, balancing.sigma
+    with torch.enable_grad():
+        sigma = sigma.detach().requires_grad_()
+        value = measure(sigma).sum()
+    half = torch.autograd.grad(value, sigma)[0][..., None, : T.shape[-1]] / 2
+    if stays and (half < 0).any():
+        raise ValueError(
+            "the measure falls as a Hankel singular value grows, and would be driven without end "
+            "between two balancings; use refresh=1, or a measure that does not"
+        )
+    M, N = (W.mH * half) @ W, (T * half) @ T.mH
+    # Q belongs to the dual system, whose poles and inputs are conj(p) and C^H
+    M, N = (_of_modes(M), _of_modes(4 * N)) if sys.conjugate else ((M.conj(),), (N.conj(),))
+    N = tuple(x.conj() for x in N)
+    M, N = (tuple(x.to(dtype).resolve_conj() for x in weights) for weights in (M, N))
+    return Tangent(sys.B.shape, value.detach() - _traces(sys.poles, sys.B, sys.C, M, N)[0], M, N)
+
+
+def _of_modes(M: Tensor) -> tuple[Tensor, Tensor]:
+    """X, Y: tr(M P) = Re sum(X * E[x x^H] + Y * E[x x^T]) for P = E[z z^T], z = [Re x, Im x]."""
+    n = M.shape[-1] // 2
+    a, b, c = M[..., :n, :n], M[..., :n, n:], M[..., n:, n:]
+    return torch.complex((a + c) / 2, (b - b.mT) / 2), torch.complex((a - c) / 2, -(b + b.mT) / 2)
+
+
+class _Traces(Function):
+    """Re tr(M P) + Re tr(N Q) as a function of poles, B and C; its derivatives come along."""
+
+    @staticmethod
+    def forward(ctx: Any, poles: Tensor, B: Tensor, C: Tensor, M: Any, N: Any) -> Tensor:
+        value, *slopes = _traces(poles, B, C, M, N)
+        ctx.save_for_backward(*slopes)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple:
+        return *(cotangents[0] * slope for slope in ctx.saved_tensors), None, None
+
+
+def _traces(p: Tensor, B: Tensor, C: Tensor, M: Any, N: Any) -> tuple[Tensor, ...]:
+    """Re sum((X * B B^H + U * C^T conj(C)) / (1 - p p^H)) and its slopes for p, B and C.
+
+    X, Y = M and U, V = N; with a second pair ``sum((Y * B B^T + V * C^T C) / (1 - p p^T))`` is
+    added. 1 - p p^H and all of its kind are computed in double precision, the rest in that of M.
+    """
+    dtype = M[0].dtype
+    b, c, q = (x.to(dtype) for x in (B, C, p))
+    values, slopes = [], []
+    # X and U are Hermitian, and so is what stands beside them; of Y and V the mirror is symmetric
+    for X, U, mirror in zip(M, N, (torch.conj, lambda x: x), strict=False):
+        D = p[..., :, None] * mirror(p)[..., None, :]
+        K = D.neg_().add_(1).to(dtype).reciprocal_()  # in place: new memory costs more than sums
+        L, J = X * K, U * K
+        E = (b @ mirror(b).mT).mul_(L).addcmul_(c.mT @ mirror(c), J)
+        values.append(E.real.sum())
+        terms = E.mul_(K) @ mirror(q)[..., None], L @ mirror(b), mirror(c) @ J.mT
+        slopes.append([2 * term.conj() for term in terms])
+    poles, b, c = (torch.stack(terms).sum(0) for terms in zip(*slopes, strict=True))
+    value = torch.stack(values).sum().to(torch.float64)
+    return value, poles[..., 0].to(p.dtype), b.to(B.dtype), c.to(C.dtype)
