@@ -130,19 +130,24 @@ class Balance(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
         ctx.save_for_backward(*inputs[:2], *output)
+        ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple:
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple:
         P, Q, sigma, T, W = ctx.saved_tensors
         s_, T_, W_ = cotangents
         k = T.shape[-1]
-        s, s_ = sigma[..., :k], s_[..., :k]
-        gap = s[..., None, :] ** 2 - s[..., :, None] ** 2
-        near = gap.abs() <= APART * torch.maximum(s[..., None, :], s[..., :, None]) ** 2
-        F = torch.where(near, 0.0, 1 / torch.where(near, 1.0, gap))
-        K, half = F * (T.mH @ T_ - W_ @ W.mH), torch.diag_embed(s_ / 2)
-        P_ = W.mH @ (K * s[..., None, :] + half) @ W
-        Q_ = T @ (s[..., :, None] * K + half) @ T.mH
+        half = torch.zeros_like(sigma[..., :k]) if s_ is None else s_[..., :k] / 2
+        P_, Q_ = (W.mH * half[..., None, :]) @ W, (T * half[..., None, :]) @ T.mH
+        if T_ is not None or W_ is not None:
+            s = sigma[..., :k]
+            gap = s[..., None, :] ** 2 - s[..., :, None] ** 2
+            near = gap.abs() <= APART * torch.maximum(s[..., None, :], s[..., :, None]) ** 2
+            F = torch.where(near, 0.0, 1 / torch.where(near, 1.0, gap))
+            turn = T.mH @ (torch.zeros_like(T) if T_ is None else T_)
+            K = F * (turn if W_ is None else turn - W_ @ W.mH)
+            P_ = P_ + W.mH @ (K * s[..., None, :]) @ W
+            Q_ = Q_ + T @ (s[..., :, None] * K) @ T.mH
         P_, Q_ = (P_ + P_.mH) / 2, (Q_ + Q_.mH) / 2
         return Once.apply(P_, P), Once.apply(Q_, Q), None, None, None
 

@@ -20,7 +20,7 @@ from lti._array import (
     tracked,
 )
 from lti.errors import OrderError
-from lti.gramians import double_factors, squares
+from lti.gramians import closed_forms, double_factors, squares
 from lti.interop import as_statespace
 from lti.system import DiagonalStateSpace, System
 
@@ -79,7 +79,8 @@ def balanced(
     """
     if not tracked(*sys.matrices, *given):
         return square_root(S, R)
-    P, Q = squares(sys, S, R)
+    # The rule takes their derivatives only, not their values
+    P, Q = closed_forms(sys) if isinstance(sys, DiagonalStateSpace) else squares(sys, S, R)
     P = P if given[0] is None else S @ H(S)
     Q = Q if given[1] is None else R @ H(R)
     return rules().Balance.apply(P, Q, cut(S), cut(R), square_root)
