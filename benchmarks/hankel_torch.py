@@ -1,11 +1,11 @@
 """Hankel machinery on torch tensors against the usual ways, side by side.
 
 `layer`: one LRU layer of n complex states and d channels reduced to n/4 states in diagonal form, by
-`lti` in complex128 and by the method of the reference code (eigenvalues of P Q, `sqrtm` or Cholesky,
-explicit inverses) in complex64: time, error of the values, error of the system against its bound.
-`many`: Hankel singular values of 512 small systems in one call, against a loop over slycot's ab09ad.
-`slope`: sum of the values and its derivatives, against autograd through `eigvals(P Q)` and through
-Cholesky factors and `svdvals`.
+`lti` in complex128 and by the method of the CompreSSM code (eigenvalues of P Q, `sqrtm` or
+Cholesky, explicit inverses) in complex64: time, error of the values relative to the largest, error
+of the system against its bound. `many`: Hankel singular values of 512 small systems in one call,
+against a loop over slycot's ab09ad. `slope`: sum of the values and its derivatives, against
+autograd through `eigvals(P Q)` and through Cholesky factors and `svdvals`, all in complex128.
 
     python benchmarks/hankel_torch.py [layer many slope] [--threads 1] [--device cpu]
 """
@@ -69,7 +69,9 @@ def reference(p: Any, B: Any, C: Any, order: int, way: str) -> tuple[Any, Any]:
     """Values, and the truncated system in diagonal form, as the reference code has them."""
     P, Q = gramians(p, B, C)
     sigma = np.sort(np.sqrt(np.linalg.eigvals(P @ Q).real))[::-1]
-    root = scipy.linalg.sqrtm(P) if way == "sqrtm" else np.linalg.cholesky(P + 1e-9 * np.eye(len(P)))
+    root = (
+        scipy.linalg.sqrtm(P) if way == "sqrtm" else np.linalg.cholesky(P + 1e-9 * np.eye(len(P)))
+    )
     root = root.astype(p.dtype)
     U, s, _ = np.linalg.svd(root.conj().T @ Q @ root)
     T = root @ U * s**-0.25
@@ -85,7 +87,7 @@ def ours(sys: lti.DiagonalStateSpace, order: int) -> tuple[Any, Any]:
     return reduction.hsv, (modes.poles, modes.B, modes.C)
 
 
-def compare_layer(threads: int, device: str) -> None:
+def compare_layer(device: str) -> None:
     print("|   n |   d | spectrum | way         |   ms | ratio | values off | error / bound |")
     print("|----:|----:|----------|-------------|-----:|------:|-----------:|--------------:|")
     cases = [(256, 8, 6.28), (256, 8, 0.7), (256, 128, 6.28), (384, 512, 6.28)]
@@ -97,16 +99,19 @@ def compare_layer(threads: int, device: str) -> None:
         exact = exact.cpu().numpy()
         ways = {"lti": lambda s=sys, r=order: ours(s, r)}
         for way in ("sqrtm", "chol"):
-            ways[f"reference {way}"[:11]] = lambda m=single, r=order, w=way: reference(*m, r, w)
+            ways[f"P Q, {way}"] = lambda m=single, r=order, w=way: reference(*m, r, w)
         for way, call in ways.items():
             time, found = seconds(call)
             spectrum = "wide" if phase > 1 else "crowded"
-            row = f"| {n} | {d:3} | {spectrum:8} | {way:11} | {1e3 * time:4.0f} | {time / base:5.1f} |"
+            row = f"| {n} | {d:3} | {spectrum:8} | {way:11} | {1e3 * time:4.0f} |"
+            row = f"{row} {time / base:5.1f} |"
             if isinstance(found, Exception):
                 print(row, type(found).__name__)
                 continue
             values, modes = found
-            values = torch.as_tensor(np.asarray(values.cpu() if device != "cpu" and way == "lti" else values).copy())
+            values = torch.as_tensor(
+                np.asarray(values.cpu() if device != "cpu" and way == "lti" else values).copy()
+            )
             off = np.abs(values.numpy() - exact) / exact[0]
             lost = int(np.isnan(off).sum())
             bound = 2 * exact[order:].sum()
@@ -115,10 +120,14 @@ def compare_layer(threads: int, device: str) -> None:
             print(f"{row} {note:>10} | {error:13.2g} |", flush=True)
 
 
+def host(x: Any) -> np.ndarray:
+    return x.cpu().numpy() if isinstance(x, torch.Tensor) else x
+
+
 def distance(one: Any, other: Any) -> float:
     """The largest gain of the difference at the resonances of `one`."""
-    p, B, C = (np.asarray(x.cpu()) for x in one)
-    q, F, H = (np.asarray(x.cpu() if hasattr(x, "cpu") else x).astype(complex) for x in other)
+    p, B, C = map(host, one)
+    q, F, H = (host(x).astype(complex) for x in other)
     gains = [
         np.linalg.norm((C / (z - p)) @ B - (H / (z - q)) @ F, 2)
         for z in np.exp(1j * np.sort(np.angle(p)))[:: max(1, len(p) // 64)]
@@ -126,7 +135,7 @@ def distance(one: Any, other: Any) -> float:
     return float(max(gains))
 
 
-def compare_many(threads: int, device: str) -> None:
+def compare_many(device: str) -> None:
     from slycot import ab09ad
 
     print("| 512 systems  |  n | lti ms | slycot ms | ratio |")
@@ -134,7 +143,7 @@ def compare_many(threads: int, device: str) -> None:
     for n in (16, 32, 64):
         p, B, C = (x.to(device) for x in layer(n, 1, 6.28, 512))
         stack = lti.DiagonalStateSpace(p, B, C, None, True)
-        row("complex poles", n, stack, [real_form(*x) for x in zip(p, B, C, strict=True)], ab09ad)
+        row("complex", n, stack, [real_form(*x) for x in zip(p, B, C, strict=True)], ab09ad)
     for n in (16, 32, 64):
         rng = np.random.default_rng(0)
         A = rng.standard_normal((512, n, n))
@@ -148,7 +157,7 @@ def real_form(p: torch.Tensor, B: torch.Tensor, C: torch.Tensor) -> tuple[Any, .
     def blocks(x: np.ndarray) -> np.ndarray:
         return np.block([[x.real, -x.imag], [x.imag, x.real]])
 
-    return tuple(blocks(np.asarray(x.cpu())) for x in (torch.diag(p), B, C))
+    return tuple(blocks(host(x)) for x in (torch.diag(p), B, C))
 
 
 def row(kind: str, n: int, stack: Any, loop: list, ab09ad: Callable) -> None:
@@ -160,19 +169,18 @@ def row(kind: str, n: int, stack: Any, loop: list, ab09ad: Callable) -> None:
 
     mine, values = seconds(lambda: lti.hankel_singular_values(stack))
     theirs, expected = seconds(slycot, 1)
-    repeat = 2 if kind == "complex poles" else 1  # the real form has each value twice
+    repeat = 2 if kind == "complex" else 1  # the real form has each value twice
     worst = max(
-        np.abs(np.asarray(v.cpu()) - e[::repeat]).max() / e[0]
-        for v, e in zip(values, expected, strict=True)
+        np.abs(host(v) - e[::repeat]).max() / e[0] for v, e in zip(values, expected, strict=True)
     )
     print(
-        f"| {kind:13}| {n:2} | {1e3 * mine:6.0f} | {1e3 * theirs:9.0f} | {theirs / mine:5.1f} |"
+        f"| {kind:12} | {n:2} | {1e3 * mine:6.0f} | {1e3 * theirs:9.0f} | {theirs / mine:5.1f} |"
         f" apart by {worst:.0e}",
         flush=True,
     )
 
 
-def compare_slope(threads: int, device: str) -> None:
+def compare_slope(device: str) -> None:
     print("| n, d, spectrum   | way            |    ms | ratio | slope                       |")
     print("|------------------|----------------|------:|------:|-----------------------------|")
     for n, d, phase in ((256, 128, 6.28), (256, 8, 0.7)):
@@ -188,7 +196,7 @@ def compare_slope(threads: int, device: str) -> None:
                 gaps = (abs(x - y).max() / abs(y).max() for x, y in zip(found, truth, strict=True))
                 said = f"off by {float(max(gaps)):.0e}"
             print(
-                f"| {n}, {d}, {phase} | {way.__name__:14} | {1e3 * time:5.0f} | {time / base:5.1f} "
+                f"| {f'{n}, {d}, {phase}':16} | {way.__name__:14} | {1e3 * time:5.0f} | {time / base:5.1f} "
                 f"| {said:27} |",
                 flush=True,
             )
@@ -225,7 +233,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     for table in arguments.tables or TABLES:
-        TABLES[table](arguments.threads, arguments.device)
+        TABLES[table](arguments.device)
         print()
 
 

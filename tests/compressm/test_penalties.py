@@ -22,7 +22,8 @@ from compressm import (
     smooth_order,
     tail_energy,
 )
-from compressm.hankel import ssm_layers
+from compressm.hankel import alike, ssm_layers, stacked
+from compressm.penalties import tangent_of
 
 PENALTIES = {
     hankel_nuclear_norm: nuclear_norm,
@@ -236,3 +237,19 @@ def test_spectra_of_alike_layers_come_from_one_call(monkeypatch):
         torch.testing.assert_close(
             torch.tensor(spectra[name]), torch.tensor(expected), rtol=1e-12, atol=0
         )
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of torch
+def test_an_evaluation_between_two_balancings_compiles_whole():
+    model = network()
+    ((names, systems),) = alike(model)
+    with stacked(names, systems) as stack:
+        tangent = tangent_of(stack, nuclear_norm, torch.complex128)
+    matrices = [x.detach().requires_grad_() for x in (stack.poles, stack.B, stack.C)]
+    compiled = torch.compile(tangent, fullgraph=True, backend="aot_eager")
+    value, expected = compiled(*matrices), tangent(*matrices)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    for one, twin in zip(
+        *(torch.autograd.grad(x, matrices) for x in (value, expected)), strict=True
+    ):
+        torch.testing.assert_close(one, twin, rtol=1e-12, atol=1e-14)
