@@ -195,11 +195,9 @@ def compare_slope(device: str) -> None:
             else:
                 gaps = (abs(x - y).max() / abs(y).max() for x, y in zip(found, truth, strict=True))
                 said = f"off by {float(max(gaps)):.0e}"
-            print(
-                f"| {f'{n}, {d}, {phase}':16} | {way.__name__:14} | {1e3 * time:5.0f} | {time / base:5.1f} "
-                f"| {said:27} |",
-                flush=True,
-            )
+            case = f"{n}, {d}, {phase}"
+            row = f"| {case:16} | {way.__name__:14} | {1e3 * time:5.0f} | {time / base:5.1f} |"
+            print(row, f"{said:27} |", flush=True)
 
 
 def slope(way: Callable, matrices: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:

@@ -31,7 +31,7 @@ EPS = 2.0**-52
 HUGE = 2.0**500  # a power of a stable A never gets there
 SAFE = 8  # doublings that cost no digits
 FEW = 32  # columns that are not worth compressing
-MANY = 16  # times as many states as inputs: no reason to hope that the inputs tell them apart
+MANY = 32  # times as many states as inputs: no reason to hope that the inputs tell them apart
 INDEPENDENT = 1e4  # |K^-1|_F of a Gramian whose factor is as good from its entries
 TINY = 2.0**-1000  # what is smaller is zero: dividing by a subnormal number overflows
 
@@ -161,7 +161,7 @@ def cauchy_factor(poles: Array, B: Array, discrete: bool) -> Array:
         return from_numpy(cauchy_factor(to_numpy(poles), to_numpy(B), discrete), like=B)
     G, size = _scaled(B)
     own = _gap(poles, discrete)
-    S = _from_entries(G, poles, own, discrete) if B.shape[-2] < MANY * B.shape[-1] else None
+    S = _from_entries(G, poles, own, discrete) if B.shape[-2] <= MANY * B.shape[-1] else None
     if S is None:
         stack, G = poles.shape[:-1], lq_factor(G)
         G, poles, own = (x.reshape((-1, *x.shape[len(stack) :])) for x in (G, poles, own))
@@ -177,7 +177,7 @@ def _from_entries(G: Array, poles: Array, own: Array, discrete: bool) -> Array |
     no more than ``eps |K^-1|`` of itself, K being P in those units.
     """
     xp, n = namespace(G), G.shape[-2]
-    if n < FEW:
+    if n <= FEW:
         return None
     p, q = poles[..., :, None], conj(poles)[..., None, :]
     between = own[..., None, :] - (p - conj(q)) * (q if discrete else 1)
