@@ -41,14 +41,27 @@ def alike(
         Qualified names.
     tuple of DiagonalStateSpace
         With derivatives for the parameters, where torch follows them.
+
+    Raises
+    ------
+    ValueError
+        If `system` is neither.
     """
+    if system not in ("real", "complex"):
+        raise ValueError(f"system must be 'real' or 'complex', got {system!r}")
     groups: dict[Any, dict[str, lti.DiagonalStateSpace]] = {}
     for name, layer in ssm_layers(model):
         with _naming("layer", (name,)):
             one = layer.to_lti(conjugate=system == "real")
-        groups.setdefault((one.B.shape, one.C.shape, one.B.device), {})[name] = one
+        key = one.B.shape, one.C.shape, one.B.device, precision(layer)
+        groups.setdefault(key, {})[name] = one
     for group in groups.values():
         yield tuple(group), tuple(group.values())
+
+
+def precision(layer: SSMLayer) -> torch.dtype:
+    """The dtype of the parameters of a layer."""
+    return getattr(layer, next(iter(layer.state_axes))).dtype
 
 
 @contextmanager

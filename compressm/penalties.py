@@ -16,7 +16,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 import lti
-from compressm.hankel import alike, stacked
+from compressm.hankel import alike, precision, ssm_layers, stacked
 
 __all__ = [
     "HankelPenalty",
@@ -192,8 +192,8 @@ class HankelPenalty:
 
     In place of the Hankel singular values at every call, those of every `refresh`-th are used, with
     the Gramians P and Q of each: for the nuclear norm this is the bound ``2 sum(sigma) <= tr(W P
-    W^H) + tr(T^H Q T)`` that every balancing T, W of an earlier step gives, tight where it was
-    made. A call between costs a few products of n x n matrices.
+    W^H) + tr(T^H Q T)`` that every balancing T, W of an earlier step gives (if of full rank), tight
+    where it was made. A call between costs a few products of n x n matrices.
 
     Parameters
     ----------
@@ -217,7 +217,8 @@ class HankelPenalty:
 
     Notes
     -----
-    After a cut, or when a checkpoint of another order is loaded, the next call balances anew.
+    After a cut, or when a checkpoint of another order is loaded, the next call balances anew. What
+    was below rounding in a balancing (a layer whose B is zero) has no weight until the next one.
 
     References
     ----------
@@ -256,7 +257,7 @@ class HankelPenalty:
         self.refresh = refresh
         self.system = system
         self._calls = 0
-        self._tangents: dict[tuple[str, ...], Tangent] = {}
+        self._tangents: dict[Any, Tangent] = {}
 
     def __call__(self) -> Tensor:
         """The penalty at the model as it is.
@@ -264,6 +265,7 @@ class HankelPenalty:
         Returns
         -------
         Tensor ()
+            A plain zero, without derivatives, at calls that `every` leaves out.
 
         Raises
         ------
@@ -275,17 +277,20 @@ class HankelPenalty:
         if (self._calls - 1) % self.every:
             return total
         stale = (self._calls - 1) // self.every % self.refresh == 0
+        layers, tangents = dict(ssm_layers(self.model)), {}
         for names, systems in alike(self.model, self.system):
             matrices = [torch.stack([getattr(x, k) for x in systems]) for k in ("poles", "B", "C")]
-            tangent = self._tangents.get(names)
-            if stale or tangent is None or tangent.shape != matrices[1].shape:
-                first = next(self.model.get_submodule(names[0]).parameters())
-                dtype = torch.complex128 if first.dtype == torch.float64 else torch.complex64
+            double = precision(layers[names[0]]) == torch.float64
+            dtype = torch.complex128 if double else torch.complex64
+            key = (names, matrices[1].shape, dtype, matrices[1].device)
+            tangent = None if stale else self._tangents.get(key)
+            if tangent is None:
                 with stacked(names, systems) as stack:
                     tangent = tangent_of(stack, self.measure, dtype, self.refresh > 1)
-                self._tangents[names] = tangent
+            tangents[key] = tangent
             value = tangent(*matrices)
             total = total.to(value.device) + value
+        self._tangents = tangents  # none of a model that is no more
         return self.every * total
 
 
@@ -298,7 +303,6 @@ class Tangent(NamedTuple):
     M and N are weights of the stored modes: a pair of them for a conjugate system, see `_traces`.
     """
 
-    shape: torch.Size
     constant: Tensor
     M: tuple[Tensor, ...]
     N: tuple[Tensor, ...]
@@ -334,7 +338,7 @@ def tangent_of(
     M, N = (_of_modes(M), _of_modes(4 * N)) if sys.conjugate else ((M.conj(),), (N.conj(),))
     N = tuple(x.conj() for x in N)
     M, N = (tuple(x.to(dtype).resolve_conj() for x in weights) for weights in (M, N))
-    return Tangent(sys.B.shape, value.detach() - _traces(sys.poles, sys.B, sys.C, M, N)[0], M, N)
+    return Tangent(value.detach() - _traces(sys.poles, sys.B, sys.C, M, N)[0], M, N)
 
 
 def _of_modes(M: Tensor) -> tuple[Tensor, Tensor]:

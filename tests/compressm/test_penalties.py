@@ -14,6 +14,7 @@ from compressm import (
     HankelPenalty,
     Order,
     SequenceModel,
+    compress_,
     hankel_nuclear_norm,
     hankel_smooth_order,
     hankel_spectra,
@@ -130,15 +131,38 @@ def test_training_goes_on_through_a_cut():
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     compressor = Compressor(model, optimizer, policy=Order(4), schedule=Every(2, stop=2))
     penalty = HankelPenalty(model)
-    for _ in range(4):
+    cut_parameters = [f"{name}.{key}" for name, x in ssm_layers(model) for key in x.state_axes]
+    for step in range(4):
         before = {name: x.detach().clone() for name, x in model.named_parameters()}
-        loss = model(torch.randn(5, 9, 1)).square().mean() + penalty()
+        loss = penalty()
+        if step == 2:  # the first after the cut
+            torch.testing.assert_close(loss, hankel_nuclear_norm(model), rtol=1e-5, atol=0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         compressor.step()
     assert [layer.d_state for _, layer in ssm_layers(model)] == [4, 4]
-    assert all((x != before[name]).any() for name, x in model.named_parameters())
+    assert all((model.get_parameter(name) != before[name]).any() for name in cut_parameters)
+
+
+def test_no_balancing_of_a_model_that_is_no_more_comes_back():
+    model = network(d_state=8)
+    full = copy.deepcopy(model.state_dict())
+    penalty = HankelPenalty(model)
+    penalty()
+    compress_(next(iter(ssm_layers(model)))[1], Order(4))
+    penalty()
+    model.load_state_dict(full)
+    with torch.no_grad():
+        for _, layer in ssm_layers(model):
+            layer.B.mul_(2)
+    torch.testing.assert_close(penalty(), hankel_nuclear_norm(model), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_an_unknown_system_is_refused(penalty):
+    with pytest.raises(ValueError, match="system must be 'real' or 'complex', got 'dense'"):
+        penalty(network(), system="dense")
 
 
 @pytest.mark.parametrize("measure", PENALTIES.values())
