@@ -96,7 +96,7 @@ def compare_layer(device: str) -> None:
         sys, order = lti.DiagonalStateSpace(p, B, C, None, True), n // 4
         single = [x.cpu().numpy().astype(np.complex64) for x in (p, B, C)]
         base, (exact, _) = seconds(lambda s=sys, r=order: ours(s, r))
-        exact = exact.cpu().numpy()
+        exact = host(exact)
         ways = {"lti": lambda s=sys, r=order: ours(s, r)}
         for way in ("sqrtm", "chol"):
             ways[f"P Q, {way}"] = lambda m=single, r=order, w=way: reference(*m, r, w)
@@ -109,10 +109,7 @@ def compare_layer(device: str) -> None:
                 print(row, type(found).__name__)
                 continue
             values, modes = found
-            values = torch.as_tensor(
-                np.asarray(values.cpu() if device != "cpu" and way == "lti" else values).copy()
-            )
-            off = np.abs(values.numpy() - exact) / exact[0]
+            off = np.abs(host(values) - exact) / exact[0]
             lost = int(np.isnan(off).sum())
             bound = 2 * exact[order:].sum()
             error = distance((p, B, C), modes) / bound

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 import lti
-from compressm.hankel import observed_factor, ssm_layers
+from compressm.hankel import observed_factor, require_known, ssm_layers
 from compressm.layers import SSMLayer
 from compressm.policies import ErrorBound, Policy
 from compressm.schedules import Schedule
@@ -275,8 +275,7 @@ def compress_(
 
 
 def _require_sense(policy: Policy, system: str, exact: bool) -> None:
-    if system not in ("real", "complex"):
-        raise ValueError(f"system must be 'real' or 'complex', got {system!r}")
+    require_known(system)
     if isinstance(policy, ErrorBound) and not exact:
         raise ValueError(
             f"{policy} promises a bound, and none holds with observed inputs; use the exact "

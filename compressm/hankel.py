@@ -47,8 +47,7 @@ def alike(
     ValueError
         If `system` is neither.
     """
-    if system not in ("real", "complex"):
-        raise ValueError(f"system must be 'real' or 'complex', got {system!r}")
+    require_known(system)
     groups: dict[Any, dict[str, lti.DiagonalStateSpace]] = {}
     for name, layer in ssm_layers(model):
         with _naming("layer", (name,)):
@@ -57,6 +56,12 @@ def alike(
         groups.setdefault(key, {})[name] = one
     for group in groups.values():
         yield tuple(group), tuple(group.values())
+
+
+def require_known(system: str) -> None:
+    """ValueError unless `system` is "real" or "complex"."""
+    if system not in ("real", "complex"):
+        raise ValueError(f"system must be 'real' or 'complex', got {system!r}")
 
 
 def precision(layer: SSMLayer) -> torch.dtype:

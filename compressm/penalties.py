@@ -16,7 +16,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 import lti
-from compressm.hankel import alike, precision, ssm_layers, stacked
+from compressm.hankel import alike, precision, require_known, ssm_layers, stacked
 
 __all__ = [
     "HankelPenalty",
@@ -179,7 +179,7 @@ def hankel_smooth_order(
 
 
 def _exact(model: nn.Module, measure: Measure, system: str) -> Tensor:
-    total = torch.zeros(())
+    total = torch.zeros((), dtype=torch.float64)
     for names, systems in alike(model, system):
         with stacked(names, systems) as stack:
             value = measure(lti.hankel_singular_values(stack)).sum()
@@ -249,8 +249,7 @@ class HankelPenalty:
         for name, value in (("every", every), ("refresh", refresh)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
-        if system not in ("real", "complex"):
-            raise ValueError(f"system must be 'real' or 'complex', got {system!r}")
+        require_known(system)
         self.model = model
         self.measure = measure
         self.every = every
@@ -273,7 +272,7 @@ class HankelPenalty:
             If a layer is not stable or not finite when it is balanced.
         """
         self._calls += 1
-        total = torch.zeros(())
+        total = torch.zeros((), dtype=torch.float64)
         if (self._calls - 1) % self.every:
             return total
         stale = (self._calls - 1) // self.every % self.refresh == 0
@@ -301,17 +300,21 @@ class Tangent(NamedTuple):
     """constant + Re tr(M P) + Re tr(N Q) for a stack of systems of one shape, summed.
 
     M and N are weights of the stored modes: a pair of them for a conjugate system, see `_traces`.
+    They are meant for b B and c C, of which no square overflows or vanishes.
     """
 
     constant: Tensor
+    b: Tensor
+    c: Tensor
     M: tuple[Tensor, ...]
     N: tuple[Tensor, ...]
 
     def __call__(self, poles: Tensor, B: Tensor, C: Tensor) -> Tensor:
         """The value () at another stack of the shape, with its derivatives."""
-        return self.constant + _Traces.apply(poles, B, C, self.M, self.N)
+        return self.constant + _Traces.apply(poles, self.b * B, self.c * C, self.M, self.N)
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def tangent_of(
     sys: lti.DiagonalStateSpace, measure: Measure, dtype: torch.dtype, stays: bool = True
@@ -323,9 +326,11 @@ def tangent_of(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", lti.ReductionWarning)
         balancing = lti.balance(sys)
-        T, W, sigma = balancing.T, balancing.W, balancing.sigma
+    b, c = (x.abs().sum((-2, -1), keepdim=True) for x in (sys.B, sys.C))
+    b, c = (1 / torch.where(x > 0, x, 1.0) for x in (b, c))
+    T, W = balancing.T / c, balancing.W / b
     with torch.enable_grad():
-        sigma = sigma.detach().requires_grad_()
+        sigma = balancing.sigma.clone().requires_grad_()
         value = measure(sigma).sum()
     half = torch.autograd.grad(value, sigma)[0][..., None, : T.shape[-1]] / 2
     if stays and (half < 0).any():
@@ -338,7 +343,8 @@ def tangent_of(
     M, N = (_of_modes(M), _of_modes(4 * N)) if sys.conjugate else ((M.conj(),), (N.conj(),))
     N = tuple(x.conj() for x in N)
     M, N = (tuple(x.to(dtype).resolve_conj() for x in weights) for weights in (M, N))
-    return Tangent(value.detach() - _traces(sys.poles, sys.B, sys.C, M, N)[0], M, N)
+    at, *_ = _traces(sys.poles, b * sys.B, c * sys.C, M, N)
+    return Tangent(value.detach() - at, b, c, M, N)
 
 
 def _of_modes(M: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,8 @@ from compressm.demo import DIGITS, accuracy, run
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--steps", type=int, default=DIGITS.steps)
 parser.add_argument("--seed", type=int, default=0)
-parser.add_argument("--cut", type=int, default=16, help="states that a cut after training keeps")
+parser.add_argument("--cut", type=int, default=8, help="states that a cut after training keeps")
+parser.add_argument("--scale", type=float, default=1, help="times the weight of every penalty")
 parser.add_argument("--plot", metavar="FILE")
 arguments = parser.parse_args()
 torch.set_num_threads(1)  # so small a model is fastest on one
@@ -27,7 +28,7 @@ torch.set_num_threads(1)  # so small a model is fastest on one
 def penalized(weight, measure):
     def of(model):
         penalty = HankelPenalty(model, measure)
-        return lambda: weight * penalty()
+        return lambda: arguments.scale * weight * penalty()
 
     return of
 

@@ -39,7 +39,7 @@ from lti.interop import as_statespace
 from lti.norms import hinf_norm, peak_gain
 from lti.reduction import Reduction
 from lti.split import Split, parts_of
-from lti.system import DiagonalStateSpace, StateSpace, System, boundary_gap
+from lti.system import StateSpace, System, boundary_gap
 
 __all__ = ["Balancing", "balance", "balanced_truncation", "singular_perturbation"]
 
@@ -584,9 +584,8 @@ def _project(system: System, T: Array, W: Array, kept: int) -> StateSpace:
 
     A zero row of W, in a stack of unequal ranks, gives a stable pole.
     """
-    dense, xp = system.to_dense(), namespace(T)
-    modes = isinstance(system, DiagonalStateSpace) and not system.conjugate
-    A = (W * system.poles[..., None, :] if modes else W @ dense.A) @ T
+    dense = system.to_dense()
+    A, xp = W @ dense.A @ T, namespace(T)
     if kept:
         A = block_diag(A[..., :kept, :kept], A[..., kept:, kept:])
     if not dense.is_discrete:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from lti._array import (
 from lti.errors import OrderError
 from lti.gramians import closed_forms, double_factors, squares
 from lti.interop import as_statespace
+from lti.lyapunov import scaled
 from lti.system import DiagonalStateSpace, System
 
 __all__ = ["error_bound", "hankel_singular_values", "order_for"]
@@ -79,11 +81,17 @@ def balanced(
     """
     if not tracked(*sys.matrices, *given):
         return square_root(S, R)
-    # The rule takes their derivatives only, not their values
+    xp = namespace(S)
+    # In units of B and C in which no square overflows or vanishes
+    b, c = scaled(cut(S))[1], scaled(cut(R))[1]
+    S, R, sys = S / b, R / c, replace(sys, B=sys.B / b, C=sys.C / c)
+    # The rule takes the derivatives of P and Q only, not their values
     P, Q = closed_forms(sys) if isinstance(sys, DiagonalStateSpace) else squares(sys, S, R)
     P = P if given[0] is None else S @ H(S)
     Q = Q if given[1] is None else R @ H(R)
-    return rules().Balance.apply(P, Q, cut(S), cut(R), square_root)
+    sigma, right, left = rules().Balance.apply(P, Q, cut(S), cut(R), square_root)
+    ratio = xp.sqrt(b) / xp.sqrt(c)
+    return (b * c)[..., 0] * sigma, ratio * right, left / ratio
 
 
 def square_root(S: Array, R: Array) -> tuple[Array, Array, Array]:

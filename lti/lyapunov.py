@@ -25,14 +25,14 @@ from lti._array import (
 )
 from lti.errors import UnstableError
 
-__all__ = ["SAFE", "cauchy_factor", "smith_factors"]
+__all__ = ["SAFE", "cauchy_factor", "scaled", "smith_factors"]
 
 EPS = 2.0**-52
 HUGE = 2.0**500  # a power of a stable A never gets there
 SAFE = 8  # doublings that cost no digits
 FEW = 32  # columns that are not worth compressing
 MANY = 32  # times as many states as inputs: no reason to hope that the inputs tell them apart
-INDEPENDENT = 1e4  # |K^-1|_F of a Gramian whose factor is as good from its entries
+INDEPENDENT = 1e4  # trace K^-1 of a Gramian whose factor is as good from its entries
 TINY = 2.0**-1000  # what is smaller is zero: dividing by a subnormal number overflows
 
 
@@ -71,7 +71,7 @@ def smith_factors(A: Array, B: Array, C: Array, most: int = 64) -> tuple[Array, 
     Smith method for large sparse Lyapunov equations", SIAM J. Sci. Comput. 21 (2000).
     """
     xp = namespace(A)
-    (S, s), (R, r) = _scaled(B), _scaled(H(C))
+    (S, s), (R, r) = scaled(B), scaled(H(C))
     S, R = lq_factor(S), lq_factor(R)
     for k in range(most):
         # Summed over all of A, so that NaN and Inf are seen as well
@@ -92,7 +92,7 @@ def smith_factors(A: Array, B: Array, C: Array, most: int = 64) -> tuple[Array, 
     )
 
 
-def _scaled(B: Array) -> tuple[Array, Array]:
+def scaled(B: Array) -> tuple[Array, Array]:
     """B by its largest entry, and that entry (..., 1, 1): squares neither overflow nor vanish."""
     xp = namespace(B)
     if 0 in B.shape[-2:]:
@@ -159,7 +159,7 @@ def cauchy_factor(poles: Array, B: Array, discrete: bool) -> Array:
     # NumPy is the quickest at many small steps, and shares the memory of other libraries on the CPU
     if on_host(B) and type(B) is not np.ndarray:
         return from_numpy(cauchy_factor(to_numpy(poles), to_numpy(B), discrete), like=B)
-    G, size = _scaled(B)
+    G, size = scaled(B)
     own = _gap(poles, discrete)
     S = _from_entries(G, poles, own, discrete) if B.shape[-2] <= MANY * B.shape[-1] else None
     if S is None:
@@ -176,16 +176,15 @@ def _from_entries(G: Array, poles: Array, own: Array, discrete: bool) -> Array |
     Many inputs make them so. An entry of P errs by eps in those units, so a singular value of S by
     no more than ``eps |K^-1|`` of itself, K being P in those units.
     """
-    xp, n = namespace(G), G.shape[-2]
-    if n <= FEW:
+    if G.shape[-2] <= FEW:
         return None
-    p, q = poles[..., :, None], conj(poles)[..., None, :]
-    between = own[..., None, :] - (p - conj(q)) * (q if discrete else 1)
-    P = G @ H(G) / between
-    unit = xp.sqrt(xp.sum(xp.abs(G) ** 2, axis=-1) / own)
-    unit = xp.where(unit > TINY, unit, 1.0)
-    L, inverse = cholesky(P / unit[..., :, None] / unit[..., None, :])
-    return unit[..., None] * L if bool(xp.all(inverse < INDEPENDENT)) else None
+    xp, p = namespace(G), poles[..., None, :]
+    G, top = _by_largest(G)
+    unit = xp.sqrt(square_norms(G) / own)[..., None]
+    G = G / xp.where(unit > 0, unit, 1.0)
+    K = G @ H(G) / _between(poles[..., :, None] - p, p, own[..., None, :], discrete)
+    L, inverse = cholesky(K)
+    return top * unit * L if bool(xp.all(inverse < INDEPENDENT)) else None
 
 
 def _eliminate(G: Array, poles: Array, own: Array, discrete: bool) -> Array:
@@ -202,10 +201,8 @@ def _eliminate(G: Array, poles: Array, own: Array, discrete: bool) -> Array:
         if m > 1:
             v, weight = _reflection(G[pivot][:, None, :])
             G -= (G @ H(v)) * weight @ v
-        # 1 - p_i conj(p) = (1 - |p|^2) - (p_i - p) conj(p), as exact as its small terms are
         apart = poles - p
-        between = d - apart * conj(p) if discrete else d - apart
-        first = G[:, :, 0] / between
+        first = G[:, :, 0] / _between(apart, p, d, discrete)
         columns.append(xp.sqrt(d) * first)
         G[:, :, 0] = first * apart
         G[pivot] = 0.0
@@ -216,13 +213,28 @@ def _eliminate(G: Array, poles: Array, own: Array, discrete: bool) -> Array:
 def _reflection(row: Array) -> tuple[Array, Array]:
     """v, w: the unitary I - w v^H v turns `row` (b, 1, m) into (-|row|, 0, ..., 0)."""
     xp = namespace(row)
-    head, norm = row[..., :1], xp.sqrt(square_norms(row))[..., None]
-    size = xp.abs(head)
-    phase = xp.where(size > TINY, head / xp.where(size > TINY, size, 1.0), 1.0)
-    v = row * 1
+    v, _ = _by_largest(row)  # a new array, whose squares do not vanish
+    norm, size = xp.sqrt(square_norms(v))[..., None], xp.abs(v[..., :1])
+    phase = xp.where(size > TINY, v[..., :1] / xp.where(size > TINY, size, 1.0), 1.0)
     v[..., :1] += phase * norm
     weight = norm * (norm + size)
-    return v, 1 / xp.where(weight > TINY, weight, 1.0)
+    return v, 1 / xp.where(weight > 0, weight, 1.0)
+
+
+def _by_largest(rows: Array) -> tuple[Array, Array]:
+    """The rows (..., m) by their largest entries, and these (..., 1); 1 for a row of zeros."""
+    xp = namespace(rows)
+    top = xp.max(xp.abs(rows), axis=-1, keepdims=True)
+    top = xp.where(top > TINY, top, 1.0)
+    return rows / top, top
+
+
+def _between(apart: Array, p: Array, d: Array, discrete: bool) -> Array:
+    """1 - p_i conj(p), or -(p_i + conj(p)), from apart = p_i - p and d, its value for p_i = p.
+
+    As exact as ``(1 - |p|^2) - (p_i - p) conj(p)`` is: as its small terms are.
+    """
+    return d - apart * conj(p) if discrete else d - apart
 
 
 def _gap(poles: Array, discrete: bool) -> Array:

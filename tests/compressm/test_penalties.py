@@ -249,6 +249,53 @@ def test_measures_of_a_known_spectrum():
     torch.testing.assert_close(smooth_order(sigma, 0.5), expected)
 
 
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=8), st.integers(1, 19))
+def test_the_tail_is_what_keeping_the_energy_would_cut(values, twentieths):
+    sigma = torch.tensor(sorted(values, reverse=True), dtype=torch.float64)
+    energy = twentieths / 20 + 1e-6  # no sum of values meets it exactly but for rounding
+    order = lti.order_for(sigma, energy=energy)
+    torch.testing.assert_close(tail_energy(sigma, energy), sigma[order:].sum())
+
+
+@pytest.mark.parametrize(
+    ("scale", "dtype"),
+    [
+        (1e20, torch.float32),
+        (1e-24, torch.float32),
+        (1e160, torch.float64),
+        (1e-160, torch.float64),
+    ],
+)
+def test_the_units_of_the_input_do_not_matter(scale, dtype):
+    model = network(dtype=dtype)
+    penalty, expected = HankelPenalty(model)(), hankel_nuclear_norm(model)
+    before = slopes(expected, model)
+    with torch.no_grad():
+        for _, layer in ssm_layers(model):
+            layer.B.mul_(scale)
+            layer.C.div_(scale)
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-9
+    stale = HankelPenalty(model)
+    for value in (stale(), stale(), hankel_nuclear_norm(model)):
+        torch.testing.assert_close(value, penalty, rtol=tolerance, atol=0)
+        for (name, _), x, y in zip(
+            model.named_parameters(), slopes(value, model), before, strict=True
+        ):
+            kind = name.rpartition(".")[-1] if "layer" in name else ""
+            y = y * {"B": 1 / scale, "C": scale}.get(kind, 1.0)
+            assert (x - y).abs().max() <= tolerance * y.abs().max()
+
+
+def test_a_penalty_may_be_watched_without_derivatives():
+    model = network()
+    expected = hankel_nuclear_norm(model).item()
+    for mode in (torch.no_grad, torch.inference_mode):
+        penalty = HankelPenalty(model)
+        with mode():
+            assert penalty().item() == pytest.approx(expected)
+        penalty().backward()  # and be trained with afterwards
+
+
 def test_spectra_of_alike_layers_come_from_one_call(monkeypatch):
     model = network(n_layers=3)
     model.add_module("odd", network(d_state=5, n_layers=1, seed=1))

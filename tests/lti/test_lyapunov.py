@@ -184,6 +184,21 @@ def test_many_inputs_may_be_factored_from_the_entries(discrete, n):
     np.testing.assert_allclose(same, S, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("small", [1e-150, 1e-155, 1e-160, 1e-200, 1e-290])
+@pytest.mark.parametrize("n", [2, 8, 40])
+def test_the_unit_of_a_state_does_not_matter(n, small):
+    ring = random_ring(n, n, n, seed=n)
+    units = np.where(np.arange(n) < n - 1, 1.0, small)
+    B, C = units[:, None] * ring.B, ring.C / units
+    S = cauchy_factor(ring.poles, B, True) / units[:, None]
+    np.testing.assert_allclose(square(S), square(cauchy_factor(ring.poles, ring.B, True)),
+                               rtol=1e-10, atol=1e-13)  # fmt: skip
+    other = lti.DiagonalStateSpace(ring.poles, B, C, None, True)
+    np.testing.assert_allclose(
+        lti.hankel_singular_values(other), lti.hankel_singular_values(ring), rtol=1e-11
+    )
+
+
 @pytest.mark.parametrize("inputs", [1, 4, 40])
 def test_poles_close_together_are_not_factored_from_the_entries(inputs):
     poles, B = -1 - np.arange(40) * 1e-9, np.ones((40, inputs))
