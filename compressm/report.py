@@ -191,10 +191,12 @@ def _accuracy(axes: Axes, results: Sequence[RunResult]) -> None:
     ticks = (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
     axes.set_yticks(ticks, [f"{100 * (1 - tick):g}%" for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlim(0, 1.45 * max(seconds for _, seconds, *_ in ends))
+    longest = max(seconds for _, seconds, *_ in ends)
+    axes.set_xlim(0, 1.45 * longest)
     ceiling = 1.0
-    for error, seconds, color, result in sorted(ends, key=lambda end: end[0]):
-        place = axes.transAxes.inverted().transform(axes.transData.transform((seconds, error)))
+    # All beyond the longest run, where no curve passes under them
+    for error, _, color, result in sorted(ends, key=lambda end: end[0]):
+        place = axes.transAxes.inverted().transform(axes.transData.transform((longest, error)))
         ceiling = min(place[1], ceiling - 0.11)
         axes.annotate(
             f"{result.name}\n{result.accuracy:.1%}, {plus(result.orders)} states",
