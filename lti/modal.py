@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -21,29 +22,30 @@ __all__ = ["diagonalize", "modal_truncation"]
 EPS = 2.0**-52
 
 
-def diagonalize(sys: System, conjugate: bool = False) -> tuple[DiagonalStateSpace, float]:
+def diagonalize(sys: System, conjugate: bool = False) -> tuple[DiagonalStateSpace, Any]:
     """poles = V^-1 A V, B = V^-1 B, C = C V: the modal form, and the condition number of V.
 
     Parameters
     ----------
     sys : StateSpace, or what `as_statespace` accepts
-        One system (no stack) of n states.
+        A system of n states.
     conjugate : bool, optional
         Store one mode of each conjugate pair of a real system, the one in the upper half-plane. A
-        real pole has no partner: it takes a slot of its own, with half the weight in C.
+        real pole has no partner: it takes a slot of its own, with half the weight in C. A system
+        of a stack that needs fewer slots than another ends in modes without input or output.
 
     Returns
     -------
     modal : DiagonalStateSpace
         Of the same transfer function; its modes are scaled so that row i of B and column i of C
         have equal norms.
-    condition : float
+    condition : float, or array (...) for a stack
         2-norm condition number of V: the rounding of `modal` is ``condition * eps`` relative.
 
     Raises
     ------
     DimensionError
-        If `sys` is a stack, or `conjugate` is asked for a complex system.
+        If `conjugate` is asked for a complex system.
     DefectiveError
         If A is not diagonalisable to working precision.
 
@@ -56,12 +58,9 @@ def diagonalize(sys: System, conjugate: bool = False) -> tuple[DiagonalStateSpac
     array([0.+0.9j])
     """
     sys = as_statespace(sys).to_dense()
-    if sys.batch_shape:
-        raise DimensionError(
-            f"diagonalize takes one system, got a stack of shape {sys.batch_shape}; loop over it"
-        )
     poles, V, condition = _eigenvectors(widen(sys.A))
     xp = namespace(poles)
+    condition = from_numpy(condition, like=sys.B) if sys.batch_shape else float(condition)
     if sys.order == 0:
         return DiagonalStateSpace(poles, sys.B, sys.C, sys.D, sys.dt, conjugate), condition
     B, C = xp.linalg.solve(V, widen(sys.B) + 0j), (widen(sys.C) + 0j) @ V
@@ -70,31 +69,36 @@ def diagonalize(sys: System, conjugate: bool = False) -> tuple[DiagonalStateSpac
             raise DimensionError(
                 "only a real system has conjugate pairs, got complex matrices; pass conjugate=False"
             )
-        host = to_numpy(poles).imag
         # LAPACK returns real eigenvalues exactly real, and pairs as exact conjugates
-        keep = from_numpy(np.flatnonzero(host >= 0), like=poles)
-        half = from_numpy(np.where(host > 0, 1.0, 0.5)[host >= 0], like=poles)
-        poles, B = xp.take(poles, keep), xp.take(B, keep, axis=0)
-        C = xp.take(C, keep, axis=1) * half
-    b, c = xp.linalg.vector_norm(B, axis=1), xp.linalg.vector_norm(C, axis=0)
+        imag = to_numpy(poles).imag
+        slots = np.count_nonzero(imag >= 0, axis=-1).max(initial=0)
+        upper = np.argsort(imag < 0, axis=-1, kind="stable")[..., :slots]
+        chosen = np.eye(sys.order)[upper] + 0j
+        kept = chosen * (imag >= 0)[..., None, :]
+        half = kept * np.where(imag > 0, 1.0, 0.5)[..., None, :]
+        chosen, kept, half = (from_numpy(x, like=poles) for x in (chosen, kept, half))
+        poles = (chosen @ poles[..., None])[..., 0]
+        B, C = kept @ B, C @ xp.matrix_transpose(half)
+    b, c = xp.linalg.vector_norm(B, axis=-1), xp.linalg.vector_norm(C, axis=-2)
     both = (b > 0) & (c > 0)  # a mode without input or output has no scale
     scale = xp.sqrt(xp.where(both, c, 1.0) / xp.where(both, b, 1.0))
-    B, C = B * scale[:, None], C / scale
+    B, C = B * scale[..., None], C / scale[..., None, :]
     poles, B, C = (narrow(x, like=sys.B) for x in (poles, B, C))
     return DiagonalStateSpace(poles, B, C, sys.D, sys.dt, conjugate), condition
 
 
-def _eigenvectors(A: Array) -> tuple[Array, Array, float]:
-    """A V = V diag(poles), and the condition number of V."""
+def _eigenvectors(A: Array) -> tuple[Array, Array, np.ndarray]:
+    """A V = V diag(poles), and the condition number of V (...)."""
     poles, V = eig(A)
     gains = to_numpy(namespace(V).linalg.svdvals(V))
-    if gains.size == 0:
-        return poles, V, 1.0
-    condition = float(gains[0] / gains[-1]) if gains[-1] > 0 else float("inf")
-    if condition > 1 / EPS:
+    if A.shape[-1] == 0:
+        return poles, V, np.ones(A.shape[:-2])
+    with np.errstate(divide="ignore"):
+        condition = gains[..., 0] / gains[..., -1]
+    if condition.max(initial=0.0) > 1 / EPS:
         raise DefectiveError(
             f"A of order {A.shape[-1]} is not diagonalisable to working precision (its "
-            f"eigenvectors have condition number {condition:.3g}); keep it dense, or choose "
+            f"eigenvectors have condition number {condition.max():.3g}); keep it dense, or choose "
             "another order"
         )
     return poles, V, condition
