@@ -1,6 +1,8 @@
 """State-space models that shrink while they train."""
 
-from compressm.compressor import CompressionEvent, Compressor, LayerCut, compress_
+from compressm.adapters import UnsupportedLayerError, load_lti_, to_lti
+from compressm.compressor import Compressor
+from compressm.cutting import CompressionEvent, LayerCut, compress_
 from compressm.hankel import hankel_spectra
 from compressm.layers import LRU, SSMLayer
 from compressm.models import SequenceModel
@@ -13,13 +15,14 @@ from compressm.penalties import (
     smooth_order,
     tail_energy,
 )
-from compressm.policies import ErrorBound, KeepEnergy, Order, Policy
+from compressm.policies import Budget, ErrorBound, KeepEnergy, Order, Policy
 from compressm.scan import linear_ssm
 from compressm.schedules import Every, Schedule
 from compressm.surgery import resize_
 
 __all__ = [
     "LRU",
+    "Budget",
     "CompressionEvent",
     "Compressor",
     "ErrorBound",
@@ -32,14 +35,17 @@ __all__ = [
     "SSMLayer",
     "Schedule",
     "SequenceModel",
+    "UnsupportedLayerError",
     "compress_",
     "hankel_nuclear_norm",
     "hankel_smooth_order",
     "hankel_spectra",
     "hankel_tail_energy",
     "linear_ssm",
+    "load_lti_",
     "nuclear_norm",
     "resize_",
     "smooth_order",
     "tail_energy",
+    "to_lti",
 ]

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import lti
-from compressm.layers import SSMLayer
-from compressm.scan import linear_ssm
+from compressm.adapters import is_supported, to_lti
 
-__all__ = ["alike", "hankel_spectra", "observed_factor", "ssm_layers", "stacked"]
+System = lti.DiagonalStateSpace | lti.StateSpace
 
-SAMPLES = 8  # states looked at, for each state of the system
+__all__ = ["alike", "hankel_spectra", "ssm_layers", "stacked"]
 
 
-def ssm_layers(model: nn.Module) -> Iterator[tuple[str, SSMLayer]]:
+def ssm_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Every state-space layer of `model` with its qualified name, each layer once."""
-    return ((name, m) for name, m in model.named_modules() if isinstance(m, SSMLayer))
+    return ((name, m) for name, m in model.named_modules() if is_supported(m))
 
 
 def alike(
     model: nn.Module, system: str = "real"
-) -> Iterator[tuple[tuple[str, ...], tuple[lti.DiagonalStateSpace, ...]]]:
+) -> Iterator[tuple[tuple[str, ...], tuple[System, ...]]]:
     """The state-space layers of `model` as systems, in groups of one shape, with their names.
 
     Parameters
@@ -39,7 +39,7 @@ def alike(
     ------
     tuple of str
         Qualified names.
-    tuple of DiagonalStateSpace
+    tuple of DiagonalStateSpace or StateSpace
         With derivatives for the parameters, where torch follows them.
 
     Raises
@@ -48,11 +48,11 @@ def alike(
         If `system` is neither.
     """
     require_known(system)
-    groups: dict[Any, dict[str, lti.DiagonalStateSpace]] = {}
+    groups: dict[Any, dict[str, System]] = {}
     for name, layer in ssm_layers(model):
         with _naming("layer", (name,)):
-            one = layer.to_lti(conjugate=system == "real")
-        key = one.B.shape, one.C.shape, one.B.device, precision(layer)
+            one = to_lti(layer, conjugate=system == "real")
+        key = type(one), one.B.shape, one.C.shape, one.B.device, precision(layer)
         groups.setdefault(key, {})[name] = one
     for group in groups.values():
         yield tuple(group), tuple(group.values())
@@ -64,30 +64,29 @@ def require_known(system: str) -> None:
         raise ValueError(f"system must be 'real' or 'complex', got {system!r}")
 
 
-def precision(layer: SSMLayer) -> torch.dtype:
+def precision(layer: nn.Module) -> torch.dtype:
     """The dtype of the parameters of a layer."""
-    return getattr(layer, next(iter(layer.state_axes))).dtype
+    return next(p.dtype for p in layer.parameters() if p.is_floating_point() or p.is_complex())
 
 
 @contextmanager
-def stacked(
-    names: tuple[str, ...], systems: tuple[lti.DiagonalStateSpace, ...]
-) -> Iterator[lti.DiagonalStateSpace]:
+def stacked(names: tuple[str, ...], systems: tuple[System, ...]) -> Iterator[System]:
     """Systems of one shape as one stack, for one call in place of many.
 
     Parameters
     ----------
     names : tuple of str
         Added to an error of `lti`, which knows indices only.
-    systems : tuple of DiagonalStateSpace
+    systems : tuple of DiagonalStateSpace or StateSpace
 
     Yields
     ------
-    DiagonalStateSpace, of poles (len(systems), n)
+    DiagonalStateSpace or StateSpace, of stack (len(systems), ...)
     """
-    poles, B, C = (torch.stack([getattr(x, k) for x in systems]) for k in ("poles", "B", "C"))
+    state = "poles" if isinstance(systems[0], lti.DiagonalStateSpace) else "A"
+    stacks = {k: torch.stack([getattr(x, k) for x in systems]) for k in (state, "B", "C")}
     with _naming("layers, by their index", names):
-        yield lti.DiagonalStateSpace(poles, B, C, None, systems[0].dt, systems[0].conjugate)
+        yield replace(systems[0], D=None, **stacks)
 
 
 @contextmanager
@@ -110,9 +109,9 @@ def hankel_spectra(model: nn.Module) -> dict[str, np.ndarray]:
 
     Returns
     -------
-    dict of str to ndarray (n,)
+    dict of str to ndarray (..., n)
         From the layer's qualified name to its Hankel singular values, descending; n counts the real
-        states of ``layer.to_lti()``.
+        states of ``layer.to_lti()``, which may be a stack of channels.
 
     Raises
     ------
@@ -125,39 +124,3 @@ def hankel_spectra(model: nn.Module) -> dict[str, np.ndarray]:
             values = lti.hankel_singular_values(stack).cpu().numpy()
         spectra |= zip(names, values, strict=True)
     return {name: spectra[name] for name, _ in ssm_layers(model)}
-
-
-@torch.no_grad()
-def observed_factor(system: lti.DiagonalStateSpace, u: Tensor) -> Tensor:
-    """S with S S^H = mean of x x^H over the states x that the inputs u drive.
-
-    Parameters
-    ----------
-    system : lti.DiagonalStateSpace
-        Discrete, n >= 1 states; real ones [Re x, Im x] if ``conjugate``.
-    u : Tensor (batch, length, m)
-        Inputs, each sequence from the zero state.
-
-    Returns
-    -------
-    Tensor (n, k)
-        For white inputs of unit variance S S^H tends to the controllability Gramian.
-
-    Notes
-    -----
-    States are looked at every J steps, as neighbours tell little that is new: ``x[kJ]`` obeys the
-    recurrence with pole ``p^J`` whose input is a block of J inputs.
-    """
-    poles, B = system.poles, system.B
-    batch, length, m = u.shape
-    J = max(1, min(length, batch * length // (SAMPLES * system.order)))
-    blocks = u[:, : length - length % J].reshape(batch, -1, J * m).to(B.real.dtype)
-    powers = torch.cat([torch.ones_like(poles)[None], poles.expand(J - 1, -1)])
-    powers = powers.cumprod(0).flip(0)  # (J, n), from J - 1 down to 0; exact at zero, unlike **
-    drive = (powers[:, None, :] * B.mT).reshape(J * m, -1).mT
-    parts = torch.cat([torch.eye(len(poles)), -1j * torch.eye(len(poles))]).to(poles)
-    x, _ = linear_ssm(blocks, poles**J, drive, parts)  # Re(x), Re(-j x) = Im(x)
-    x = x.reshape(-1, 2 * len(poles)).mT / x[..., 0].numel() ** 0.5
-    if not system.conjugate:
-        x = torch.complex(*x.split(len(poles)))
-    return torch.linalg.qr(x.mH, mode="r")[1].mH

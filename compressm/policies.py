@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +12,7 @@ import numpy as np
 
 import lti
 
-__all__ = ["ErrorBound", "KeepEnergy", "Order", "Policy"]
+__all__ = ["Budget", "ErrorBound", "KeepEnergy", "Order", "Policy"]
 
 
 class Policy(Protocol):
@@ -23,8 +23,9 @@ class Policy(Protocol):
 
         Parameters
         ----------
-        hsv : ndarray (n,)
-            Hankel singular values, descending, at least one positive.
+        hsv : ndarray (..., n)
+            Hankel singular values, descending, at least one positive; a row for each channel, if
+            every channel of the layer is a system of its own.
         slots : callable
             ``slots(order)`` is the number of states that the layer must store at that order: for a
             real system fewer than `order`, since a conjugate pair takes one slot.
@@ -40,6 +41,7 @@ class KeepEnergy:
     ----------
     energy : float
         Share of the sum of Hankel singular values (not of their squares) that is *kept*, in (0, 1].
+        The sums are over all channels of a layer: those that do little do not decide.
 
     Raises
     ------
@@ -69,7 +71,7 @@ class KeepEnergy:
 
     def __call__(self, hsv: np.ndarray, slots: Callable[[int], int]) -> int:
         """The order to keep; see `Policy`."""
-        return lti.order_for(hsv, energy=self.energy)
+        return lti.order_for(_pooled(hsv), energy=self.energy)
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,97 @@ class Order:
     n_stored: int
 
     def __post_init__(self) -> None:
-        if isinstance(self.n_stored, bool) or operator.index(self.n_stored) < 1:
-            raise ValueError(f"n_stored must be an integer of at least 1, got {self.n_stored!r}")
+        _require_count("n_stored", self.n_stored)
 
     def __call__(self, hsv: np.ndarray, slots: Callable[[int], int]) -> int:
         """The order to keep; see `Policy`."""
         # Each slot holds at most a pair, so no order beyond twice the slots can fit
-        orders = range(min(2 * self.n_stored, len(hsv)), 0, -1)
+        orders = range(min(2 * self.n_stored, hsv.shape[-1]), 0, -1)
         return next(order for order in orders if slots(order) <= self.n_stored)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """max energy: sum over layers of slots(r_energy) <= total, one share of energy for all layers.
+
+    Where `Policy` looks at a layer at a time, this looks at all of them: states go where they keep
+    most of a layer's own energy.
+
+    Parameters
+    ----------
+    total : int, optional
+        Number of states that all layers together store afterwards.
+    fraction : float, optional
+        In place of `total`: a share of those that they could store at most, in (0, 1].
+
+    Raises
+    ------
+    ValueError
+        If not just one of the two is given, or it makes no sense.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from compressm import Budget
+    >>> flat, steep = np.array([3.0, 3.0, 2.0, 2.0]), np.array([9.0, 0.5, 0.4, 0.1])
+    >>> Budget(total=5).across([flat, steep], [lambda order: order] * 2)
+    [4, 1]
+    """
+
+    total: int | None = None
+    fraction: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.total is None) == (self.fraction is None):
+            raise ValueError(f"give either total or fraction, got {self}")
+        if self.total is not None and (
+            isinstance(self.total, bool) or operator.index(self.total) < 1
+        ):
+            raise ValueError(f"total must be an integer of at least 1, got {self.total!r}")
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction must lie in (0, 1], got {self.fraction}")
+
+    def across(
+        self, spectra: Sequence[np.ndarray], slots: Sequence[Callable[[int], int]]
+    ) -> list[int]:
+        """The order of each layer.
+
+        Parameters
+        ----------
+        spectra : sequence of ndarray (..., n)
+            As `Policy` takes one.
+        slots : sequence of callable
+            Likewise.
+
+        Returns
+        -------
+        list of int
+            At least 1 each, even where that breaks the budget.
+        """
+        shares = [(sums := np.cumsum(_pooled(hsv))) / sums[-1] for hsv in spectra]
+
+        def orders(energy: float) -> list[int]:
+            return [min(int((x < energy).sum()) + 1, len(x)) for x in shares]
+
+        def stored(orders: list[int]) -> int:
+            return sum(count(order) for count, order in zip(slots, orders, strict=True))
+
+        total = self.total
+        if total is None:
+            total = int((self.fraction or 1.0) * stored([len(x) for x in shares]))
+        levels = np.unique(np.concatenate([[0.0], *shares]))
+        low, high = 0, len(levels)  # slots need not be monotone, so the level found is a good one
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if stored(orders(levels[middle])) <= total else (low, middle)
+        return orders(levels[low])
+
+
+def _pooled(hsv: np.ndarray) -> np.ndarray:
+    """The values (n,) of all channels together: those at one place add up."""
+    return hsv.reshape(-1, hsv.shape[-1]).sum(axis=0)
+
+
+def _require_count(name: str, value: int) -> None:
+    if isinstance(value, bool) or operator.index(value) < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")

@@ -13,6 +13,7 @@ from torch import nn
 import lti
 from compressm import (
     LRU,
+    Budget,
     Compressor,
     ErrorBound,
     Every,
@@ -306,3 +307,46 @@ def test_an_unknown_system_is_refused():
         compress_(model_of(), Order(2), system="Real")
     with pytest.raises(ValueError, match="'real' or 'complex'"):
         Compressor(model_of(), policy=Order(2), schedule=Every(1), system="imaginary")
+
+
+def test_a_dry_run_says_what_a_cut_would_do_and_changes_nothing():
+    model = model_of()
+    before = snapshot(model)
+    planned = compress_(model, KeepEnergy(0.9), dry_run=True)
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+    assert str(planned) == str(compress_(model, KeepEnergy(0.9)))
+    assert all(cut.after < 16 for cut in planned.layers)
+
+
+@pytest.mark.parametrize("policy", [KeepEnergy(0.9), Order(13), Budget(total=30)], ids=str)
+def test_stored_states_come_in_multiples(policy):
+    model, other = model_of(d_state=32), model_of(d_state=32)
+    event = compress_(model, policy, multiple_of=8)
+    plain = compress_(other, policy)
+    for cut, free in zip(event.layers, plain.layers, strict=True):
+        assert cut.after % 8 == 0 and cut.after < 32
+        if isinstance(policy, KeepEnergy):
+            assert free.after <= cut.after < free.after + 8
+            assert cut.energy_kept >= free.energy_kept
+        else:
+            assert cut.after <= free.after
+    with pytest.raises(ValueError, match="multiple_of"):
+        compress_(model, policy, multiple_of=0)
+
+
+def test_a_budget_is_shared_by_the_layers():
+    model = model_of(d_state=32)
+    with torch.no_grad():
+        model.blocks[1].layer.B[4:] *= 1e-3  # its other states hardly matter
+    equal = compress_(model, Order(12), dry_run=True).layers
+    first, second = compress_(model, Budget(total=24)).layers
+    assert second.after < first.after and 20 <= first.after + second.after <= 24
+    assert min(first.energy_kept, second.energy_kept) > min(cut.energy_kept for cut in equal)
+
+
+def test_an_order_is_raised_to_what_its_slots_hold():
+    layer = lru(4, 24)
+    cut = compress_(layer, lambda hsv, slots: 7).layers[0]
+    assert cut.order >= 7 and cut.after == layer.d_state
+    deeper = lru(4, 24)
+    assert compress_(deeper, lambda hsv, slots: cut.order).layers[0].after == cut.after

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from compressm import ErrorBound, KeepEnergy, Order
+from compressm import Budget, ErrorBound, KeepEnergy, Order
 
 spectra = hnp.arrays(
     st.sampled_from([np.float32, np.float64]),
@@ -83,3 +83,50 @@ def test_values_outside_their_range_are_refused(make):
 def test_a_fractional_order_is_refused():
     with pytest.raises(TypeError):
         Order(2.5)  # pyright: ignore[reportArgumentType]
+
+
+@given(
+    st.lists(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=12), min_size=1, max_size=4),
+    st.integers(1, 40),
+)
+def test_a_budget_is_kept_and_used_up(spectra, total):
+    spectra = [np.sort(np.array(x))[::-1] for x in spectra]
+    slots = [lambda order: order] * len(spectra)
+    orders = Budget(total=total).across(spectra, slots)
+    assert all(1 <= r <= len(x) for r, x in zip(orders, spectra, strict=True))
+    assert sum(orders) <= max(total, len(spectra))
+    shares = [(y := np.cumsum(x)) / y[-1] for x in spectra]
+    reached = min(x[r - 1] for x, r in zip(shares, orders, strict=True))
+    for level in np.concatenate(shares):
+        needed = [min(int((x < level).sum()) + 1, len(x)) for x in shares]
+        assert sum(needed) > total or level <= reached
+
+
+def test_a_fraction_is_a_budget_of_what_could_be_stored():
+    flat = [np.ones(8), np.ones(8)]
+    slots = [lambda order: order // 2] * 2
+    assert Budget(fraction=0.5).across(flat, slots) == Budget(total=4).across(flat, slots)
+
+
+def test_a_budget_gives_states_to_the_layer_that_needs_them():
+    flat, steep = np.ones(16), 0.1 ** np.arange(16.0)
+    assert Budget(total=16).across([flat, 1e6 * steep], [lambda order: order] * 2) == [15, 1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"total": 3, "fraction": 0.5}, {"total": 0}, {"total": True}, {"fraction": 0.0},
+     {"fraction": 1.5}, {"fraction": float("nan")}],
+    ids=str,
+)  # fmt: skip
+def test_budgets_that_make_no_sense(options):
+    with pytest.raises(ValueError, match=r"total|fraction"):
+        Budget(**options)
+
+
+def test_channels_count_together():
+    loud, quiet = np.array([8.0, 1.0, 0.5]), np.array([0.01, 0.01, 0.01])
+    count = lambda order: order  # noqa: E731
+    assert KeepEnergy(0.89)(np.stack([loud, quiet]), count) == 2
+    assert ErrorBound(1.0)(np.stack([loud, quiet]), count) == 2
+    assert Order(2)(np.stack([loud, quiet]), count) == 2

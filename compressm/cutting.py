@@ -1,0 +1,378 @@
+"""How a model is cut: every layer balanced, orders chosen, smaller systems written back."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import lti
+from compressm.adapters import load_lti_, to_lti
+from compressm.hankel import System, precision, require_known, ssm_layers
+from compressm.observations import Signal, observability_factor, observe, observed_factor
+from compressm.policies import Budget, ErrorBound, Policy
+
+__all__ = ["CompressionEvent", "LayerCut", "compress_", "cut_"]
+
+EPS = 2.0**-52
+ROUNDING_LIMIT = 1e-3  # relative; a written layer farther than this from its system is not accepted
+GRAMIANS = ("model", "input", "data")
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCut:
+    """What one cut did to one layer.
+
+    Parameters
+    ----------
+    name : str
+        Qualified name of the layer in the model.
+    before, after : int
+        Stored states (`d_state`) before and after; equal if nothing was cut.
+    order : int
+        Order of the reduced system: real states if the real system was reduced, else complex ones.
+        The largest of the channels, if each is a system of its own.
+    hsv : ndarray (..., n)
+        Hankel singular values before the cut, of each channel; empty if they could not be computed.
+    error_bound : float
+        No less than the H-infinity norm of the change of the layer, what rounding adds included;
+        infinite with Gramians from data.
+    energy_kept : float
+        Sum of the values of the states that stay, as a share of the sum of all.
+    condition : float
+        Condition number of the return to diagonal form, the largest of the channels; 1 if nothing
+        was cut.
+    rounding : float
+        Distance between the layer as written and the reduced system, the largest over frequency,
+        relative to the peak: what the precision of the parameters costs.
+    skipped : str or None
+        Why the layer was left as it was; None if it was cut, or if the policy kept every state.
+    """
+
+    name: str
+    before: int
+    after: int
+    order: int
+    hsv: np.ndarray
+    error_bound: float = 0.0
+    energy_kept: float = 1.0
+    condition: float = 1.0
+    rounding: float = 0.0
+    skipped: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CompressionEvent:
+    """What one cut did to a model.
+
+    Parameters
+    ----------
+    step : int
+        Optimizer steps before the cut; 0 for `compress_`.
+    layers : tuple of LayerCut
+        One for each state-space layer, in the order of the model.
+    """
+
+    step: int
+    layers: tuple[LayerCut, ...]
+
+    def __str__(self) -> str:
+        cuts = ", ".join(
+            f"{cut.name}: {cut.before} -> {cut.after}"
+            + (f" (skipped: {cut.skipped})" if cut.skipped else "")
+            for cut in self.layers
+        )
+        return f"step {self.step}: {cuts}"
+
+
+def compress_(
+    model: nn.Module,
+    policy: Policy | Budget,
+    optimizer: Any = None,
+    *,
+    system: Literal["real", "complex"] = "real",
+    gramians: Literal["model", "input", "data"] = "model",
+    data: Iterable[Any] = (),
+    multiple_of: int = 1,
+    dry_run: bool = False,
+) -> CompressionEvent:
+    """G -> G_r, balanced and truncated, for every state-space layer of `model`, in place.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Its state-space layers are compressed: each `SSMLayer`, and what `to_lti` was taught.
+    policy : Policy
+        How far.
+    optimizer : torch.optim.Optimizer, optional
+        If training is to go on; as in `Compressor`.
+    system : {"real", "complex"}, optional
+        As in `Compressor`.
+    gramians : {"model", "input", "data"}, optional
+        As in `Compressor`, but the layers' inputs are those that `data` causes, and gradients those
+        of random projections of the model's output.
+    data : iterable, optional
+        Inputs of the model, for ``gramians`` other than "model": tensors, or tuples whose first
+        element is one. Each is run once in evaluation mode, and the layers' inputs are kept until
+        the cut: a few hundred sequences will do.
+    multiple_of : int, optional
+        As in `Compressor`.
+    dry_run : bool, optional
+        Only say what would be done.
+
+    Returns
+    -------
+    CompressionEvent
+        With ``step=0``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compressm import Order, SequenceModel, compress_
+    >>> model = SequenceModel(d_input=1, d_output=2, d_model=4, d_state=16, n_layers=1)
+    >>> compress_(model, Order(4)).layers[0].after
+    4
+    """
+    require_sense(policy, system, gramians, multiple_of)
+    signals = None
+    if gramians != "model":
+        signals = observe(model, data, gradients=gramians == "data")
+        if not signals:
+            raise ValueError(
+                f"gramians={gramians!r} needs data that reaches the layers, and none did; pass "
+                "data=, an iterable of inputs of the model"
+            )
+    return cut_(model, policy, optimizer, system, signals, gramians, multiple_of, dry_run)
+
+
+def require_sense(policy: Policy | Budget, system: str, gramians: str, multiple_of: int) -> None:
+    """ValueError unless these go together."""
+    require_known(system)
+    if gramians not in GRAMIANS:
+        raise ValueError(f"gramians must be 'model', 'input' or 'data', got {gramians!r}")
+    if isinstance(policy, ErrorBound) and gramians != "model":
+        raise ValueError(
+            f"{policy} promises a bound, and none holds with Gramians from data; use the exact "
+            "Gramians, or KeepEnergy or Order"
+        )
+    if isinstance(multiple_of, bool) or not isinstance(multiple_of, int) or multiple_of < 1:
+        raise ValueError(f"multiple_of must be an integer of at least 1, got {multiple_of!r}")
+
+
+@torch.no_grad()
+def cut_(
+    model: nn.Module,
+    policy: Policy | Budget,
+    optimizer: Any,
+    system: str,
+    signals: Mapping[str, Sequence[Signal]] | None,
+    gramians: str,
+    multiple_of: int = 1,
+    dry_run: bool = False,
+) -> CompressionEvent:
+    """`compress_` with the `signals` of each layer, by its name, observed before."""
+    owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
+    real = system == "real"
+    cuts: dict[str, LayerCut] = {}
+    plans: list[_Plan] = []
+    layers = dict(ssm_layers(model))
+    for name, layer in layers.items():
+        with _skipping(cuts, name, layer):
+            G = to_lti(layer, conjugate=real)
+            if G.order == 0:
+                raise _SkipError(None)
+            observed = None if signals is None else signals.get(name, ())
+            balancing = _balanced(G, observed, gramians)
+            plans.append(_Plan(name, layer, G, balancing, multiple_of))
+    for plan, order in zip(plans, _orders(policy, plans), strict=True):
+        with _skipping(cuts, plan.name, plan.layer, plan.hsv):
+            cuts[plan.name] = plan.prepare(order, owners)
+    for plan in plans:  # nothing is written before every layer has been thought through
+        if plan.modal is not None and not dry_run:
+            load_lti_(plan.layer, plan.modal, optimizer)
+    return CompressionEvent(0, tuple(cuts[name] for name in layers))
+
+
+class _SkipError(Exception):
+    """A layer stays as it is, for a reason, or for none but that nothing is to be done."""
+
+
+@contextmanager
+def _skipping(
+    cuts: dict[str, LayerCut], name: str, layer: nn.Module, hsv: np.ndarray | None = None
+) -> Iterator[None]:
+    hsv = np.empty(0) if hsv is None else hsv
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", lti.ReductionWarning)
+            yield
+    except (_SkipError, lti.LTIError) as error:
+        reason = error.args[0]
+        n = stored_states(layer)
+        cuts[name] = LayerCut(name, n, n, hsv.shape[-1], hsv, skipped=reason)
+
+
+def stored_states(layer: nn.Module) -> int:
+    """`d_state` of a layer, if it has one, or the number of its poles."""
+    n = getattr(layer, "d_state", None)
+    return to_lti(layer).poles.shape[-1] if n is None else n
+
+
+def _balanced(G: System, signals: Sequence[Signal] | None, gramians: str) -> lti.Balancing:
+    """The layer in balanced coordinates of the Gramians asked for."""
+    S = R = None
+    if signals is not None:
+        if not signals:
+            raise _SkipError("no input of it was observed in this step")
+        S = observed_factor(G, [signal.u for signal in signals])
+        if gramians == "data":
+            gradients = [signal.g for signal in signals if signal.g is not None]
+            if not gradients:
+                raise _SkipError("no gradient at its output was observed in this step")
+            R = observability_factor(G, gradients)
+    balancing = lti.balance(G, controllability=S, observability=R)
+    if not bool(balancing.hsv.any()):
+        raise _SkipError("its Hankel singular values are all zero")
+    return balancing
+
+
+def _orders(policy: Policy | Budget, plans: Sequence[_Plan]) -> list[int]:
+    if isinstance(policy, Budget):
+        return policy.across([plan.hsv for plan in plans], [plan.slots for plan in plans])
+    return [policy(plan.hsv, plan.slots) for plan in plans]
+
+
+class _Plan:
+    """What is to be done to a layer; the layer itself is not changed."""
+
+    def __init__(
+        self, name: str, layer: nn.Module, G: System, balancing: lti.Balancing, multiple_of: int
+    ) -> None:
+        self.name, self.layer, self.stored = name, layer, stored_states(layer)
+        self.balancing, self.multiple_of = balancing, multiple_of
+        self.real = isinstance(G, lti.StateSpace) or G.conjugate
+        self.hsv = balancing.hsv.cpu().numpy()
+        self.modal: lti.DiagonalStateSpace | None = None
+        # Of each channel: a stack has as many columns as its member of the highest rank
+        self._rank = (balancing.right != 0).any(-2).sum(-1)
+        self._slots = cache(self._slots)
+
+    def slots(self, order: int) -> int:
+        """Stored states at that order, in multiples of what was asked for."""
+        needed = int(self._slots(order).max())
+        return min(-(-needed // self.multiple_of) * self.multiple_of, max(needed, self.stored))
+
+    def _slots(self, order: int) -> Tensor:
+        """Those of each channel: one for each pole in the closed upper half-plane."""
+        ranks = self._rank.clamp(max=order)
+        if not self.real:
+            return ranks
+        k = int(ranks.max())
+        poles = torch.linalg.eigvals(self.balancing.balanced.A[..., :k, :k])
+        return (poles.imag >= 0).sum(-1) - (k - ranks)  # what a channel lacks are zero rows
+
+    def prepare(self, order: int, owners: Counter[int]) -> LayerCut:
+        """The cut at `order`, or rather at the highest orders that need no more slots."""
+        n_slots = self.slots(order)
+        full = order >= self.balancing.minimal_order
+        if n_slots >= self.stored:
+            reason = f"order {order} needs every slot, as some of its eigenvalues are real"
+            raise _SkipError(None if full or self.multiple_of > 1 else reason)
+        orders = self._fill(n_slots)
+        modal, condition = self._diagonal(orders)
+        trial = copy.deepcopy(self.layer)
+        load_lti_(trial, modal)
+        self._refuse_tied(trial, owners)
+        distance, peak = _distance(to_lti(trial, conjugate=self.real), modal)
+        rounding = (distance / peak if peak else 0.0) + condition * EPS
+        if not rounding < ROUNDING_LIMIT:
+            raise _SkipError(
+                f"written in {precision(self.layer)} it would differ from the reduced system by "
+                f"{rounding:.1e} of its peak"
+            )
+        self.modal = modal
+        bounds = self.balancing.error_bounds.take_along_dim(orders[..., None], -1)
+        kept = np.arange(self.hsv.shape[-1]) < orders.cpu().numpy()[..., None]
+        return LayerCut(
+            self.name,
+            self.stored,
+            modal.poles.shape[-1],
+            int(orders.max()),
+            self.hsv,
+            error_bound=float(bounds.max()) + rounding * peak,
+            energy_kept=float(self.hsv[kept].sum() / self.hsv.sum()),
+            condition=condition,
+            rounding=rounding,
+        )
+
+    def _fill(self, n_slots: int) -> Tensor:
+        """The highest order of each channel that fits in `n_slots`."""
+        highest = min(2 * n_slots if self.real else n_slots, self.balancing.minimal_order)
+        orders = torch.zeros_like(self._rank)
+        for order in range(highest, 0, -1):
+            fits = (orders == 0) & (self._slots(order) <= n_slots)
+            orders = torch.where(fits, self._rank.clamp(max=order), orders)
+            if bool((orders > 0).logical_or(self._rank == 0).all()):
+                break
+        return orders
+
+    def _diagonal(self, orders: Tensor) -> tuple[lti.DiagonalStateSpace, float]:
+        """The reduced systems, of equal numbers of modes, and the condition of the return."""
+        full, r = self.balancing.balanced, int(orders.max())
+        kept = torch.arange(r, device=orders.device) < orders[..., None]
+        A = full.A[..., :r, :r] * kept[..., None] * kept[..., None, :]
+        B, C = full.B[..., :r, :] * kept[..., None], full.C[..., :r] * kept[..., None, :]
+        modal, condition = lti.diagonalize(
+            lti.StateSpace(A, B, C, None, full.dt), conjugate=self.real
+        )
+        idle = ~((modal.B != 0).any(-1) | (modal.C != 0).any(-2))
+        n = int((~idle).sum(-1).max())  # modes beyond the order of a channel go last, then away
+        first = idle.to(torch.uint8).argsort(dim=-1, stable=True)[..., :n]
+        poles = modal.poles.take_along_dim(first, -1)
+        B = modal.B.take_along_dim(first[..., None], -2)
+        C = modal.C.take_along_dim(first[..., None, :], -1)
+        modal = lti.DiagonalStateSpace(poles, B, C, None, full.dt, self.real)
+        return modal, float(torch.as_tensor(condition).max())
+
+    def _refuse_tied(self, trial: nn.Module, owners: Counter[int]) -> None:
+        pairs = zip(self.layer.named_parameters(), trial.parameters(), strict=True)
+        tied = [k for (k, p), q in pairs if p.shape != q.shape and owners[id(p)] > 1]
+        if tied:
+            raise _SkipError(
+                f"{', '.join(tied)} is also a parameter of another module; untie it first"
+            )
+
+
+def _distance(written: System, system: lti.DiagonalStateSpace) -> tuple[float, float]:
+    """max |G - F| and max |F| over frequencies that include every resonance of both."""
+    grid = torch.linspace(0, 2 * torch.pi, 257, dtype=torch.float64, device=system.B.device)
+    F_poles = system.poles.angle()
+    angles = [grid.expand(*F_poles.shape[:-1], -1), F_poles]
+    if isinstance(written, lti.DiagonalStateSpace):
+        angles.append(written.poles.angle())
+    z = torch.exp(1j * torch.cat(angles, dim=-1))
+    G, F = _response(written, z), _response(system, z)
+    norm = torch.linalg.matrix_norm
+    return float(norm(G - F).max()), float(norm(F).max())
+
+
+def _response(system: System, z: Tensor) -> Tensor:
+    """C (z I - A)^-1 B at points (..., k) of its own for each system: (..., k, p, m)."""
+    if isinstance(system, lti.StateSpace):
+        A = system.A[..., None, :, :].to(z)
+        X = torch.linalg.solve(
+            z[..., None, None] * torch.eye(system.order).to(z) - A, system.B[..., None, :, :].to(z)
+        )
+        return system.C[..., None, :, :].to(z) @ X
+    system = system.closed()
+    modes = 1 / (z[..., None] - system.poles[..., None, :])
+    return (system.C[..., None, :, :] * modes[..., None, :]) @ system.B[..., None, :, :]

@@ -1,0 +1,262 @@
+"""Gramians from observed inputs: what they tend to, and what they buy."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lti
+from compressm import (
+    LRU,
+    Compressor,
+    ErrorBound,
+    Every,
+    KeepEnergy,
+    Order,
+    SequenceModel,
+    compress_,
+)
+from compressm.cutting import cut_
+from compressm.observations import Signal, observability_factor, observe, observed_factor
+
+
+def lru(d_state=24, seed=0, **options):
+    torch.manual_seed(seed)
+    return LRU(4, d_state, **options)
+
+
+def smooth(batch, length, m, seed=0):
+    """Inputs of low frequency only."""
+    torch.manual_seed(seed)
+    return torch.randn(batch, length, m).cumsum(1) / length**0.5
+
+
+@pytest.mark.parametrize("conjugate", [True, False])
+def test_white_inputs_give_the_controllability_gramian(conjugate):
+    system = lru(5, r_max=0.95).to_lti(conjugate=conjugate)
+    torch.manual_seed(1)
+    S = observed_factor(system, [torch.randn(2000, 900, 4)])
+    P = lti.controllability_gramian(system)
+    assert S.shape == P.shape
+    assert torch.linalg.norm(S @ S.mH - P) < 0.1 * torch.linalg.norm(P)
+
+
+@pytest.mark.parametrize("conjugate", [True, False])
+@pytest.mark.parametrize("length", [1, 7, 64])
+def test_it_is_the_second_moment_of_the_states_of_a_plain_loop(conjugate, length):
+    system = lru(20, r_max=0.95).to_lti(conjugate=conjugate)
+    dense = system.to_dense()
+    u = torch.randn(3, length, 4, dtype=torch.float64)  # few samples: every step is looked at
+    x, states = torch.zeros(3, dense.order, dtype=dense.A.dtype), []
+    for t in range(length):
+        x = x @ dense.A.mT + u[:, t].to(dense.B.dtype) @ dense.B.mT
+        states.append(x)
+    x = torch.cat(states)
+    S = observed_factor(system, [u])
+    torch.testing.assert_close(S @ S.mH, x.mT @ x.conj() / len(x), rtol=1e-10, atol=1e-12)
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10**6), stored=st.integers(1, 12))
+def test_layers_cut_by_observed_inputs_stay_stable(seed, stored):
+    layer = lru(16, seed)
+    cut = compress_(layer, Order(stored), gramians="input", data=[smooth(4, 50, 4, seed)]).layers[0]
+    assert cut.skipped is None and layer.d_state == stored
+    assert (layer.to_lti().poles.abs() < 1).all()
+    assert cut.error_bound == float("inf")
+
+
+def test_on_the_inputs_observed_it_beats_the_exact_gramian_at_equal_size():
+    u = smooth(8, 200, 4)
+    errors = {}
+    for name in ("model", "input"):
+        layer = lru(64)
+        before = layer(u)
+        compress_(layer, Order(6), gramians=name, data=[u])
+        errors[name] = (layer(u) - before).square().mean()
+    assert errors["input"] < 0.1 * errors["model"]
+
+
+def test_a_compressor_observes_the_training_batch_of_the_step_and_nothing_else():
+    torch.manual_seed(0)
+    model = SequenceModel(d_input=2, d_output=3, d_model=4, d_state=32, n_layers=2, dropout=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    compressor = Compressor(
+        model, optimizer, policy=KeepEnergy(0.99), schedule=Every(2, stop=2), gramians="input"
+    )
+    seen = {}
+    for name, module in model.named_modules():
+        if isinstance(module, LRU):
+            module.register_forward_pre_hook(
+                lambda _, args, name=name: seen.__setitem__(name, args[0].detach())
+            )
+    for step in range(2):
+        model(smooth(5, 40, 2)).square().mean().backward()
+        optimizer.step()
+        if step == 0:
+            assert compressor.step() is None
+    inputs = dict(seen)
+    expected = copy.deepcopy(model)
+    model.eval()
+    model(torch.randn(5, 40, 2) * 100)  # an evaluation before the cut must not count
+    model.train()
+    event = compressor.step()
+    signals = {name: [Signal(u)] for name, u in inputs.items()}
+    other = cut_(expected, KeepEnergy(0.99), None, "real", signals, "input")
+    assert [cut.after for cut in event.layers] == [cut.after for cut in other.layers]
+    assert all(cut.after < 32 and cut.skipped is None for cut in event.layers)
+    for a, b in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_layer_whose_inputs_were_not_observed_is_left_alone():
+    model = torch.nn.ModuleDict({"used": lru(), "idle": lru()})
+    model.forward = lambda u: model["used"](u)
+    used, idle = compress_(model, Order(4), gramians="input", data=[smooth(4, 50, 4)]).layers
+    assert used.after == 4 and idle.after == 24 and "no input" in idle.skipped
+    with pytest.raises(ValueError, match="needs data that reaches the layers"):
+        compress_(model, Order(4), gramians="input")
+
+
+def test_inputs_that_are_not_finite_leave_the_layer_alone():
+    layer = lru()
+    u = smooth(4, 50, 4)
+    u[0, 0, 0] = float("inf")
+    cut = compress_(layer, Order(4), gramians="input", data=[u]).layers[0]
+    assert cut.after == 24 and "not finite" in cut.skipped
+
+
+def test_layers_with_a_pole_at_zero_or_without_states():
+    layer = lru()
+    torch.nn.init.constant_(layer.nu_log[:1].detach(), 7.0)
+    u = smooth(4, 50, 4)
+    assert compress_(layer, Order(4), gramians="input", data=[u]).layers[0].after == 4
+    layer = LRU(4, 0)
+    assert compress_(layer, Order(4), gramians="input", data=[u]).layers[0].after == 0
+
+
+def test_an_error_bound_is_not_promised_on_observed_inputs():
+    with pytest.raises(ValueError, match="promises a bound"):
+        compress_(lru(), ErrorBound(1.0), gramians="input")
+    with pytest.raises(ValueError, match="promises a bound"):
+        Compressor(lru(), policy=ErrorBound(1.0), schedule=Every(1), gramians="input")
+
+
+@pytest.mark.parametrize("conjugate", [True, False])
+def test_white_gradients_give_the_observability_gramian(conjugate):
+    system = lru(5, r_max=0.95).to_lti(conjugate=conjugate)
+    torch.manual_seed(1)
+    R = observability_factor(system, [torch.randn(2000, 900, 4)])
+    Q = lti.observability_gramian(system)
+    assert torch.linalg.norm(R @ R.mH - Q) < 0.1 * torch.linalg.norm(Q)
+
+
+def test_adjoints_are_gradients_for_what_enters_the_state():
+    system = lru(3, r_max=0.95).to_lti()
+    dense = system.to_dense()
+    torch.manual_seed(1)
+    v = torch.zeros(2, 9, 6, dtype=torch.float64, requires_grad=True)
+    x, y = torch.randn(2, 6, dtype=torch.float64), []
+    for t in range(9):
+        x = x @ dense.A.mT + v[:, t]
+        y.append(x @ dense.C.mT)
+    y = torch.stack(y, dim=1)
+    loss = y.sin().sum()
+    (g,) = torch.autograd.grad(loss, v, retain_graph=True)
+    (gy,) = torch.autograd.grad(loss, y)
+    g = g.flatten(0, 1)
+    R = observability_factor(system, [gy])
+    torch.testing.assert_close(R @ R.mT, g.mT @ g / len(g), rtol=1e-10, atol=1e-12)
+
+
+def test_many_signals_are_one_sample():
+    system = lru(5).to_lti()
+    u = smooth(12, 30, 4)
+    S, one = observed_factor(system, list(u.split(4))), observed_factor(system, [u])
+    torch.testing.assert_close(S @ S.mT, one @ one.mT)
+
+
+def test_a_stack_of_channels_is_observed_channel_by_channel():
+    members = [lru(5, seed=s).to_lti() for s in range(3)]
+    stack = lti.DiagonalStateSpace(
+        torch.stack([x.poles for x in members]),
+        torch.stack([x.B[:, :1] for x in members]),
+        torch.stack([x.C[:1] for x in members]),
+        conjugate=True,
+    )
+    u = smooth(4, 60, 3)
+    for system in (stack, stack.to_dense()):
+        S, R = observed_factor(system, [u]), observability_factor(system, [u])
+        for k, x in enumerate(members):
+            one = lti.DiagonalStateSpace(x.poles, x.B[:, :1], x.C[:1], conjugate=True)
+            S_k = observed_factor(one, [u[..., k : k + 1]])
+            R_k = observability_factor(one, [u[..., k : k + 1]])
+            torch.testing.assert_close(S[k] @ S[k].mT, S_k @ S_k.mT)
+            torch.testing.assert_close(R[k] @ R[k].mT, R_k @ R_k.mT)
+
+
+def test_data_are_run_in_evaluation_mode_and_leave_no_trace():
+    torch.manual_seed(0)
+    model = SequenceModel(d_input=2, d_output=3, d_model=4, d_state=16, n_layers=2, dropout=0.5)
+    model.blocks[0].eval()
+    model(smooth(3, 20, 2)).sum().backward()
+    gradients = [p.grad.clone() for p in model.parameters()]
+    before = copy.deepcopy(model.state_dict())
+    modes = [m.training for m in model.modules()]
+    signals = observe(model, [smooth(3, 20, 2), (smooth(2, 10, 2), "label")], gradients=True)
+    assert [m.training for m in model.modules()] == modes
+    for a, b in zip(gradients, model.parameters(), strict=True):
+        assert torch.equal(a, b.grad)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert not any(m._forward_hooks for m in model.modules())
+    for seen in signals.values():
+        assert [s.u.shape for s in seen] == [s.g.shape for s in seen] == [(3, 20, 4), (2, 10, 4)]
+        assert all(s.g.any() for s in seen)
+
+
+def test_what_the_loss_does_not_feel_goes_for_nothing():
+    layer = lru(16)
+    with torch.no_grad():
+        layer.C[1:] = layer.C[:1]  # four outputs of one kind
+
+    class Difference(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, u):
+            y = self.layer(u) - self.layer.D * u
+            return y[..., :1] - y[..., 1:2]  # which is always zero
+
+    model = Difference()
+    u = smooth(4, 50, 4)
+    cut = compress_(model, KeepEnergy(0.99), gramians="data", data=[u]).layers[0]
+    assert cut.after == 16 and "all zero" in cut.skipped
+
+
+def test_gramians_from_data_in_training_come_from_its_own_backward():
+    torch.manual_seed(0)
+    model = SequenceModel(d_input=2, d_output=3, d_model=4, d_state=32, n_layers=2)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    compressor = Compressor(
+        model, optimizer, policy=Order(8), schedule=Every(2, stop=2), gramians="data"
+    )
+    events = []
+    for _ in range(3):
+        model(smooth(5, 40, 2)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        events.append(compressor.step())
+    (event,) = filter(None, events)
+    assert [(cut.after, cut.skipped) for cut in event.layers] == [(8, None)] * 2
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_without_a_backward_pass_there_are_no_gramians_from_data():
+    model = SequenceModel(d_input=2, d_output=3, d_model=4, d_state=32, n_layers=1)
+    compressor = Compressor(model, policy=Order(8), schedule=Every(1, stop=1), gramians="data")
+    model(smooth(5, 40, 2))
+    assert "no gradient at its output" in compressor.step().layers[0].skipped
