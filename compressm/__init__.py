@@ -2,7 +2,7 @@
 
 from compressm.adapters import UnsupportedLayerError, load_lti_, to_lti
 from compressm.compressor import Compressor
-from compressm.cutting import CompressionEvent, LayerCut, compress_
+from compressm.cutting import CompressionEvent, LayerCut, compress_, outlook
 from compressm.hankel import hankel_spectra
 from compressm.layers import LRU, SSMLayer
 from compressm.models import SequenceModel
@@ -44,6 +44,7 @@ __all__ = [
     "linear_ssm",
     "load_lti_",
     "nuclear_norm",
+    "outlook",
     "resize_",
     "smooth_order",
     "tail_energy",

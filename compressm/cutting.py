@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from compressm.hankel import System, precision, require_known, ssm_layers
 from compressm.observations import Signal, observability_factor, observe, observed_factor
 from compressm.policies import Budget, ErrorBound, Policy
 
-__all__ = ["CompressionEvent", "LayerCut", "compress_", "cut_"]
+__all__ = ["CompressionEvent", "LayerCut", "compress_", "cut_", "outlook"]
 
 EPS = 2.0**-52
 ROUNDING_LIMIT = 1e-3  # relative; a written layer farther than this from its system is not accepted
@@ -51,6 +52,11 @@ class LayerCut:
     condition : float
         Condition number of the return to diagonal form, the largest of the channels; 1 if nothing
         was cut.
+    parameters : (int, int)
+        Numbers that the layer's parameters hold, before and after.
+    flops : (int, int)
+        Floating-point operations of one time step of the recurrence in diagonal form, for each
+        sequence, before and after; 0 if the layer could not be read.
     rounding : float
         Distance between the layer as written and the reduced system, the largest over frequency,
         relative to the peak: what the precision of the parameters costs.
@@ -66,6 +72,8 @@ class LayerCut:
     error_bound: float = 0.0
     energy_kept: float = 1.0
     condition: float = 1.0
+    parameters: tuple[int, int] = (0, 0)
+    flops: tuple[int, int] = (0, 0)
     rounding: float = 0.0
     skipped: str | None = None
 
@@ -143,15 +151,62 @@ def compress_(
     4
     """
     require_sense(policy, system, gramians, multiple_of)
-    signals = None
-    if gramians != "model":
-        signals = observe(model, data, gradients=gramians == "data")
-        if not signals:
-            raise ValueError(
-                f"gramians={gramians!r} needs data that reaches the layers, and none did; pass "
-                "data=, an iterable of inputs of the model"
-            )
+    signals = _signals(model, gramians, data)
     return cut_(model, policy, optimizer, system, signals, gramians, multiple_of, dry_run)
+
+
+def outlook(
+    model: nn.Module,
+    policies: Iterable[Policy | Budget],
+    *,
+    system: Literal["real", "complex"] = "real",
+    gramians: Literal["model", "input", "data"] = "model",
+    data: Iterable[Any] = (),
+    multiple_of: int = 1,
+) -> tuple[CompressionEvent, ...]:
+    """What each of some policies would do to a model, which stays as it is; balanced once.
+
+    Parameters
+    ----------
+    model : nn.Module
+        As in `compress_`, like all arguments but the next.
+    policies : iterable of Policy
+        For example ``[KeepEnergy(x) for x in (0.9, 0.99, 0.999)]``.
+    system, gramians, data, multiple_of
+        As in `compress_`.
+
+    Returns
+    -------
+    tuple of CompressionEvent
+        One for each policy: orders, bounds, parameters, operations.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compressm import Order, SequenceModel, outlook
+    >>> model = SequenceModel(d_input=1, d_output=2, d_model=4, d_state=16, n_layers=1)
+    >>> [event.layers[0].parameters for event in outlook(model, [Order(8), Order(2)])]
+    [(308, 156), (308, 42)]
+    """
+    policies = tuple(policies)
+    for policy in policies:
+        require_sense(policy, system, gramians, multiple_of)
+    thought = _think(model, system, _signals(model, gramians, data), gramians, multiple_of)
+    return tuple(_settle(model, policy, *thought) for policy in policies)
+
+
+def _signals(
+    model: nn.Module, gramians: str, data: Iterable[Any]
+) -> dict[str, list[Signal]] | None:
+    if gramians == "model":
+        return None
+    signals = observe(model, data, gradients=gramians == "data")
+    if not signals:
+        raise ValueError(
+            f"gramians={gramians!r} needs data that reaches the layers, and none did; pass "
+            "data=, an iterable of inputs of the model"
+        )
+    return signals
 
 
 def require_sense(policy: Policy | Budget, system: str, gramians: str, multiple_of: int) -> None:
@@ -168,7 +223,6 @@ def require_sense(policy: Policy | Budget, system: str, gramians: str, multiple_
         raise ValueError(f"multiple_of must be an integer of at least 1, got {multiple_of!r}")
 
 
-@torch.no_grad()
 def cut_(
     model: nn.Module,
     policy: Policy | Budget,
@@ -180,26 +234,50 @@ def cut_(
     dry_run: bool = False,
 ) -> CompressionEvent:
     """`compress_` with the `signals` of each layer, by its name, observed before."""
-    owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
-    real = system == "real"
+    cuts, plans = _think(model, system, signals, gramians, multiple_of)
+    event = _settle(model, policy, cuts, plans)
+    for plan in plans:  # nothing is written before every layer has been thought through
+        if plan.modal is not None and not dry_run:
+            load_lti_(plan.layer, plan.modal, optimizer)
+    return event
+
+
+@torch.no_grad()
+def _think(
+    model: nn.Module,
+    system: str,
+    signals: Mapping[str, Sequence[Signal]] | None,
+    gramians: str,
+    multiple_of: int,
+) -> tuple[dict[str, LayerCut], list[_Plan]]:
+    """Every layer balanced, or left as it is."""
     cuts: dict[str, LayerCut] = {}
     plans: list[_Plan] = []
-    layers = dict(ssm_layers(model))
-    for name, layer in layers.items():
+    for name, layer in ssm_layers(model):
         with _skipping(cuts, name, layer):
-            G = to_lti(layer, conjugate=real)
+            G = to_lti(layer, conjugate=system == "real")
             if G.order == 0:
                 raise _SkipError(None)
             observed = None if signals is None else signals.get(name, ())
             balancing = _balanced(G, observed, gramians)
             plans.append(_Plan(name, layer, G, balancing, multiple_of))
+    return cuts, plans
+
+
+@torch.no_grad()
+def _settle(
+    model: nn.Module,
+    policy: Policy | Budget,
+    cuts: Mapping[str, LayerCut],
+    plans: Sequence[_Plan],
+) -> CompressionEvent:
+    """The orders that a policy asks for, and the systems of these orders."""
+    cuts = dict(cuts)
+    owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
     for plan, order in zip(plans, _orders(policy, plans), strict=True):
-        with _skipping(cuts, plan.name, plan.layer, plan.hsv):
+        with _skipping(cuts, plan.name, plan.layer, plan):
             cuts[plan.name] = plan.prepare(order, owners)
-    for plan in plans:  # nothing is written before every layer has been thought through
-        if plan.modal is not None and not dry_run:
-            load_lti_(plan.layer, plan.modal, optimizer)
-    return CompressionEvent(0, tuple(cuts[name] for name in layers))
+    return CompressionEvent(0, tuple(cuts[name] for name, _ in ssm_layers(model)))
 
 
 class _SkipError(Exception):
@@ -208,17 +286,26 @@ class _SkipError(Exception):
 
 @contextmanager
 def _skipping(
-    cuts: dict[str, LayerCut], name: str, layer: nn.Module, hsv: np.ndarray | None = None
+    cuts: dict[str, LayerCut], name: str, layer: nn.Module, plan: _Plan | None = None
 ) -> Iterator[None]:
-    hsv = np.empty(0) if hsv is None else hsv
+    """A layer that cannot be cut is left as it is, and its `LayerCut` says why."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", lti.ReductionWarning)
             yield
     except (_SkipError, lti.LTIError) as error:
-        reason = error.args[0]
-        n = stored_states(layer)
-        cuts[name] = LayerCut(name, n, n, hsv.shape[-1], hsv, skipped=reason)
+        n, held = stored_states(layer), _held(layer)
+        hsv, flops = (plan.hsv, _flops(plan.G, n)) if plan else (np.empty(0), 0)
+        cuts[name] = LayerCut(
+            name,
+            n,
+            n,
+            hsv.shape[-1],
+            hsv,
+            parameters=(held, held),
+            flops=(flops, flops),
+            skipped=error.args[0],
+        )
 
 
 def stored_states(layer: nn.Module) -> int:
@@ -257,7 +344,7 @@ class _Plan:
     def __init__(
         self, name: str, layer: nn.Module, G: System, balancing: lti.Balancing, multiple_of: int
     ) -> None:
-        self.name, self.layer, self.stored = name, layer, stored_states(layer)
+        self.name, self.layer, self.G, self.stored = name, layer, G, stored_states(layer)
         self.balancing, self.multiple_of = balancing, multiple_of
         self.real = isinstance(G, lti.StateSpace) or G.conjugate
         self.hsv = balancing.hsv.cpu().numpy()
@@ -282,6 +369,7 @@ class _Plan:
 
     def prepare(self, order: int, owners: Counter[int]) -> LayerCut:
         """The cut at `order`, or rather at the highest orders that need no more slots."""
+        self.modal = None
         n_slots = self.slots(order)
         full = order >= self.balancing.minimal_order
         if n_slots >= self.stored:
@@ -311,6 +399,8 @@ class _Plan:
             error_bound=float(bounds.max()) + rounding * peak,
             energy_kept=float(self.hsv[kept].sum() / self.hsv.sum()),
             condition=condition,
+            parameters=(_held(self.layer), _held(trial)),
+            flops=(_flops(self.G, self.stored), _flops(self.G, modal.poles.shape[-1])),
             rounding=rounding,
         )
 
@@ -350,6 +440,15 @@ class _Plan:
             raise _SkipError(
                 f"{', '.join(tied)} is also a parameter of another module; untie it first"
             )
+
+
+def _held(layer: nn.Module) -> int:
+    return sum(p.numel() for p in layer.parameters())
+
+
+def _flops(system: System, n: int) -> int:
+    """x <- p x + B u, y = Re(C x), with n complex states: two for each real multiply and add."""
+    return math.prod(system.batch_shape) * n * (8 + 4 * system.n_inputs + 4 * system.n_outputs)
 
 
 def _distance(written: System, system: lti.DiagonalStateSpace) -> tuple[float, float]:

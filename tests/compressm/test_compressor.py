@@ -22,6 +22,7 @@ from compressm import (
     SequenceModel,
     compress_,
     hankel_spectra,
+    outlook,
 )
 
 W = torch.linspace(0, 2 * torch.pi, 513, dtype=torch.float64)
@@ -350,3 +351,20 @@ def test_an_order_is_raised_to_what_its_slots_hold():
     assert cut.order >= 7 and cut.after == layer.d_state
     deeper = lru(4, 24)
     assert compress_(deeper, lambda hsv, slots: cut.order).layers[0].after == cut.after
+
+
+def test_an_outlook_says_of_many_policies_what_each_would_do():
+    model = model_of()
+    before = snapshot(model)
+    policies = [KeepEnergy(0.8), KeepEnergy(0.9), Order(2), Budget(total=9)]
+    events = outlook(model, policies)
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+    for event, policy in zip(events, policies, strict=True):
+        trial = copy.deepcopy(model)
+        done = compress_(trial, policy)
+        assert str(done) == str(event)
+        for cut, name in zip(event.layers, ("blocks.0.layer", "blocks.1.layer"), strict=True):
+            held = [sum(p.numel() for p in m.get_submodule(name).parameters())
+                    for m in (model, trial)]  # fmt: skip
+            assert cut.parameters == tuple(held)
+            assert cut.flops == (16 * 40, cut.after * 40)  # 4 inputs, 4 outputs
