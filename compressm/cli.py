@@ -1,4 +1,4 @@
-"""The command line: `compressm demo`."""
+"""The command line: `compressm demo`, `compressm inspect`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from compressm.checkpoints import CheckpointError, layers_in, read_checkpoint
+from compressm.cutting import outlook
 from compressm.data import DataError, MissingPackageError, digits, mnist, require
 from compressm.demo import DIGITS, MNIST, demo
+from compressm.policies import KeepEnergy
 
 __all__ = ["main"]
 
@@ -23,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return arguments.command(arguments)
-    except (DataError, MissingPackageError) as error:
+    except (CheckpointError, DataError, MissingPackageError) as error:
         print(f"compressm: {error}", file=sys.stderr)
         return 1
 
@@ -82,6 +85,48 @@ def _parser() -> argparse.ArgumentParser:
         help="where to save the picture (%(default)s)",
     )
     option("--json", type=_file, metavar="FILE", help="also save all that was measured")
+
+    command = commands.add_parser(
+        "inspect",
+        help="say what each threshold would cost a trained model",
+        description="Find the state-space layers in a file of weights by the names of their "
+        "parameters, and say what keeping each share of their energy would leave. Nothing is "
+        "changed, and no code in the file is run.",
+    )
+    command.set_defaults(command=_inspect)
+    option = command.add_argument
+    option("checkpoint", metavar="CHECKPOINT", help="a .safetensors file, or what torch.save wrote")
+    option(
+        "--energy",
+        type=_share,
+        nargs="+",
+        default=(0.9, 0.99, 0.999),
+        metavar="E",
+        help="shares of the sum of Hankel singular values to keep (0.9 0.99 0.999)",
+    )
+    option(
+        "--system",
+        choices=("real", "complex"),
+        default="real",
+        help="which system a layer is reduced as (%(default)s)",
+    )
+    option(
+        "--multiple-of",
+        type=_positive,
+        default=1,
+        metavar="K",
+        help="round stored states up to a multiple",
+    )
+    option(
+        "--option",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the layers that their tensors do not show, "
+        "such as discretization=bilinear",
+    )
+    option("--json", type=_file, metavar="FILE", help="also save all of it, with the spectra")
     return parser
 
 
@@ -133,6 +178,38 @@ def _demo(arguments: argparse.Namespace) -> int:
         arguments.json.write_text(json.dumps(report, allow_nan=False))
         console.print(f"Measurements: {arguments.json.resolve()}", soft_wrap=True)
     return 0
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    require("rich")
+    from rich.console import Console
+
+    from compressm.tables import outlook_table, spectra_table
+
+    model = layers_in(read_checkpoint(arguments.checkpoint), **dict(arguments.option))
+    policies = [KeepEnergy(energy) for energy in sorted(arguments.energy)]
+    events = outlook(model, policies, system=arguments.system, multiple_of=arguments.multiple_of)
+    console = Console(highlight=False)
+    console.print(spectra_table(events[0]))
+    console.print()
+    console.print(outlook_table(events, policies))
+    if arguments.json:
+        report = {
+            f"{p.energy:g}": [asdict(x) for x in e.layers]
+            for p, e in zip(policies, events, strict=True)
+        }
+        arguments.json.write_text(json.dumps(report, default=lambda x: x.tolist()))
+    return 0
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not (name.isidentifier() and equals):
+        raise argparse.ArgumentTypeError(f"{text} is not of the form NAME=VALUE")
+    try:
+        return name, json.loads(value)  # numbers and true, false
+    except json.JSONDecodeError:
+        return name, value
 
 
 def _positive(text: str) -> int:

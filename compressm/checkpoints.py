@@ -1,0 +1,148 @@
+"""State-space layers found in a file of weights, which is read and never run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import lti
+from compressm.data import MissingPackageError, require
+from compressm.hankel import ssm_layers
+from compressm.layers import SSMLayer
+from compressm.models import LAYERS
+
+__all__ = ["CheckpointError", "layers_in", "read_checkpoint"]
+
+
+class CheckpointError(ValueError):
+    """A file that holds no weights that can be read safely, or no state-space layer."""
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """The tensors in a file by their names; nothing in it is executed.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.safetensors`` (needs the package of that name), or what ``torch.save`` wrote of a state
+        dict, or of a dict that holds one under "state_dict", "model" or "model_state_dict".
+
+    Returns
+    -------
+    dict of str to Tensor
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or holds anything but tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}")
+    try:
+        content = _safetensors(path) if path.suffix == ".safetensors" else _plain(path)
+    except MissingPackageError:
+        raise
+    except Exception as error:  # a damaged file may fail anywhere in the two readers
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{path} holds no weights that can be read without running code from it ({reason}); "
+            "save the state dict, by torch.save(model.state_dict(), ...) or as safetensors"
+        ) from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    tensors = {k: v for k, v in _items(content) if isinstance(v, Tensor)}
+    if not tensors:
+        raise CheckpointError(f"{path} holds no tensors; save the state dict of a model")
+    return tensors
+
+
+def _plain(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the format; what matters is said above
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _safetensors(path: Path) -> Any:
+    return require("safetensors.torch").load_file(path)
+
+
+def _items(content: Any) -> Any:
+    return content.items() if isinstance(content, Mapping) else ()
+
+
+def layers_in(tensors: Mapping[str, Tensor], **options: Any) -> nn.Module:
+    """A model of the layers that a state dict holds, known by the names of their parameters.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        State dict of a model.
+    **options
+        Of the layers, where they cannot be seen in the tensors, such as ``discretization``.
+
+    Returns
+    -------
+    nn.Module
+        With the layers under the names that they have in the model.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none.
+    """
+    model = nn.Module()
+    for prefix, group in _groups(tensors).items():
+        layer = _recognised(group, options)
+        if layer is not None:
+            _put(model, prefix, layer)
+    if not any(True for _ in ssm_layers(model)):
+        raise CheckpointError(
+            "found no state-space layer by the names of its parameters; known are "
+            + ", ".join(f"{kind.__name__} ({', '.join(_names(kind))})" for kind in LAYERS.values())
+        )
+    return model
+
+
+def _groups(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Tensors by the module that owns them."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        prefix, _, own = name.rpartition(".")
+        groups.setdefault(prefix, {})[own] = value
+    return groups
+
+
+def _recognised(group: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module | None:
+    for kind in LAYERS.values():
+        if set(group) == set(_names(kind)):
+            known = signature(kind).parameters
+            layer = kind(len(group["D"]), 1, **{k: v for k, v in options.items() if k in known})
+            layer.to(group["D"].dtype)
+            try:
+                layer.load_state_dict(dict(group))
+            except (RuntimeError, lti.LTIError):  # of other shapes: no layer of this kind
+                continue
+            return layer
+    return None
+
+
+def _names(kind: type[SSMLayer]) -> list[str]:
+    return list(kind(1, 1).state_dict())
+
+
+def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
+    """`layer` under a dotted name, with empty modules on the way."""
+    *path, last = name.split(".") if name else ["layer"]
+    for part in path:
+        if not hasattr(model, part):
+            model.add_module(part, nn.Module())
+        model = model.get_submodule(part)
+    model.add_module(last, layer)
