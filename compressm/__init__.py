@@ -15,7 +15,7 @@ from compressm.penalties import (
     smooth_order,
     tail_energy,
 )
-from compressm.policies import Budget, ErrorBound, KeepEnergy, Order, Policy
+from compressm.policies import Budget, ErrorBound, KeepEnergy, MetricDrop, Order, Policy
 from compressm.scan import linear_ssm
 from compressm.schedules import Every, Schedule
 from compressm.surgery import resize_
@@ -30,6 +30,7 @@ __all__ = [
     "HankelPenalty",
     "KeepEnergy",
     "LayerCut",
+    "MetricDrop",
     "Order",
     "Policy",
     "SSMLayer",

@@ -9,7 +9,7 @@ from torch import nn
 
 from compressm.cutting import CompressionEvent, cut_, require_sense
 from compressm.observations import Observer
-from compressm.policies import Budget, Policy
+from compressm.policies import Budget, MetricDrop, Policy
 from compressm.schedules import Schedule
 
 __all__ = ["Compressor"]
@@ -69,7 +69,7 @@ class Compressor:
         model: nn.Module,
         optimizer: Any = None,
         *,
-        policy: Policy | Budget,
+        policy: Policy | Budget | MetricDrop,
         schedule: Schedule,
         system: Literal["real", "complex"] = "real",
         gramians: Literal["model", "input", "data"] = "model",

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ import lti
 from compressm.adapters import load_lti_, to_lti
 from compressm.hankel import System, precision, require_known, ssm_layers
 from compressm.observations import Signal, observability_factor, observe, observed_factor
-from compressm.policies import Budget, ErrorBound, Policy
+from compressm.policies import Budget, ErrorBound, MetricDrop, Policy
 
 __all__ = ["CompressionEvent", "LayerCut", "compress_", "cut_", "outlook"]
 
@@ -104,7 +104,7 @@ class CompressionEvent:
 
 def compress_(
     model: nn.Module,
-    policy: Policy | Budget,
+    policy: Policy | Budget | MetricDrop,
     optimizer: Any = None,
     *,
     system: Literal["real", "complex"] = "real",
@@ -157,7 +157,7 @@ def compress_(
 
 def outlook(
     model: nn.Module,
-    policies: Iterable[Policy | Budget],
+    policies: Iterable[Policy | Budget | MetricDrop],
     *,
     system: Literal["real", "complex"] = "real",
     gramians: Literal["model", "input", "data"] = "model",
@@ -209,7 +209,9 @@ def _signals(
     return signals
 
 
-def require_sense(policy: Policy | Budget, system: str, gramians: str, multiple_of: int) -> None:
+def require_sense(
+    policy: Policy | Budget | MetricDrop, system: str, gramians: str, multiple_of: int
+) -> None:
     """ValueError unless these go together."""
     require_known(system)
     if gramians not in GRAMIANS:
@@ -225,7 +227,7 @@ def require_sense(policy: Policy | Budget, system: str, gramians: str, multiple_
 
 def cut_(
     model: nn.Module,
-    policy: Policy | Budget,
+    policy: Policy | Budget | MetricDrop,
     optimizer: Any,
     system: str,
     signals: Mapping[str, Sequence[Signal]] | None,
@@ -267,17 +269,44 @@ def _think(
 @torch.no_grad()
 def _settle(
     model: nn.Module,
-    policy: Policy | Budget,
+    policy: Policy | Budget | MetricDrop,
     cuts: Mapping[str, LayerCut],
     plans: Sequence[_Plan],
 ) -> CompressionEvent:
     """The orders that a policy asks for, and the systems of these orders."""
     cuts = dict(cuts)
-    owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
-    for plan, order in zip(plans, _orders(policy, plans), strict=True):
+    for plan, order in zip(plans, _orders(model, policy, plans), strict=True):
         with _skipping(cuts, plan.name, plan.layer, plan):
-            cuts[plan.name] = plan.prepare(order, owners)
+            cuts[plan.name] = plan.prepare(order, _owners(model))
     return CompressionEvent(0, tuple(cuts[name] for name, _ in ssm_layers(model)))
+
+
+def _orders(
+    model: nn.Module, policy: Policy | Budget | MetricDrop, plans: Sequence[_Plan]
+) -> list[int]:
+    spectra = [plan.hsv for plan in plans]
+    if not plans:
+        return []
+    if isinstance(policy, Budget):
+        return policy.across(spectra, [plan.slots for plan in plans])
+    if isinstance(policy, MetricDrop):
+        return policy.search(spectra, model, partial(_copy, model, plans))
+    return [policy(plan.hsv, plan.slots) for plan in plans]
+
+
+def _copy(model: nn.Module, plans: Sequence[_Plan], orders: Sequence[int]) -> nn.Module:
+    """A copy of the model that is cut to these orders."""
+    trial, owners = copy.deepcopy(model), _owners(model)
+    for plan, order in zip(plans, orders, strict=True):
+        with _skipping({}, plan.name, plan.layer, plan):
+            plan.prepare(order, owners)
+            load_lti_(trial.get_submodule(plan.name), plan.modal)
+    return trial
+
+
+def _owners(model: nn.Module) -> Counter[int]:
+    """How many modules hold each parameter."""
+    return Counter(id(p) for m in model.modules() for p in m._parameters.values())
 
 
 class _SkipError(Exception):
@@ -330,12 +359,6 @@ def _balanced(G: System, signals: Sequence[Signal] | None, gramians: str) -> lti
     if not bool(balancing.hsv.any()):
         raise _SkipError("its Hankel singular values are all zero")
     return balancing
-
-
-def _orders(policy: Policy | Budget, plans: Sequence[_Plan]) -> list[int]:
-    if isinstance(policy, Budget):
-        return policy.across([plan.hsv for plan in plans], [plan.slots for plan in plans])
-    return [policy(plan.hsv, plan.slots) for plan in plans]
 
 
 class _Plan:

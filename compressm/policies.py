@@ -6,13 +6,13 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 import lti
 
-__all__ = ["Budget", "ErrorBound", "KeepEnergy", "Order", "Policy"]
+__all__ = ["Budget", "ErrorBound", "KeepEnergy", "MetricDrop", "Order", "Policy"]
 
 
 class Policy(Protocol):
@@ -203,23 +203,101 @@ class Budget:
         list of int
             At least 1 each, even where that breaks the budget.
         """
-        shares = [(sums := np.cumsum(_pooled(hsv))) / sums[-1] for hsv in spectra]
+        levels = _Levels(spectra)
 
-        def orders(energy: float) -> list[int]:
-            return [min(int((x < energy).sum()) + 1, len(x)) for x in shares]
-
-        def stored(orders: list[int]) -> int:
+        def stored(orders: Sequence[int]) -> int:
             return sum(count(order) for count, order in zip(slots, orders, strict=True))
 
         total = self.total
         if total is None:
-            total = int((self.fraction or 1.0) * stored([len(x) for x in shares]))
-        levels = np.unique(np.concatenate([[0.0], *shares]))
-        low, high = 0, len(levels)  # slots need not be monotone, so the level found is a good one
+            total = int((self.fraction or 1.0) * stored(levels.orders(-1)))
+        return levels.orders(max(levels.last(lambda orders: stored(orders) <= total), 0))
+
+
+@dataclass(frozen=True)
+class MetricDrop:
+    """min energy: metric(model) - metric(model cut to that energy) <= tolerance.
+
+    One share of energy for all layers, the smallest that a search by bisection finds; every try
+    is made and measured on a copy. For a trained model, or for the last cut of a run.
+
+    Parameters
+    ----------
+    evaluate : callable
+        From a model to a number, the larger the better, such as its accuracy on held-out data. It
+        sets the mode that it needs (``model.eval()``) on the copy by itself.
+    tolerance : float
+        How much smaller the number may become, non-negative.
+
+    Raises
+    ------
+    ValueError
+        If `tolerance` is negative or not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compressm import MetricDrop, SequenceModel, compress_
+    >>> model = SequenceModel(d_input=1, d_output=2, d_model=4, d_state=16, n_layers=1)
+    >>> u = torch.randn(8, 30, 1)
+    >>> y = model(u)
+    >>> closeness = lambda model: -((model(u) - y).norm() / y.norm()).item()
+    >>> event = compress_(model, MetricDrop(closeness, 0.1))
+    >>> event.layers[0].after < 16 and closeness(model) >= -0.1
+    True
+    """
+
+    evaluate: Callable[[Any], float]
+    tolerance: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance < math.inf:
+            raise ValueError(f"tolerance must be a finite number >= 0, got {self.tolerance}")
+
+    def search(
+        self, spectra: Sequence[np.ndarray], model: Any, cut: Callable[[list[int]], Any]
+    ) -> list[int]:
+        """The order of each layer.
+
+        Parameters
+        ----------
+        spectra : sequence of ndarray (..., n)
+            As `Policy` takes one.
+        model : nn.Module
+            As it is.
+        cut : callable
+            From orders to a copy of the model that is cut to them.
+
+        Returns
+        -------
+        list of int
+        """
+        levels, least = _Levels(spectra), self.evaluate(model) - self.tolerance
+        refused = levels.last(lambda orders: not self.evaluate(cut(orders)) >= least)
+        return levels.orders(min(refused + 1, len(levels) - 1))
+
+
+class _Levels:
+    """Shares of energy that some layer can keep, from none (its first state) to all."""
+
+    def __init__(self, spectra: Sequence[np.ndarray]) -> None:
+        self.shares = [(sums := np.cumsum(_pooled(hsv))) / sums[-1] for hsv in spectra]
+        self.values = np.unique(np.concatenate([[0.0], *self.shares]))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def orders(self, at: int) -> list[int]:
+        """The order at which each layer keeps the level's share of its energy."""
+        return [min(int((x < self.values[at]).sum()) + 1, len(x)) for x in self.shares]
+
+    def last(self, accepts: Callable[[list[int]], bool]) -> int:
+        """The last level that is accepted, by bisection; -1 if the first is not."""
+        low, high = -1, len(self)
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if stored(orders(levels[middle])) <= total else (low, middle)
-        return orders(levels[low])
+            low, high = (middle, high) if accepts(self.orders(middle)) else (low, middle)
+        return low
 
 
 def _pooled(hsv: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from compressm import (
     ErrorBound,
     Every,
     KeepEnergy,
+    MetricDrop,
     Order,
     SequenceModel,
     compress_,
@@ -368,3 +369,27 @@ def test_an_outlook_says_of_many_policies_what_each_would_do():
                     for m in (model, trial)]  # fmt: skip
             assert cut.parameters == tuple(held)
             assert cut.flops == (16 * 40, cut.after * 40)  # 4 inputs, 4 outputs
+
+
+def test_the_smallest_order_that_the_metric_allows_is_found_on_copies():
+    model = model_of(d_state=24).eval()
+    u = torch.randn(6, 40, 2)
+    y = model(u)
+    before, seen = snapshot(model), []
+
+    def closeness(trial):
+        seen.append(trial)
+        assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+        return closeness_of(trial, u, y)
+
+    event = compress_(model, MetricDrop(closeness, 0.1))
+    assert all(cut.after < 24 for cut in event.layers) and len(seen) < 10
+    assert closeness_of(model, u, y) >= -0.1
+    smaller = min(cut.energy_kept for cut in event.layers) - 0.1
+    other = model_of(d_state=24).eval()
+    compress_(other, KeepEnergy(smaller))
+    assert closeness_of(other, u, y) < -0.1
+
+
+def closeness_of(model, u, y):
+    return -((model(u) - y).norm() / y.norm()).item()

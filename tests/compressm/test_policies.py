@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from compressm import Budget, ErrorBound, KeepEnergy, Order
+from compressm import Budget, ErrorBound, KeepEnergy, MetricDrop, Order
 
 spectra = hnp.arrays(
     st.sampled_from([np.float32, np.float64]),
@@ -130,3 +130,22 @@ def test_channels_count_together():
     assert KeepEnergy(0.89)(np.stack([loud, quiet]), count) == 2
     assert ErrorBound(1.0)(np.stack([loud, quiet]), count) == 2
     assert Order(2)(np.stack([loud, quiet]), count) == 2
+
+
+def test_a_metric_decides():
+    spectra = [np.array([4.0, 3.0, 2.0, 1.0]), np.array([1.0, 1e-3])]
+    for needed in ([1, 1], [2, 1], [3, 1], [4, 1], [4, 2]):
+        tried = []
+
+        def evaluate(orders, needed=needed, tried=tried):
+            if orders == "model":
+                return 0.9
+            tried.append(orders)
+            return 0.9 - 0.1 * any(r < k for r, k in zip(orders, needed, strict=True))
+
+        orders = MetricDrop(evaluate, 0.05).search(spectra, "model", lambda orders: orders)
+        assert orders == needed and len(tried) <= 3
+    always = MetricDrop(lambda orders: float("nan"), 0.05)
+    assert always.search(spectra, "model", lambda orders: orders) == [4, 2]
+    with pytest.raises(ValueError, match="tolerance"):
+        MetricDrop(evaluate, -1.0)
