@@ -1,10 +1,11 @@
 """State-space models that shrink while they train."""
 
-from compressm.adapters import UnsupportedLayerError, load_lti_, to_lti
+from compressm.adapters import load_lti_, to_lti
 from compressm.compressor import Compressor
 from compressm.cutting import CompressionEvent, LayerCut, compress_, outlook
+from compressm.families import UnsupportedLayerError
 from compressm.hankel import hankel_spectra
-from compressm.layers import LRU, SSMLayer
+from compressm.layers import LRU, S5, Mamba, SSMLayer
 from compressm.models import SequenceModel
 from compressm.penalties import (
     HankelPenalty,
@@ -22,6 +23,7 @@ from compressm.surgery import resize_
 
 __all__ = [
     "LRU",
+    "S5",
     "Budget",
     "CompressionEvent",
     "Compressor",
@@ -30,6 +32,7 @@ __all__ = [
     "HankelPenalty",
     "KeepEnergy",
     "LayerCut",
+    "Mamba",
     "MetricDrop",
     "Order",
     "Policy",

@@ -5,16 +5,15 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any
 
+import torch
 from torch import nn
 
 import lti
+from compressm.families import Family, UnsupportedLayerError, family_of, tensors_of
 from compressm.layers import SSMLayer
+from compressm.surgery import resize_
 
-__all__ = ["UnsupportedLayerError", "is_supported", "load_lti_", "to_lti"]
-
-
-class UnsupportedLayerError(TypeError):
-    """A module that is no state-space layer, or one of a kind that nobody has described yet."""
+__all__ = ["is_supported", "load_lti_", "to_lti"]
 
 
 @singledispatch
@@ -24,7 +23,8 @@ def to_lti(layer: nn.Module, conjugate: bool = True) -> lti.DiagonalStateSpace |
     Parameters
     ----------
     layer : nn.Module
-        An `SSMLayer`, or of a type that was added by ``@to_lti.register``.
+        An `SSMLayer`, a layer of another package that is known by its parameters, or of a type
+        that was added by ``@to_lti.register``.
     conjugate : bool, optional
         True: the real system that the layer computes. False: the complex one of whose output it
         takes the real part.
@@ -37,9 +37,10 @@ def to_lti(layer: nn.Module, conjugate: bool = True) -> lti.DiagonalStateSpace |
     Raises
     ------
     UnsupportedLayerError
-        If nothing was registered for its type.
+        If it is none of these.
     """
-    raise _unsupported(layer)
+    family, options = _family(layer)
+    return family.read(tensors_of(layer), conjugate, **options)
 
 
 @singledispatch
@@ -58,23 +59,42 @@ def load_lti_(layer: nn.Module, system: lti.DiagonalStateSpace, optimizer: Any =
     Raises
     ------
     UnsupportedLayerError
-        If nothing was registered for its type.
+        If nothing is known of it.
     lti.LTIError
         If the layer cannot hold the system; nothing has been written then.
     """
-    raise _unsupported(layer)
+    family, options = _family(layer)
+    with torch.no_grad():
+        new = family.write(system, tensors_of(layer), **options)
+    for name, value in new.items():
+        path, _, own = name.rpartition(".")
+        owner = layer.get_submodule(path)
+        tensor = getattr(owner, own)
+        value = value.to(tensor)
+        if isinstance(tensor, nn.Parameter):
+            resize_(tensor, value, optimizer)
+        else:
+            setattr(owner, own, value)
+    for name in family.counts:
+        path, _, own = name.rpartition(".")
+        setattr(layer.get_submodule(path), own, system.poles.shape[-1])
 
 
 def is_supported(layer: nn.Module) -> bool:
-    """Whether `to_lti` knows a module of this type."""
-    return to_lti.dispatch(type(layer)) is not to_lti.dispatch(object)
+    """Whether `to_lti` knows such a module."""
+    known = to_lti.dispatch(type(layer)) is not to_lti.dispatch(object)
+    return known or family_of(layer) is not None
 
 
-def _unsupported(layer: nn.Module) -> UnsupportedLayerError:
-    return UnsupportedLayerError(
-        f"{type(layer).__qualname__} is no layer that compressm can read as a system; "
-        "docs/adapters.md shows how to describe one with to_lti.register and load_lti_.register"
-    )
+def _family(layer: nn.Module) -> tuple[Family, dict[str, Any]]:
+    found = family_of(layer)
+    if found is None:
+        raise UnsupportedLayerError(
+            f"{type(layer).__qualname__} is no layer that compressm can read as a system; "
+            "docs/adapters.md shows how to describe one with to_lti.register and "
+            "load_lti_.register"
+        )
+    return found
 
 
 @to_lti.register

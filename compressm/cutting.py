@@ -296,12 +296,18 @@ def _orders(
 
 def _copy(model: nn.Module, plans: Sequence[_Plan], orders: Sequence[int]) -> nn.Module:
     """A copy of the model that is cut to these orders."""
-    trial, owners = copy.deepcopy(model), _owners(model)
+    trial, owners = _copied(model), _owners(model)
     for plan, order in zip(plans, orders, strict=True):
         with _skipping({}, plan.name, plan.layer, plan):
             plan.prepare(order, owners)
             load_lti_(trial.get_submodule(plan.name), plan.modal)
     return trial
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A deep copy, also of modules that hold on to results, which torch would not copy."""
+    held = (x for m in module.modules() for x in vars(m).values() if isinstance(x, Tensor))
+    return copy.deepcopy(module, {id(x): x.detach() for x in held if not x.is_leaf})
 
 
 def _owners(model: nn.Module) -> Counter[int]:
@@ -400,7 +406,7 @@ class _Plan:
             raise _SkipError(None if full or self.multiple_of > 1 else reason)
         orders = self._fill(n_slots)
         modal, condition = self._diagonal(orders)
-        trial = copy.deepcopy(self.layer)
+        trial = _copied(self.layer)
         load_lti_(trial, modal)
         self._refuse_tied(trial, owners)
         distance, peak = _distance(to_lti(trial, conjugate=self.real), modal)

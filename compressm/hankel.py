@@ -21,7 +21,13 @@ __all__ = ["alike", "hankel_spectra", "ssm_layers", "stacked"]
 
 def ssm_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Every state-space layer of `model` with its qualified name, each layer once."""
-    return ((name, m) for name, m in model.named_modules() if is_supported(m))
+    inside = None
+    for name, module in model.named_modules():
+        if inside is not None and (name + ".").startswith(inside):
+            continue  # a part of the layer before it
+        if is_supported(module):
+            inside = f"{name}." if name else ""
+            yield name, module
 
 
 def alike(

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from compressm.layers import LRU, SSMLayer
+from compressm.layers import LRU, S5, Mamba, SSMLayer
 
 __all__ = ["LAYERS", "SequenceModel"]
 
-LAYERS: dict[str, type[SSMLayer]] = {"lru": LRU}
+LAYERS: dict[str, type[SSMLayer] | type[Mamba]] = {"lru": LRU, "s5": S5, "mamba": Mamba}
 """Layers by name; add your own, or pass the class."""
 
 
@@ -31,8 +31,8 @@ class SequenceModel(nn.Module):
         States of each layer, to begin with.
     n_layers : int
         Number of blocks.
-    layer : str or subclass of SSMLayer, optional
-        A name in `LAYERS`, or the class itself.
+    layer : str or subclass of nn.Module, optional
+        A name in `LAYERS`, or a class such as those: ``layer(d_model, d_state, **options)``.
     dropout : float, optional
         Probability with which a number is dropped, after the layer and after the block.
     pool : {"mean", "last", "none"}, optional
@@ -61,7 +61,7 @@ class SequenceModel(nn.Module):
         d_model: int,
         d_state: int,
         n_layers: int,
-        layer: str | type[SSMLayer] = "lru",
+        layer: str | type[nn.Module] = "lru",
         dropout: float = 0.0,
         pool: str = "mean",
         **options: Any,
@@ -93,7 +93,7 @@ class SequenceModel(nn.Module):
 class _Block(nn.Module):
     """x + drop(value * sigmoid(gate)),  value, gate = W drop(gelu(layer(norm(x)))) + b."""
 
-    def __init__(self, layer: SSMLayer, d_model: int, dropout: float) -> None:
+    def __init__(self, layer: nn.Module, d_model: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(d_model)
         self.layer = layer

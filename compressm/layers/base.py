@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from compressm.surgery import resize_
 
 __all__ = ["SSMLayer"]
 
+Layout = Mapping[str, tuple[int | str, ...]]
+
 
 class SSMLayer(nn.Module, ABC):
     """A linear state-space layer whose number of states may change while it lives.
@@ -20,7 +23,7 @@ class SSMLayer(nn.Module, ABC):
     A state dict of another number of states loads like any other: the parameters are resized first.
     """
 
-    state_axes: ClassVar[dict[str, int]]
+    state_axes: dict[str, int]
     """Name of each parameter that has a state axis, and which axis that is."""
 
     @property
@@ -43,8 +46,10 @@ class SSMLayer(nn.Module, ABC):
         """One time step of `forward`: `u` (batch, d_model), `state` -> output, next state."""
 
     @abstractmethod
-    def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace:
+    def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace | lti.StateSpace:
         """The layer as a discrete system in double precision, with derivatives for its parameters.
+
+        A layer whose channels are systems of their own is a stack of them.
 
         `conjugate` asks for the real system that the layer computes, rather than a complex one of
         whose output it takes the real part.
@@ -57,24 +62,40 @@ class SSMLayer(nn.Module, ABC):
         `optimizer` holds state of the parameters' shapes, which is resized along.
         """
 
+    def _layouts(self) -> list[Layout]:
+        """The shapes that the parameters may have together, of any number "n" of states."""
+        shapes = {name: self.get_parameter(name).shape for name in self.state_axes}
+        return [
+            {name: (*shapes[name][:axis], "n", *shapes[name][axis + 1 :])
+             for name, axis in self.state_axes.items()}
+        ]  # fmt: skip
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        sizes = {}
-        for name, axis in self.state_axes.items():
-            saved, parameter = state_dict.get(prefix + name), self.get_parameter(name)
-            if saved is not None and _equal_but_for(axis, saved.shape, parameter.shape):
-                sizes[name] = saved.shape[axis]
-        if len(sizes) == len(self.state_axes):  # any other mismatch is torch's to report
-            if len(set(sizes.values())) > 1:
+        saved = {name: state_dict.get(prefix + name) for name in self.state_axes}
+        shapes = {name: x.shape for name, x in saved.items() if x is not None}
+        fitting = [n for layout in self._layouts() if (n := _states(layout, shapes)) is not None]
+        if fitting:  # any other mismatch is torch's to report
+            if not any(len(set(sizes.values())) <= 1 for sizes in fitting):
                 raise lti.DimensionError(
                     f"the saved parameters of {prefix.rstrip('.') or 'this layer'} disagree on the "
-                    f"number of states, {sizes}; load what was saved from one layer"
+                    f"number of states, {fitting[0]}; load what was saved from one layer"
                 )
-            for name in self.state_axes:
-                parameter, shape = self.get_parameter(name), state_dict[prefix + name].shape
+            for name, shape in shapes.items():
+                parameter = self.get_parameter(name)
                 if parameter.shape != shape:
                     resize_(parameter, parameter.new_empty(shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def _equal_but_for(axis: int, one: torch.Size, other: torch.Size) -> bool:
-    return one[:axis] == other[:axis] and one[axis + 1 :] == other[axis + 1 :]
+def _states(layout: Layout, shapes: dict[str, torch.Size]) -> dict[str, int] | None:
+    """n of every parameter that has states; None unless the shapes are of this layout."""
+    if layout.keys() != shapes.keys():
+        return None
+    states = {}
+    for name, axes in layout.items():
+        n = next((n for axis, n in zip(axes, shapes[name], strict=False) if axis == "n"), 0)
+        if shapes[name] != tuple(n if axis == "n" else axis for axis in axes):
+            return None
+        if "n" in axes:
+            states[name] = n
+    return states

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 import lti
 from compressm.layers.base import SSMLayer
+from compressm.layers.modes import mean_lengths, read_modes, stored
 from compressm.scan import linear_ssm
 from compressm.surgery import resize_
 
-__all__ = ["LRU"]
+__all__ = ["LRU", "lru_parameters"]
 
 
 class LRU(SSMLayer):
@@ -185,71 +186,73 @@ class LRU(SSMLayer):
             parameter = self.get_parameter(name)
             resize_(parameter, value.to(parameter), optimizer)
 
-    def _mean_lengths(self) -> tuple[float, float]:
-        """Of the rows of B and of the columns of C; 1 if there are none, or all are zero."""
-        rows, columns = self.B.double().flatten(1), self.C.double().transpose(0, 1).flatten(1)
-        lengths = [float(x.norm(dim=1).mean()) if len(x) else 1.0 for x in (rows, columns)]
-        return lengths[0] or 1.0, lengths[1] or 1.0
-
     def _parameters_of(self, system: lti.DiagonalStateSpace) -> dict[str, Tensor]:
-        if not system.is_discrete:
-            raise lti.TimebaseError("an LRU is a discrete system, got dt=0; discretize it first")
-        poles, B, C, D = (_on_host(x) for x in (system.poles, system.B, system.C, system.D))
-        if D.any():
-            raise lti.DimensionError(
-                "an LRU cannot take up the feed-through D of a system, got one that is not zero; "
-                "reduce with a method that leaves D alone"
-            )
-        n, d = poles.shape[0], self.d_model
-        if B.shape != (n, d) or C.shape != (d, n):
-            raise lti.DimensionError(
-                f"this LRU has {d} inputs and outputs, got B {tuple(B.shape)} and C "
-                f"{tuple(C.shape)} for {n} poles; pass one system of matching size"
-            )
-        if system.conjugate:  # of each pair, the mode in the upper half-plane
-            below = poles.imag < 0
-            poles = torch.where(below, poles.conj(), poles)
-            B = torch.where(below[:, None], B.conj(), B)
-            C = 2 * torch.where(below, C.conj(), C)
+        modes = read_modes(system, "an LRU", self.d_model, self.d_model)
+        lengths = mean_lengths(self.B, self.C)
+        return lru_parameters(*modes, lengths, self.nu_log.dtype, self._floor)
 
-        dtype = torch.finfo(self.nu_log.dtype)
-        decay = -poles.abs().clamp(min=dtype.tiny).log()
-        if (decay < self._floor - torch.finfo(torch.float64).eps).any():
-            raise lti.UnstableError(
-                f"the largest pole has modulus {poles.abs().max():.12g}, but an LRU in "
-                f"{self.nu_log.dtype} needs less than 1 - {self._floor:.3g}; reduce to fewer states"
-            )
-        rate = (decay - self._floor).clamp(min=self._floor * dtype.eps)
-        phase = poles.angle().remainder(2 * math.pi)
-        # Phase 0 has no log. 2 pi can learn, and its rounding cancels in a real mode; else nearly 0
-        real_mode = (B.imag == 0).all(1) & (C.imag == 0).all(0) & (phase < dtype.eps)
-        phase = torch.where(real_mode, 2 * math.pi, phase.clamp(min=dtype.eps**2))
-        # What a state does is one number, |B_i| |C_i|; gamma takes it, while rows of B and columns
-        # of C stay as long as they were: a step of the optimizer goes about as far as before
-        rows, columns = B.norm(dim=1), C.norm(dim=0)
-        row, column = self._mean_lengths()
-        alive = (rows > 0) & (columns > 0)
-        gamma = torch.where(
-            alive, rows * columns / (row * column), (-torch.expm1(-2 * decay)).sqrt()
+
+def lru_parameters(
+    poles: Tensor,
+    B: Tensor,
+    C: Tensor,
+    lengths: tuple[float, float],
+    dtype: torch.dtype,
+    floor: float = 0.0,
+) -> dict[str, Tensor]:
+    """nu_log, theta_log, gamma_log, B and C of an LRU with these modes, ``y = Re(C x)``.
+
+    Parameters
+    ----------
+    poles, B, C : Tensor (n,), (n, m), (p, n)
+        Complex in double precision.
+    lengths : (float, float)
+        What the rows of B and the columns of C should be as long as.
+    dtype : torch.dtype
+        Of the parameters.
+    floor : float, optional
+        Decay that the layer adds to ``exp(nu_log)``.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Matrices as (n, m, 2) and (p, n, 2).
+
+    Raises
+    ------
+    lti.UnstableError
+        If a pole is closer to the unit circle than four units of rounding.
+    lti.NonFiniteError
+        If a value is too large or too small for `dtype`.
+    """
+    eps, least = torch.finfo(dtype).eps, 4 * torch.finfo(dtype).eps
+    decay = -poles.abs().clamp(min=torch.finfo(dtype).tiny).log()
+    if (decay < least - torch.finfo(torch.float64).eps).any():
+        raise lti.UnstableError(
+            f"the largest pole has modulus {poles.abs().max():.12g}, but an LRU in {dtype} needs "
+            f"less than 1 - {least:.3g}; reduce to fewer states"
         )
-        B = B * torch.where(alive, row / rows, 1 / gamma)[:, None]
-        C = C * torch.where(alive, column / columns, 1.0)
-        new = {
-            "nu_log": rate.log(),
-            "theta_log": phase.log(),
-            "gamma_log": gamma.log(),
-            "B": torch.view_as_real(B),
-            "C": torch.view_as_real(C),
-        }
-        new = {name: value.to(self.nu_log.dtype) for name, value in new.items()}
-        for name, value in {**new, "gamma": gamma.to(self.nu_log.dtype)}.items():
-            if not value.isfinite().all():
-                raise lti.NonFiniteError(
-                    f"{name} would not be finite in {value.dtype}; leave this layer as it is"
-                )
-        return new
-
-
-def _on_host(x: Any) -> Tensor:
-    x = x if isinstance(x, Tensor) else torch.tensor(x)
-    return x.to("cpu", torch.complex128)
+    rate = (decay - floor).clamp(min=least * eps)
+    phase = poles.angle().remainder(2 * math.pi)
+    # Phase 0 has no log. 2 pi can learn, and its rounding cancels in a real mode; else nearly 0
+    real_mode = (B.imag == 0).all(1) & (C.imag == 0).all(0) & (phase < eps)
+    phase = torch.where(real_mode, 2 * math.pi, phase.clamp(min=eps**2))
+    # What a state does is one number, |B_i| |C_i|; gamma takes it, while rows of B and columns
+    # of C stay as long as they were: a step of the optimizer goes about as far as before
+    rows, columns = B.norm(dim=1), C.norm(dim=0)
+    row, column = lengths
+    alive = (rows > 0) & (columns > 0)
+    gamma = torch.where(alive, rows * columns / (row * column), (-torch.expm1(-2 * decay)).sqrt())
+    B = B * torch.where(alive, row / rows, 1 / gamma)[:, None]
+    C = C * torch.where(alive, column / columns, 1.0)
+    new = {
+        "nu_log": rate.log(),
+        "theta_log": phase.log(),
+        "gamma_log": gamma.log(),
+        "B": torch.view_as_real(B),
+        "C": torch.view_as_real(C),
+        "gamma": gamma,
+    }
+    new = stored(new, dtype)
+    del new["gamma"]  # no parameter, yet its log alone would hide that it overflows
+    return new

@@ -1,0 +1,229 @@
+"""Layers of other packages, known by the names and shapes of their parameters, not by import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import lti
+from compressm.layers.lru import lru_parameters
+from compressm.layers.modes import mean_lengths, read_modes
+from compressm.layers.s5 import DISCRETIZATIONS, S5
+
+__all__ = ["FAMILIES", "Family", "UnsupportedLayerError", "family_of", "tensors_of"]
+
+Tensors = Mapping[str, Tensor]
+Shape = tuple[str | int, ...]
+
+
+class UnsupportedLayerError(lti.LTIError, TypeError):
+    """A module that is no state-space layer, or one of a kind that nobody has described yet."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Layers whose parameters have these names and shapes.
+
+    Parameters
+    ----------
+    name : str
+        Whose they are.
+    shapes : mapping of str to tuple
+        Of each parameter, by its dotted name in the module. A letter stands for any size, the same
+        wherever it occurs; a shape that ends in "complex" is that of a complex parameter.
+    read : callable
+        ``read(tensors, conjugate, **options)``: the layer as a discrete system, as `to_lti`.
+    write : callable
+        ``write(system, tensors, **options)``: new values of the parameters that change, given the
+        old ones.
+    options : callable, optional
+        ``options(module)``: what the tensors do not show. None if the module is of no such kind
+        after all; `UnsupportedLayerError` if it is, but does something that cannot be read.
+    counts : tuple of str, optional
+        Attributes of the module that hold the number of states.
+    """
+
+    name: str
+    shapes: Mapping[str, Shape]
+    read: Callable[..., lti.DiagonalStateSpace]
+    write: Callable[..., dict[str, Tensor]]
+    options: Callable[[nn.Module], dict[str, Any] | None] = field(default=lambda module: {})
+    counts: tuple[str, ...] = ()
+
+    def fits(self, tensors: Tensors) -> bool:
+        """Whether these are the tensors of such a layer, by their names and shapes.
+
+        Next to those that are named there may be others only in modules that own none of them.
+        """
+        sizes: dict[str, int] = {}
+        owners = {name.rpartition(".")[0] for name in self.shapes}
+        return all(
+            name in tensors and _fits(tensors[name], shape, sizes)
+            for name, shape in self.shapes.items()
+        ) and all(name in self.shapes or name.rpartition(".")[0] not in owners for name in tensors)
+
+    def under(self, prefix: str, options: Callable[[nn.Module], Any]) -> Family:
+        """The same layers as the part `prefix` of a module that calls them."""
+
+        def inner(tensors: Tensors) -> dict[str, Tensor]:
+            return {name: tensors[prefix + name] for name in self.shapes}
+
+        def write(system: Any, tensors: Tensors, **options: Any) -> dict[str, Tensor]:
+            new = self.write(system, inner(tensors), **options)
+            return {prefix + name: value for name, value in new.items()}
+
+        return replace(
+            self,
+            shapes={prefix + name: shape for name, shape in self.shapes.items()},
+            read=lambda tensors, *args, **options: self.read(inner(tensors), *args, **options),
+            write=write,
+            options=options,
+            counts=tuple(prefix + name for name in self.counts),
+        )
+
+
+def family_of(module: nn.Module) -> tuple[Family, dict[str, Any]] | None:
+    """The family that a module belongs to, if any, and its options."""
+    tensors = tensors_of(module)
+    for family in FAMILIES:
+        if family.fits(tensors):
+            options = family.options(module)
+            if options is not None:
+                return family, options
+    return None
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by their dotted names: a layer may keep as a buffer what is fixed."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _fits(tensor: Tensor, shape: Shape, sizes: dict[str, int]) -> bool:
+    is_complex = shape[-1:] == ("complex",)
+    shape = shape[:-1] if is_complex else shape
+    if tensor.is_complex() != is_complex or tensor.ndim != len(shape):
+        return False
+    return all(
+        size == (sizes.setdefault(axis, size) if isinstance(axis, str) else axis)
+        for axis, size in zip(shape, tensor.shape, strict=True)
+    )
+
+
+def _lru(name: str, B: tuple[str, ...], C: tuple[str, ...], D: Shape, **about: Any) -> Family:
+    """lambda = exp(-exp(nu_log) + i exp(theta_log)),  x <- lambda x + exp(gamma_log) B u.
+
+    Matrices are complex, or two real ones under two names.
+    """
+
+    def matrix(names: tuple[str, ...], *shape: str) -> dict[str, Shape]:
+        return {name: shape if len(names) == 2 else (*shape, "complex") for name in names}
+
+    def joined(tensors: Tensors, names: tuple[str, ...]) -> Tensor:
+        parts = [tensors[name] for name in names]
+        return torch.complex(*parts) if len(parts) == 2 else parts[0]
+
+    def split(value: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
+        value = torch.view_as_complex(value)
+        return dict(zip(names, [value.real, value.imag] if len(names) == 2 else [value]))  # noqa: B905
+
+    def read(tensors: Tensors, conjugate: bool) -> lti.DiagonalStateSpace:
+        nu, theta, gamma = (tensors[f"{key}_log"].double().exp() for key in KEYS)
+        poles = torch.polar((-nu).exp(), theta)
+        drive = gamma[:, None] * joined(tensors, B).to(torch.complex128)
+        output = joined(tensors, C).to(torch.complex128) * (0.5 if conjugate else 1.0)
+        return lti.DiagonalStateSpace(poles, drive, output, dt=True, conjugate=conjugate)
+
+    def write(system: lti.DiagonalStateSpace, tensors: Tensors) -> dict[str, Tensor]:
+        old = [torch.view_as_real(joined(tensors, names)) for names in (B, C)]
+        modes = read_modes(system, f"an LRU ({name})", old[0].shape[1], old[1].shape[0])
+        new = lru_parameters(*modes, mean_lengths(*old), tensors["nu_log"].dtype)
+        matrices = split(new.pop("B"), B) | split(new.pop("C"), C)
+        return new | matrices
+
+    logs: dict[str, Shape] = {f"{key}_log": ("n",) for key in KEYS}
+    shapes = logs | matrix(B, "n", "m") | matrix(C, "p", "n") | {"D": D}
+    return Family(name, shapes, read, write, **about)
+
+
+KEYS = ("nu", "theta", "gamma")
+
+
+def _s5_read(
+    tensors: Tensors, conjugate: bool, discretization: str = "zoh"
+) -> lti.DiagonalStateSpace:
+    """lambda = exp(step Lambda), B = (lambda - 1) / Lambda B or bilinear;  y = Re(C x).
+
+    A bidirectional layer has C = [C1, C2]: its two directions are two rows of outputs.
+    """
+    step = tensors["log_step"].double().exp()
+    Lambda, C = (tensors[key].to(torch.complex128) for key in ("Lambda", "C"))
+    poles, gain = DISCRETIZATIONS[discretization][0](step * Lambda)
+    B = (step * gain)[:, None] * torch.view_as_complex(tensors["B"].double())
+    C = torch.cat(C.split(len(poles), dim=1)) * (0.5 if conjugate else 1.0)
+    return lti.DiagonalStateSpace(poles, B, C, dt=True, conjugate=conjugate)
+
+
+def _s5_write(
+    system: lti.DiagonalStateSpace, tensors: Tensors, discretization: str = "zoh"
+) -> dict[str, Tensor]:
+    n, m = tensors["B"].shape[:2]
+    rows = torch.cat(tensors["C"].split(n, dim=1))
+    ours = S5(
+        m,
+        n,
+        conj_sym=False,
+        bidirectional=len(rows) > m,
+        discretization=discretization,
+    ).to(tensors["B"].dtype)
+    parts = {key: tensors[key] for key in ("B", "D", "log_step")}
+    parts |= {"Lambda_re": tensors["Lambda"].real, "Lambda_im": tensors["Lambda"].imag}
+    ours.load_state_dict({**parts, "C": torch.view_as_real(rows)})
+    new = ours._parameters_of(system)
+    Lambda = torch.complex(new.pop("Lambda_re"), new.pop("Lambda_im"))
+    C = torch.view_as_complex(new.pop("C"))
+    return new | {"Lambda": Lambda, "C": torch.cat(C.split(m), dim=1)}
+
+
+def _s5_options(module: nn.Module) -> dict[str, Any]:
+    if getattr(module, "liquid", False) or getattr(module, "degree", 1) != 1:
+        raise UnsupportedLayerError(
+            "this S5 is liquid or of a degree other than 1, so it is no linear system; "
+            "nothing can be reduced"
+        )
+    rule = getattr(getattr(module, "discretize", None), "__name__", "")
+    return {"discretization": "bilinear" if "bilinear" in rule else "zoh"}
+
+
+def _outer_s5_options(module: nn.Module) -> dict[str, Any] | None:
+    return _s5_options(module.get_submodule("seq")) if hasattr(module, "width") else None
+
+
+def _s5(columns: str) -> Family:
+    shapes: dict[str, Shape] = {
+        "Lambda": ("n", "complex"),
+        "log_step": ("n",),
+        "B": ("n", "m", 2),
+        "C": ("m", columns, "complex"),
+        "D": ("m",),
+    }
+    return Family("s5-pytorch", shapes, _s5_read, _s5_write, _s5_options)
+
+
+def _with_parts(*families: Family) -> Iterable[Family]:
+    """`families` of s5-pytorch, and the module around that adds the batch."""
+    for family in families:
+        yield family.under("seq.", _outer_s5_options)
+        yield family
+
+
+FAMILIES: list[Family] = [
+    _lru("minimal-LRU", ("B_re", "B_im"), ("C_re", "C_im"), ("m",)),
+    _lru("LRU-pytorch", ("B",), ("C",), ("p", "m"), counts=("state_features",)),
+    _lru("neural-ssm", ("Bp",), ("C",), ("p", "m"), counts=("state_features",)),
+    *_with_parts(_s5("n"), _s5("2n")),
+]
+"""Families that are known; append your own."""

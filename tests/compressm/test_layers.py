@@ -1,0 +1,314 @@
+"""Every layer that is supported, ours or not, by one contract; `python -m` prints the table.
+
+Read as a system, written back, cut within its bound, trained on: docs/layers.md shows the outcome.
+"""
+
+import copy
+import math
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lti
+from compressm import LRU, S5, SSMLayer, compress_, load_lti_, to_lti
+from compressm.hankel import ssm_layers
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit.script
+    import neural_ssm.ssm
+    import s5
+
+D, N, LENGTH = 3, 8, 40  # channels, stored states, steps
+
+
+class MinimalLRU(nn.Module):
+    """What ports of minimal-LRU to torch look like: real and imaginary parts by name."""
+
+    def __init__(self, d_model, d_state):
+        super().__init__()
+        ours = LRU(d_model, d_state, r_max=0.98)
+        for name in ("nu_log", "theta_log", "gamma_log", "D"):
+            self.register_parameter(name, getattr(ours, name))
+        for name in ("B", "C"):
+            self.register_parameter(
+                f"{name}_re", nn.Parameter(getattr(ours, name)[..., 0].detach())
+            )
+            self.register_parameter(
+                f"{name}_im", nn.Parameter(getattr(ours, name)[..., 1].detach())
+            )
+
+    def forward(self, u):
+        poles = torch.polar((-self.nu_log.exp()).exp(), self.theta_log.exp())
+        B = self.gamma_log.exp()[:, None] * torch.complex(self.B_re, self.B_im)
+        return run(u, poles, B, torch.complex(self.C_re, self.C_im)) + self.D * u
+
+
+class PytorchLRU(nn.Module):
+    """The LRU of LRU-pytorch and its relatives: complex matrices, a full D, more outputs."""
+
+    def __init__(self, in_features, out_features, state_features):
+        super().__init__()
+        ours = LRU(in_features, state_features, r_max=0.98)
+        self.state_features = state_features
+        self.D = nn.Parameter(torch.randn(out_features, in_features))
+        self.nu_log, self.theta_log, self.gamma_log = ours.nu_log, ours.theta_log, ours.gamma_log
+        self.B = nn.Parameter(torch.view_as_complex(ours.B.detach()))
+        self.C = nn.Parameter(
+            torch.complex(*torch.randn(2, out_features, state_features) / state_features**0.5)
+        )
+
+    def forward(self, u):
+        poles = torch.polar((-self.nu_log.exp()).exp(), self.theta_log.exp())
+        assert len(poles) == self.state_features
+        B = self.gamma_log.exp()[:, None] * self.B
+        return run(u, poles, B, self.C) + u @ self.D.mT
+
+
+def run(u, poles, B, C):
+    x, y = torch.zeros(len(u), len(poles), dtype=B.dtype), []
+    for v in u.unbind(1):
+        x = poles * x + v.to(B.dtype) @ B.mT
+        y.append((x @ C.mT).real)
+    return torch.stack(y, dim=1)
+
+
+@dataclass
+class Case:
+    """How to make a layer of some kind, and what to expect of it."""
+
+    make: Callable[[], nn.Module]
+    call: Callable[[nn.Module, Tensor], Tensor] = lambda layer, u: layer(u)
+    delay: int = 0  # of the output, 1 if it reads the state before the update
+    double: bool = True  # whether it can run in double precision
+
+    def layer(self, seed=0):
+        torch.manual_seed(seed)
+        layer = self.make()
+        if self.double:
+            layer.double()
+            for parameter in layer.parameters():  # of which double() leaves the complex ones alone
+                if parameter.is_complex():
+                    parameter.data = parameter.data.to(torch.complex128)
+        return layer
+
+    def inputs(self, seed=1, length=LENGTH):
+        torch.manual_seed(seed)
+        return torch.randn(2, length, D, dtype=torch.float64 if self.double else torch.float32)
+
+
+CASES = {
+    "LRU": Case(lambda: LRU(D, N, r_max=0.98)),
+    "S5": Case(lambda: S5(D, N, dt_min=0.05, dt_max=0.3)),
+    "S5, bilinear": Case(
+        lambda: S5(D, N, conj_sym=False, discretization="bilinear", dt_min=0.05, dt_max=0.3)
+    ),
+    "minimal-LRU": Case(lambda: MinimalLRU(D, N)),
+    "LRU-pytorch": Case(lambda: PytorchLRU(D, 5, N)),
+    "neural-ssm LRU": Case(
+        lambda: neural_ssm.ssm.LRU(D, 5, N, rmax=0.98), lambda layer, u: layer(u)[0], delay=1, double=False
+    ),
+    "s5-pytorch": Case(lambda: s5.S5(D, N, dt_min=0.05, dt_max=0.3), double=False),
+}
+
+
+def kernel(G: lti.DiagonalStateSpace | lti.StateSpace, length=LENGTH) -> Tensor:
+    """The impulse response C A^l B of a system, or of each of a stack: (..., length, p, m)."""
+    dense = G.to_dense()
+    X, K = dense.B, []
+    for _ in range(length):
+        K.append(dense.C @ X)
+        X = dense.A @ X
+    return torch.stack(K, dim=-3).real
+
+
+def convolved(G, u: Tensor, delay: int) -> Tensor:
+    """What the system answers to u, channel by channel if it is a stack."""
+    K = kernel(G, u.shape[1])
+    if K.ndim == 4:  # (channels, length, 1, 1)
+        K = torch.stack([torch.diag(k) for k in K[..., 0, 0].mT])
+    y = torch.zeros(*u.shape[:2], K.shape[-2], dtype=K.dtype)
+    for lag, k in enumerate(K[: u.shape[1] - delay]):
+        y[:, lag + delay :] += u[:, : u.shape[1] - delay - lag].double() @ k.mT
+    return y
+
+
+def memoryless(residual: Tensor, u: Tensor) -> float:
+    """How far a residual is from M u[t] with one matrix M, relative to it."""
+    U, R = u.double().flatten(0, 1), residual.flatten(0, 1)
+    return float((R - U @ torch.linalg.lstsq(U, R).solution).norm())
+
+
+@torch.no_grad()
+def reading_error(case: Case) -> float:
+    """Of the system that to_lti reads against what the layer computes, apart from D."""
+    layer, u = case.layer(), case.inputs()
+    y = case.call(layer, u).double()
+    return memoryless(y - convolved(to_lti(layer), u, case.delay), u) / float(y.norm())
+
+
+@torch.no_grad()
+def round_trip_error(case: Case) -> float:
+    """Of the layer after load_lti_(to_lti()) against before."""
+    layer, u = case.layer(), case.inputs()
+    y = case.call(layer, u)
+    load_lti_(layer, diagonal(to_lti(layer)))
+    return float((case.call(layer, u) - y).norm() / y.norm())
+
+
+def diagonal(G):
+    return G if isinstance(G, lti.DiagonalStateSpace) else lti.diagonalize(G, conjugate=True)[0]
+
+
+@torch.no_grad()
+def step_error(case: Case) -> float | None:
+    """Of step by step against all at once; None if the layer has no step."""
+    layer, u, state, y = case.layer(), case.inputs(), None, []
+    if not isinstance(layer, SSMLayer):
+        return None
+    for v in u.unbind(1):
+        out, state = layer.step(v, state)
+        y.append(out)
+    y = torch.stack(y, dim=1)
+    return float((layer(u) - y).norm() / y.norm())
+
+
+@torch.no_grad()
+def share_of_bound(case: Case) -> float:
+    """The change of the output by a cut to half the states, as a share of what is promised."""
+    layer, u = case.layer(), case.inputs(length=200)
+    y = case.call(layer, u)
+    (cut,) = compress_(layer, lambda hsv, slots: first_within(slots, N // 2)).layers
+    assert cut.skipped is None and cut.after <= N // 2 < cut.before, cut
+    return float((case.call(layer, u) - y).norm() / (cut.error_bound * u.norm()))
+
+
+def first_within(slots, stored):
+    return max(order for order in range(1, 2 * stored + 1) if slots(order) <= stored)
+
+
+def trains_after_a_cut(case: Case) -> bool:
+    """Every parameter is the same object after a cut and moves in the next step."""
+    layer, u = case.layer(), case.inputs()
+    for parameter in layer.parameters():
+        parameter._optim = {"lr": 0.5}
+    optimizer = torch.optim.Adam(layer.parameters(), 1e-3)
+    identities = [id(p) for p in layer.parameters()]
+    loss = case.call(layer, u).square().mean()  # held across the cut, as in a loop
+    loss.backward()
+    optimizer.step()
+    compress_(layer, lambda hsv, slots: first_within(slots, N // 2), optimizer)
+    before = [p.detach().clone() for p in layer.parameters()]
+    optimizer.zero_grad()
+    loss = case.call(layer, u).square().mean()
+    loss.backward()
+    optimizer.step()
+    return (
+        [id(p) for p in layer.parameters()] == identities
+        and all(p._optim == {"lr": 0.5} for p in layer.parameters())
+        and all((p != q).any() for p, q in zip(layer.parameters(), before, strict=True))
+    )
+
+
+@torch.no_grad()
+def lossless_error(case: Case) -> float:
+    """Of the output after states that no input drives were cut away."""
+    layer, u = case.layer(), case.inputs()
+    G = diagonal(to_lti(layer))
+    idle = torch.arange(N) >= N // 2
+    B = torch.where(idle[:, None], 0.0, G.B)
+    load_lti_(layer, lti.DiagonalStateSpace(G.poles, B, G.C, dt=True, conjugate=G.conjugate))
+    y = case.call(layer, u)
+    (cut,) = compress_(layer, lambda hsv, slots: first_within(slots, N // 2)).layers
+    assert cut.after == N // 2, cut
+    return float((case.call(layer, u) - y).norm() / y.norm())
+
+
+cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+
+
+@cases
+def test_what_is_read_is_what_is_computed(case):
+    assert reading_error(case) < (1e-10 if case.double else 1e-5)
+
+
+@cases
+def test_what_is_read_can_be_written_back(case):
+    assert round_trip_error(case) < (1e-10 if case.double else 1e-4)
+
+
+@cases
+def test_step_by_step_is_all_at_once(case):
+    error = step_error(case)
+    if error is None:
+        pytest.skip("a layer of another package, which has no step, or one of its own")
+    assert error < 1e-10
+
+
+@cases
+def test_a_cut_keeps_its_promise(case):
+    assert 1e-6 < share_of_bound(case) <= 1
+
+
+@cases
+def test_a_cut_of_idle_states_costs_nothing(case):
+    assert lossless_error(case) < (1e-9 if case.double else 1e-4)
+
+
+@cases
+def test_training_goes_on(case):
+    assert trains_after_a_cut(case)
+
+
+@cases
+def test_derivatives_reach_every_parameter_that_counts(case):
+    layer = case.layer()
+    lti.hankel_singular_values(to_lti(layer)).sum().backward()
+    moved = {name for name, p in layer.named_parameters() if p.grad is not None and p.grad.any()}
+    assert moved == {name for name, _ in layer.named_parameters()} - {"D", "seq.D"}
+
+
+@cases
+def test_a_layer_is_found_once_in_a_model(case):
+    model = nn.Sequential(case.layer(), nn.Linear(3, 3), case.layer())
+    assert [name for name, _ in ssm_layers(model)] == ["0", "2"]
+    assert [name for name, _ in ssm_layers(case.layer())] == [""]
+
+
+@cases
+def test_a_layer_that_blows_up_is_refused_unchanged(case):
+    layer = case.layer()
+    before = copy.deepcopy(layer.state_dict())
+    G = diagonal(to_lti(layer))
+    outside = lti.DiagonalStateSpace(G.poles / G.poles.abs() * 1.1, G.B, G.C, dt=True,
+                                     conjugate=G.conjugate)  # fmt: skip
+    with pytest.raises(lti.UnstableError):
+        load_lti_(layer, outside)
+    for name, value in layer.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def table() -> str:
+    """The outcome for every layer, as Markdown."""
+    head = (
+        "| layer | read | written back | step | cut of idle states | share of bound | trains on |"
+    )
+    rows = [head, "|" + "---|" * 7]
+    for name, case in CASES.items():
+        step = step_error(case)
+        figures = [reading_error(case), round_trip_error(case), step, lossless_error(case)]
+        shown = ["none" if x is None else f"1e{math.ceil(math.log10(max(x, 1e-16)))}"
+                 for x in figures]  # fmt: skip
+        trains = "yes" if trains_after_a_cut(case) else "no"
+        rows.append(
+            f"| {name} | " + " | ".join([*shown, f"{share_of_bound(case):.0%}", trains]) + " |"
+        )
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table() + "\n")
