@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import lti
+from compressm.adapters import is_supported
 from compressm.data import MissingPackageError, require
-from compressm.hankel import ssm_layers
-from compressm.layers import SSMLayer
+from compressm.families import FAMILIES
 from compressm.models import LAYERS
 
 __all__ = ["CheckpointError", "layers_in", "read_checkpoint"]
@@ -99,28 +99,31 @@ def layers_in(tensors: Mapping[str, Tensor], **options: Any) -> nn.Module:
         If there is none.
     """
     model = nn.Module()
-    for prefix, group in _groups(tensors).items():
-        layer = _recognised(group, options)
-        if layer is not None:
-            _put(model, prefix, layer)
-    if not any(True for _ in ssm_layers(model)):
+    taken: list[str] = []
+    for prefix in sorted(_prefixes(tensors), key=len):  # a layer comes before its parts
+        if not any(prefix.startswith(outer) for outer in taken):
+            group = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            layer = _ours(group, options) or _theirs(group)
+            if layer is not None:
+                taken.append(prefix)
+                _put(model, prefix + "layer" if prefix == "" else prefix[:-1], layer)
+    if not taken:
+        names = {kind.__name__: _names(kind) for kind in LAYERS.values()}
+        names |= {family.name: list(family.shapes) for family in FAMILIES}
         raise CheckpointError(
-            "found no state-space layer by the names of its parameters; known are "
-            + ", ".join(f"{kind.__name__} ({', '.join(_names(kind))})" for kind in LAYERS.values())
+            "found no state-space layer by the names and shapes of its parameters; known are "
+            + ", ".join(f"{kind} ({', '.join(own)})" for kind, own in names.items())
         )
     return model
 
 
-def _groups(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Tensors by the module that owns them."""
-    groups: dict[str, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        prefix, _, own = name.rpartition(".")
-        groups.setdefault(prefix, {})[own] = value
-    return groups
+def _prefixes(tensors: Mapping[str, Tensor]) -> set[str]:
+    """Of every module that the names of the tensors tell of: "" and "blocks.0.", say."""
+    parts = [name.split(".")[:-1] for name in tensors]
+    return {"".join(f"{x}." for x in path[:k]) for path in parts for k in range(len(path) + 1)}
 
 
-def _recognised(group: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module | None:
+def _ours(group: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module | None:
     for kind in LAYERS.values():
         if set(group) == set(_names(kind)):
             known = signature(kind).parameters
@@ -134,15 +137,30 @@ def _recognised(group: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.M
     return None
 
 
-def _names(kind: type[SSMLayer]) -> list[str]:
+def _theirs(group: Mapping[str, Tensor]) -> nn.Module | None:
+    """A module that holds the tensors of a known family, and does nothing else."""
+    if not any(family.fits(group) for family in FAMILIES):
+        return None
+    layer = nn.Module()
+    for name, value in group.items():
+        path, _, own = name.rpartition(".")
+        _path(layer, path).register_parameter(own, nn.Parameter(value, value.is_floating_point()))
+    return layer if is_supported(layer) else None
+
+
+def _names(kind: type[nn.Module]) -> list[str]:
     return list(kind(1, 1).state_dict())
 
 
 def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
-    """`layer` under a dotted name, with empty modules on the way."""
-    *path, last = name.split(".") if name else ["layer"]
-    for part in path:
-        if not hasattr(model, part):
-            model.add_module(part, nn.Module())
-        model = model.get_submodule(part)
-    model.add_module(last, layer)
+    path, _, own = name.rpartition(".")
+    _path(model, path).add_module(own, layer)
+
+
+def _path(module: nn.Module, path: str) -> nn.Module:
+    """The part of `module` under a dotted name, made of empty modules where there is none."""
+    for part in filter(None, path.split(".")):
+        if not hasattr(module, part):
+            module.add_module(part, nn.Module())
+        module = module.get_submodule(part)
+    return module

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compressm.compressor import CompressionEvent, Compressor
+from compressm.compressor import Compressor
+from compressm.cutting import CompressionEvent, stored_states
 from compressm.data import Dataset
 from compressm.hankel import hankel_spectra, ssm_layers
 from compressm.models import SequenceModel
@@ -323,7 +324,7 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
 
 def orders(model: nn.Module) -> tuple[int, ...]:
     """Stored states of each state-space layer."""
-    return tuple(layer.d_state for _, layer in ssm_layers(model))
+    return tuple(stored_states(layer) for _, layer in ssm_layers(model))
 
 
 def _batches(n: int, size: int, steps: int, seed: int) -> Iterator[Tensor]:

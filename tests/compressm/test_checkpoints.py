@@ -6,11 +6,13 @@ import pickle
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from compressm import KeepEnergy, SequenceModel, compress_, hankel_spectra, outlook
 from compressm.checkpoints import CheckpointError, layers_in, read_checkpoint
 from compressm.cli import main
 from compressm.hankel import ssm_layers
+from tests.compressm.test_layers import MinimalLRU, PytorchLRU
 
 
 def model_of(seed=0, **options):
@@ -42,6 +44,17 @@ def test_a_layer_saved_alone_is_found():
     layer = model_of().blocks[0].layer
     ((name, found),) = ssm_layers(layers_in(layer.state_dict()))
     assert torch.equal(found.B, layer.B)
+
+
+def test_layers_of_other_packages_are_found():
+    torch.manual_seed(0)
+    model = nn.Sequential(MinimalLRU(3, 8), nn.Linear(3, 3), PytorchLRU(3, 3, 8))
+    found = layers_in(model.state_dict())
+    assert [name for name, _ in ssm_layers(found)] == ["0", "2"]
+    for name, hsv in hankel_spectra(model).items():
+        assert (hankel_spectra(found)[name] == hsv).all()
+    before, after = (compress_(m, KeepEnergy(0.9), dry_run=True) for m in (model, found))
+    assert str(before) == str(after)
 
 
 def test_double_precision_stays():
