@@ -6,14 +6,14 @@ from functools import singledispatch
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import lti
 from compressm.families import Family, UnsupportedLayerError, family_of, tensors_of
 from compressm.layers import SSMLayer
 from compressm.surgery import resize_
 
-__all__ = ["is_supported", "load_lti_", "to_lti"]
+__all__ = ["ends_with_its_system", "is_supported", "load_lti_", "seen_by", "to_lti"]
 
 
 @singledispatch
@@ -84,6 +84,18 @@ def is_supported(layer: nn.Module) -> bool:
     """Whether `to_lti` knows such a module."""
     known = to_lti.dispatch(type(layer)) is not to_lti.dispatch(object)
     return known or family_of(layer) is not None
+
+
+def seen_by(layer: nn.Module, u: Tensor) -> Tensor:
+    """What a layer was called with, as (batch, length, channels)."""
+    found = family_of(layer)
+    return u if found is None else found[0].inputs(layer, u)
+
+
+def ends_with_its_system(layer: nn.Module) -> bool:
+    """Whether what a layer gives out is its system's output, and nothing follows inside."""
+    found = family_of(layer)
+    return found is None or found[0].whole
 
 
 def _family(layer: nn.Module) -> tuple[Family, dict[str, Any]]:

@@ -15,9 +15,14 @@ import lti
 from compressm.adapters import is_supported
 from compressm.data import MissingPackageError, require
 from compressm.families import FAMILIES
+from compressm.layers import SSMLayer
 from compressm.models import LAYERS
 
 __all__ = ["CheckpointError", "layers_in", "read_checkpoint"]
+
+
+# The worth of a selective layer's states depends on data, so there is nothing to say of a file
+KINDS = [kind for kind in LAYERS.values() if issubclass(kind, SSMLayer)]
 
 
 class CheckpointError(ValueError):
@@ -100,7 +105,7 @@ def layers_in(tensors: Mapping[str, Tensor], **options: Any) -> nn.Module:
     """
     model = nn.Module()
     taken: list[str] = []
-    for prefix in sorted(_prefixes(tensors), key=len):  # a layer comes before its parts
+    for prefix in _prefixes(tensors):  # a layer comes before its parts
         if not any(prefix.startswith(outer) for outer in taken):
             group = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             layer = _ours(group, options) or _theirs(group)
@@ -108,7 +113,7 @@ def layers_in(tensors: Mapping[str, Tensor], **options: Any) -> nn.Module:
                 taken.append(prefix)
                 _put(model, prefix + "layer" if prefix == "" else prefix[:-1], layer)
     if not taken:
-        names = {kind.__name__: _names(kind) for kind in LAYERS.values()}
+        names = {kind.__name__: list(_built(kind, 1, {}).state_dict()) for kind in KINDS}
         names |= {family.name: list(family.shapes) for family in FAMILIES}
         raise CheckpointError(
             "found no state-space layer by the names and shapes of its parameters; known are "
@@ -117,24 +122,29 @@ def layers_in(tensors: Mapping[str, Tensor], **options: Any) -> nn.Module:
     return model
 
 
-def _prefixes(tensors: Mapping[str, Tensor]) -> set[str]:
+def _prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
     """Of every module that the names of the tensors tell of: "" and "blocks.0.", say."""
-    parts = [name.split(".")[:-1] for name in tensors]
-    return {"".join(f"{x}." for x in path[:k]) for path in parts for k in range(len(path) + 1)}
+    paths = [name.split(".")[:-1] for name in tensors]
+    prefixes = ("".join(f"{x}." for x in path[:k]) for path in paths for k in range(len(path) + 1))
+    return list(dict.fromkeys(prefixes))
 
 
 def _ours(group: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module | None:
-    for kind in LAYERS.values():
-        if set(group) == set(_names(kind)):
-            known = signature(kind).parameters
-            layer = kind(len(group["D"]), 1, **{k: v for k, v in options.items() if k in known})
-            layer.to(group["D"].dtype)
+    for kind in KINDS:
+        layer = _built(kind, 1, options)
+        if set(group) == set(layer.state_dict()):
+            layer = _built(kind, len(group["D"]), options).to(group["D"].dtype)
             try:
                 layer.load_state_dict(dict(group))
             except (RuntimeError, lti.LTIError):  # of other shapes: no layer of this kind
                 continue
             return layer
     return None
+
+
+def _built(kind: type[nn.Module], d_model: int, options: Mapping[str, Any]) -> nn.Module:
+    known = signature(kind).parameters
+    return kind(d_model, 2, **{k: v for k, v in options.items() if k in known})
 
 
 def _theirs(group: Mapping[str, Tensor]) -> nn.Module | None:
@@ -146,10 +156,6 @@ def _theirs(group: Mapping[str, Tensor]) -> nn.Module | None:
         path, _, own = name.rpartition(".")
         _path(layer, path).register_parameter(own, nn.Parameter(value, value.is_floating_point()))
     return layer if is_supported(layer) else None
-
-
-def _names(kind: type[nn.Module]) -> list[str]:
-    return list(kind(1, 1).state_dict())
 
 
 def _put(model: nn.Module, name: str, layer: nn.Module) -> None:

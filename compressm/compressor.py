@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from compressm.cutting import CompressionEvent, cut_, require_sense
+from compressm.cutting import CompressionEvent, cut_, observed_layers, require_sense
 from compressm.observations import Observer
 from compressm.policies import Budget, MetricDrop, Policy
 from compressm.schedules import Schedule
@@ -23,8 +23,8 @@ class Compressor:
     Parameters
     ----------
     model : nn.Module
-        Its state-space layers are compressed: each `SSMLayer`, and what `to_lti` was taught.
-        Everything else is left alone.
+        Its state-space layers are compressed: each `SSMLayer`, and what `to_lti` was taught. So are
+        selective layers (Mamba), by a choice of states. Everything else is left alone.
     optimizer : torch.optim.Optimizer or None
         Trains the model; what it knows of parameters that are cut is forgotten, see `resize_`.
     policy : Policy
@@ -39,7 +39,9 @@ class Compressor:
         shows, the exact Gramians, with an error bound. "input": by what the layer's own inputs
         drive, their second moment over the last forward passes of the step, with the exact
         observability Gramian, without a bound. "data": by that, and by what the loss feels, the
-        second moment of the adjoint states over the backward passes.
+        second moment of the adjoint states over the backward passes; where the reduced system would
+        not be stable, the exact observability Gramian takes its place. Selective layers need the
+        inputs of the step in every case, and have no bound, see `state_values`.
     multiple_of : int, optional
         Number of stored states to round up to, for the hardware's sake.
 
@@ -89,7 +91,9 @@ class Compressor:
         self.gramians: Literal["model", "input", "data"] = gramians
         self.multiple_of = multiple_of
         self._steps = 0
-        self._observer = Observer(model, gradients=gramians == "data", training=True)
+        self._observer = Observer(
+            model, gradients=gramians == "data", training=True, layers=observed_layers(gramians)
+        )
         self._watch()
 
     def step(self) -> CompressionEvent | None:
@@ -104,13 +108,12 @@ class Compressor:
         self._steps += 1
         event = None
         if self.schedule(self._steps):
-            signals = None if self.gramians == "model" else self._observer.stop()
             event = cut_(
                 self.model,
                 self.policy,
                 self.optimizer,
                 self.system,
-                signals,
+                self._observer.stop(),
                 self.gramians,
                 self.multiple_of,
             )
@@ -120,7 +123,7 @@ class Compressor:
 
     def _watch(self) -> None:
         """Observe the layers if the step that begins now ends in a cut."""
-        if self.gramians != "model" and self.schedule(self._steps + 1):
+        if self.schedule(self._steps + 1):
             self._observer.start()
 
     def state_dict(self) -> dict[str, Any]:

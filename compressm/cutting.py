@@ -17,10 +17,19 @@ import torch
 from torch import Tensor, nn
 
 import lti
-from compressm.adapters import load_lti_, to_lti
-from compressm.hankel import System, precision, require_known, ssm_layers
-from compressm.observations import Signal, observability_factor, observe, observed_factor
+from compressm.adapters import is_supported, load_lti_, to_lti
+from compressm.hankel import System, precision, require_known
+from compressm.observations import Layers, Signal, observability_factor, observe, observed_factor
 from compressm.policies import Budget, ErrorBound, MetricDrop, Policy
+from compressm.selection import (
+    agree_on_states_,
+    compressible_layers,
+    is_selective,
+    keep_states_,
+    selective_layers,
+    state_count,
+    state_values,
+)
 
 __all__ = ["CompressionEvent", "LayerCut", "compress_", "cut_", "outlook"]
 
@@ -44,9 +53,10 @@ class LayerCut:
         The largest of the channels, if each is a system of its own.
     hsv : ndarray (..., n)
         Hankel singular values before the cut, of each channel; empty if they could not be computed.
+        Of a selective layer, what each state is worth, see `state_values`.
     error_bound : float
         No less than the H-infinity norm of the change of the layer, what rounding adds included;
-        infinite with Gramians from data.
+        infinite with Gramians from data, and for selective layers.
     energy_kept : float
         Sum of the values of the states that stay, as a share of the sum of all.
     condition : float
@@ -118,7 +128,8 @@ def compress_(
     Parameters
     ----------
     model : nn.Module
-        Its state-space layers are compressed: each `SSMLayer`, and what `to_lti` was taught.
+        Its state-space layers are compressed: each `SSMLayer`, and what `to_lti` was taught. So are
+        selective layers (Mamba), by a choice of states.
     policy : Policy
         How far.
     optimizer : torch.optim.Optimizer, optional
@@ -129,9 +140,9 @@ def compress_(
         As in `Compressor`, but the layers' inputs are those that `data` causes, and gradients those
         of random projections of the model's output.
     data : iterable, optional
-        Inputs of the model, for ``gramians`` other than "model": tensors, or tuples whose first
-        element is one. Each is run once in evaluation mode, and the layers' inputs are kept until
-        the cut: a few hundred sequences will do.
+        Inputs of the model, for ``gramians`` other than "model" and for selective layers: tensors,
+        or tuples whose first element is one. Each is run once in evaluation mode, and the layers'
+        inputs are kept until the cut: a few hundred sequences will do.
     multiple_of : int, optional
         As in `Compressor`.
     dry_run : bool, optional
@@ -198,15 +209,22 @@ def outlook(
 def _signals(
     model: nn.Module, gramians: str, data: Iterable[Any]
 ) -> dict[str, list[Signal]] | None:
-    if gramians == "model":
+    layers = observed_layers(gramians)
+    if gramians == "model" and next(layers(model), None) is None:
         return None
-    signals = observe(model, data, gradients=gramians == "data")
+    signals = observe(model, data, gramians == "data", layers)
     if not signals:
+        what = "a selective layer" if gramians == "model" else f"gramians={gramians!r}"
         raise ValueError(
-            f"gramians={gramians!r} needs data that reaches the layers, and none did; pass "
+            f"{what} needs data that reaches the layers, and none did; pass "
             "data=, an iterable of inputs of the model"
         )
     return signals
+
+
+def observed_layers(gramians: str) -> Layers:
+    """Which layers cannot be weighed without what reaches them."""
+    return selective_layers if gramians == "model" else compressible_layers
 
 
 def require_sense(
@@ -239,8 +257,10 @@ def cut_(
     cuts, plans = _think(model, system, signals, gramians, multiple_of)
     event = _settle(model, policy, cuts, plans)
     for plan in plans:  # nothing is written before every layer has been thought through
-        if plan.modal is not None and not dry_run:
-            load_lti_(plan.layer, plan.modal, optimizer)
+        if not dry_run:
+            plan.write_(plan.layer, optimizer)
+    if not dry_run:
+        agree_on_states_(model)
     return event
 
 
@@ -251,18 +271,21 @@ def _think(
     signals: Mapping[str, Sequence[Signal]] | None,
     gramians: str,
     multiple_of: int,
-) -> tuple[dict[str, LayerCut], list[_Plan]]:
+) -> tuple[dict[str, LayerCut], list[_Plan | _Selection]]:
     """Every layer balanced, or left as it is."""
     cuts: dict[str, LayerCut] = {}
-    plans: list[_Plan] = []
-    for name, layer in ssm_layers(model):
+    plans: list[_Plan | _Selection] = []
+    for name, layer in compressible_layers(model):
         with _skipping(cuts, name, layer):
+            observed = (signals or {}).get(name, ())
+            if not is_supported(layer):
+                values = state_values(layer, observed, gramians)
+                plans.append(_Selection(name, layer, values, multiple_of))
+                continue
             G = to_lti(layer, conjugate=system == "real")
             if G.order == 0:
                 raise _SkipError(None)
-            observed = None if signals is None else signals.get(name, ())
-            balancing = _balanced(G, observed, gramians)
-            plans.append(_Plan(name, layer, G, balancing, multiple_of))
+            plans.append(_Plan(name, layer, G, _factors(G, observed, gramians), multiple_of))
     return cuts, plans
 
 
@@ -271,18 +294,20 @@ def _settle(
     model: nn.Module,
     policy: Policy | Budget | MetricDrop,
     cuts: Mapping[str, LayerCut],
-    plans: Sequence[_Plan],
+    plans: Sequence[_Plan | _Selection],
 ) -> CompressionEvent:
     """The orders that a policy asks for, and the systems of these orders."""
     cuts = dict(cuts)
     for plan, order in zip(plans, _orders(model, policy, plans), strict=True):
         with _skipping(cuts, plan.name, plan.layer, plan):
+            if isinstance(plan, _Selection) and isinstance(policy, ErrorBound):
+                raise _SkipError("no bound holds for a choice of states; use KeepEnergy or Order")
             cuts[plan.name] = plan.prepare(order, _owners(model))
-    return CompressionEvent(0, tuple(cuts[name] for name, _ in ssm_layers(model)))
+    return CompressionEvent(0, tuple(cuts[name] for name, _ in compressible_layers(model)))
 
 
 def _orders(
-    model: nn.Module, policy: Policy | Budget | MetricDrop, plans: Sequence[_Plan]
+    model: nn.Module, policy: Policy | Budget | MetricDrop, plans: Sequence[_Plan | _Selection]
 ) -> list[int]:
     spectra = [plan.hsv for plan in plans]
     if not plans:
@@ -294,13 +319,15 @@ def _orders(
     return [policy(plan.hsv, plan.slots) for plan in plans]
 
 
-def _copy(model: nn.Module, plans: Sequence[_Plan], orders: Sequence[int]) -> nn.Module:
+def _copy(
+    model: nn.Module, plans: Sequence[_Plan | _Selection], orders: Sequence[int]
+) -> nn.Module:
     """A copy of the model that is cut to these orders."""
     trial, owners = _copied(model), _owners(model)
     for plan, order in zip(plans, orders, strict=True):
         with _skipping({}, plan.name, plan.layer, plan):
             plan.prepare(order, owners)
-            load_lti_(trial.get_submodule(plan.name), plan.modal)
+            plan.write_(trial.get_submodule(plan.name))
     return trial
 
 
@@ -321,7 +348,10 @@ class _SkipError(Exception):
 
 @contextmanager
 def _skipping(
-    cuts: dict[str, LayerCut], name: str, layer: nn.Module, plan: _Plan | None = None
+    cuts: dict[str, LayerCut],
+    name: str,
+    layer: nn.Module,
+    plan: _Plan | _Selection | None = None,
 ) -> Iterator[None]:
     """A layer that cannot be cut is left as it is, and its `LayerCut` says why."""
     try:
@@ -345,49 +375,62 @@ def _skipping(
 
 def stored_states(layer: nn.Module) -> int:
     """`d_state` of a layer, if it has one, or the number of its poles."""
+    if is_selective(layer) and not is_supported(layer):
+        return state_count(layer)
     n = getattr(layer, "d_state", None)
     return to_lti(layer).poles.shape[-1] if n is None else n
 
 
-def _balanced(G: System, signals: Sequence[Signal] | None, gramians: str) -> lti.Balancing:
-    """The layer in balanced coordinates of the Gramians asked for."""
-    S = R = None
-    if signals is not None:
-        if not signals:
-            raise _SkipError("no input of it was observed in this step")
-        S = observed_factor(G, [signal.u for signal in signals])
-        if gramians == "data":
-            gradients = [signal.g for signal in signals if signal.g is not None]
-            if not gradients:
-                raise _SkipError("no gradient at its output was observed in this step")
-            R = observability_factor(G, gradients)
-    balancing = lti.balance(G, controllability=S, observability=R)
-    if not bool(balancing.hsv.any()):
-        raise _SkipError("its Hankel singular values are all zero")
-    return balancing
+def _factors(
+    G: System, signals: Sequence[Signal], gramians: str
+) -> tuple[Tensor | None, Tensor | None]:
+    """S and R that were observed; None for those that are the model's."""
+    if gramians == "model":
+        return None, None
+    if not signals:
+        raise _SkipError("no input of it was observed in this step")
+    S = observed_factor(G, [signal.u for signal in signals])
+    if gramians == "input":
+        return S, None
+    gradients = [signal.g for signal in signals if signal.g is not None]
+    if not gradients:
+        raise _SkipError("no gradient at its output was observed in this step")
+    return S, observability_factor(G, gradients)
 
 
 class _Plan:
     """What is to be done to a layer; the layer itself is not changed."""
 
     def __init__(
-        self, name: str, layer: nn.Module, G: System, balancing: lti.Balancing, multiple_of: int
+        self,
+        name: str,
+        layer: nn.Module,
+        G: System,
+        factors: tuple[Tensor | None, Tensor | None],
+        multiple_of: int,
     ) -> None:
         self.name, self.layer, self.G, self.stored = name, layer, G, stored_states(layer)
-        self.balancing, self.multiple_of = balancing, multiple_of
+        self.multiple_of = multiple_of
         self.real = isinstance(G, lti.StateSpace) or G.conjugate
-        self.hsv = balancing.hsv.cpu().numpy()
         self.modal: lti.DiagonalStateSpace | None = None
+        self._balance(*factors)
+
+    def _balance(self, S: Tensor | None, R: Tensor | None) -> None:
+        self.factors = S, R
+        self.balancing = lti.balance(self.G, controllability=S, observability=R)
+        self.hsv = self.balancing.hsv.cpu().numpy()
+        if not self.hsv.any():
+            raise _SkipError("its Hankel singular values are all zero")
         # Of each channel: a stack has as many columns as its member of the highest rank
-        self._rank = (balancing.right != 0).any(-2).sum(-1)
-        self._slots = cache(self._slots)
+        self._rank = (self.balancing.right != 0).any(-2).sum(-1)
+        self._slots = cache(self._slots_of)
 
     def slots(self, order: int) -> int:
         """Stored states at that order, in multiples of what was asked for."""
         needed = int(self._slots(order).max())
         return min(-(-needed // self.multiple_of) * self.multiple_of, max(needed, self.stored))
 
-    def _slots(self, order: int) -> Tensor:
+    def _slots_of(self, order: int) -> Tensor:
         """Those of each channel: one for each pole in the closed upper half-plane."""
         ranks = self._rank.clamp(max=order)
         if not self.real:
@@ -404,11 +447,20 @@ class _Plan:
         if n_slots >= self.stored:
             reason = f"order {order} needs every slot, as some of its eigenvalues are real"
             raise _SkipError(None if full or self.multiple_of > 1 else reason)
+        trial = _copied(self.layer)
         orders = self._fill(n_slots)
         modal, condition = self._diagonal(orders)
-        trial = _copied(self.layer)
-        load_lti_(trial, modal)
-        self._refuse_tied(trial, owners)
+        try:
+            load_lti_(trial, modal)
+        except lti.UnstableError:
+            if self.factors[1] is None:
+                raise
+            # With one Gramian of the model's own the reduced system is stable
+            self._balance(self.factors[0], None)
+            orders = self._fill(n_slots)
+            modal, condition = self._diagonal(orders)
+            load_lti_(trial, modal)
+        _refuse_tied(self.layer, trial, owners)
         distance, peak = _distance(to_lti(trial, conjugate=self.real), modal)
         rounding = (distance / peak if peak else 0.0) + condition * EPS
         if not rounding < ROUNDING_LIMIT:
@@ -462,21 +514,70 @@ class _Plan:
         modal = lti.DiagonalStateSpace(poles, B, C, None, full.dt, self.real)
         return modal, float(torch.as_tensor(condition).max())
 
-    def _refuse_tied(self, trial: nn.Module, owners: Counter[int]) -> None:
-        pairs = zip(self.layer.named_parameters(), trial.parameters(), strict=True)
-        tied = [k for (k, p), q in pairs if p.shape != q.shape and owners[id(p)] > 1]
-        if tied:
-            raise _SkipError(
-                f"{', '.join(tied)} is also a parameter of another module; untie it first"
-            )
+    def write_(self, layer: nn.Module, optimizer: Any = None) -> None:
+        """What `prepare` found, written into the layer or a copy of it."""
+        if self.modal is not None:
+            load_lti_(layer, self.modal, optimizer)
+
+
+class _Selection:
+    """Which states of a selective layer stay: those that are worth most."""
+
+    G = None
+
+    def __init__(self, name: str, layer: nn.Module, values: np.ndarray, multiple_of: int) -> None:
+        self.name, self.layer, self.multiple_of = name, layer, multiple_of
+        self.ranking = np.argsort(-values, kind="stable")
+        self.hsv = values[self.ranking]
+        self.kept: list[int] = []
+        if not self.hsv.any():
+            raise _SkipError("the values of its states are all zero")
+
+    def slots(self, order: int) -> int:
+        """Stored states at that order, in multiples of what was asked for."""
+        return min(-(-order // self.multiple_of) * self.multiple_of, len(self.hsv))
+
+    def prepare(self, order: int, owners: Counter[int]) -> LayerCut:
+        """The cut at `order`; of the states that stay, their order among each other does too."""
+        self.kept, n, before = [], self.slots(order), len(self.hsv)
+        if n == before:
+            raise _SkipError(None)
+        kept, trial = sorted(self.ranking[:n].tolist()), _copied(self.layer)
+        keep_states_(trial, kept)
+        _refuse_tied(self.layer, trial, owners)
+        self.kept = kept
+        return LayerCut(
+            self.name,
+            before,
+            n,
+            n,
+            self.hsv,
+            error_bound=math.inf,
+            energy_kept=float(self.hsv[:n].sum() / self.hsv.sum()),
+            parameters=(_held(self.layer), _held(trial)),
+        )
+
+    def write_(self, layer: nn.Module, optimizer: Any = None) -> None:
+        """What `prepare` found, written into the layer or a copy of it."""
+        if self.kept:
+            keep_states_(layer, self.kept, optimizer)
+
+
+def _refuse_tied(layer: nn.Module, trial: nn.Module, owners: Counter[int]) -> None:
+    pairs = zip(layer.named_parameters(), trial.parameters(), strict=True)
+    tied = [k for (k, p), q in pairs if p.shape != q.shape and owners[id(p)] > 1]
+    if tied:
+        raise _SkipError(f"{', '.join(tied)} is also a parameter of another module; untie it first")
 
 
 def _held(layer: nn.Module) -> int:
     return sum(p.numel() for p in layer.parameters())
 
 
-def _flops(system: System, n: int) -> int:
+def _flops(system: System | None, n: int) -> int:
     """x <- p x + B u, y = Re(C x), with n complex states: two for each real multiply and add."""
+    if system is None:
+        return 0
     return math.prod(system.batch_shape) * n * (8 + 4 * system.n_inputs + 4 * system.n_outputs)
 
 

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 import lti
 from compressm.layers.lru import lru_parameters
 from compressm.layers.modes import mean_lengths, read_modes
-from compressm.layers.s5 import DISCRETIZATIONS, S5
+from compressm.layers.s4d import S4D
+from compressm.layers.s5 import S5
+from compressm.layers.sampling import DISCRETIZATIONS
 
 __all__ = ["FAMILIES", "Family", "UnsupportedLayerError", "family_of", "tensors_of"]
 
@@ -45,6 +47,11 @@ class Family:
         after all; `UnsupportedLayerError` if it is, but does something that cannot be read.
     counts : tuple of str, optional
         Attributes of the module that hold the number of states.
+    inputs : callable, optional
+        ``inputs(module, u)``: what the module was called with, as (batch, length, channels).
+    whole : bool, optional
+        Whether the module's output is that of the system. If more follows inside, gradients at
+        the system's output cannot be observed.
     """
 
     name: str
@@ -53,6 +60,8 @@ class Family:
     write: Callable[..., dict[str, Tensor]]
     options: Callable[[nn.Module], dict[str, Any] | None] = field(default=lambda module: {})
     counts: tuple[str, ...] = ()
+    inputs: Callable[[nn.Module, Tensor], Tensor] = field(default=lambda module, u: u)
+    whole: bool = True
 
     def fits(self, tensors: Tensors) -> bool:
         """Whether these are the tensors of such a layer, by their names and shapes.
@@ -220,10 +229,43 @@ def _with_parts(*families: Family) -> Iterable[Family]:
         yield family
 
 
+def _s4d_read(tensors: Tensors, conjugate: bool) -> lti.DiagonalStateSpace:
+    """p = exp(dt A), b = (p - 1) / A with A = -exp(log_A_real) + i A_imag;  y = 2 Re(C x)."""
+    log_dt, log_A_real, A_imag, C, _ = (tensors[name].double() for name in S4D_SHAPES)
+    dt = log_dt.exp()[:, None]
+    poles, gain = DISCRETIZATIONS["zoh"][0](torch.complex(-dt * log_A_real.exp(), dt * A_imag))
+    C = torch.view_as_complex(C)[:, None] * (1.0 if conjugate else 2.0)
+    return lti.DiagonalStateSpace(poles, (dt * gain)[..., None], C, dt=True, conjugate=conjugate)
+
+
+def _s4d_write(system: lti.DiagonalStateSpace, tensors: Tensors) -> dict[str, Tensor]:
+    """Their parameters are those of our own S4D, under the names of a part."""
+    ours = S4D(*tensors["kernel.A_imag"].shape).to(tensors["D"].dtype)
+    ours.load_state_dict({name.rpartition(".")[2]: tensors[name] for name in S4D_SHAPES})
+    ours.load_lti_(system)
+    return {f"kernel.{name}": getattr(ours, name).detach() for name in ours.state_axes}
+
+
+S4D_SHAPES: dict[str, Shape] = {
+    "kernel.log_dt": ("h",),
+    "kernel.log_A_real": ("h", "n"),
+    "kernel.A_imag": ("h", "n"),
+    "kernel.C": ("h", "n", 2),
+    "D": ("h",),
+}
+
 FAMILIES: list[Family] = [
     _lru("minimal-LRU", ("B_re", "B_im"), ("C_re", "C_im"), ("m",)),
     _lru("LRU-pytorch", ("B",), ("C",), ("p", "m"), counts=("state_features",)),
     _lru("neural-ssm", ("Bp",), ("C",), ("p", "m"), counts=("state_features",)),
     *_with_parts(_s5("n"), _s5("2n")),
+    Family(
+        "S4D, as published on its own",
+        S4D_SHAPES,
+        _s4d_read,
+        _s4d_write,
+        inputs=lambda module, u: u.mT if getattr(module, "transposed", True) else u,
+        whole=False,
+    ),
 ]
 """Families that are known; append your own."""

@@ -41,7 +41,7 @@ def hippo_legs(n: int) -> tuple[Tensor, Tensor]:
     """
     i = torch.arange(n, dtype=torch.float64)
     B = (2 * i + 1).sqrt()
-    return -(B.outer(B).tril(-1) + torch.diag(i + 1)), B
+    return (-B.outer(B)).tril(-1) - torch.diag(i + 1), B
 
 
 def hippo_normal(n: int) -> tuple[Tensor, Tensor]:
@@ -119,9 +119,7 @@ def s4d_inv(n: int) -> Tensor:
         As in `s4d_lin`.
     """
     k = torch.arange(n, dtype=torch.float64)
-    return torch.complex(
-        torch.full_like(k, -0.5), 2 * n / math.pi * (2 * n / (2 * k + 1) - 1)
-    )
+    return torch.complex(torch.full_like(k, -0.5), 2 * n / math.pi * (2 * n / (2 * k + 1) - 1))
 
 
 def s4d_legs(n: int) -> Tensor:

@@ -8,11 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from compressm.layers import LRU, S5, Mamba, SSMLayer
+from compressm.layers import DSS, LRU, LSSL, S4, S4D, S5, Mamba
 
 __all__ = ["LAYERS", "SequenceModel"]
 
-LAYERS: dict[str, type[SSMLayer] | type[Mamba]] = {"lru": LRU, "s5": S5, "mamba": Mamba}
+LAYERS: dict[str, type[nn.Module]] = {
+    "dss": DSS,
+    "lru": LRU,
+    "lssl": LSSL,
+    "mamba": Mamba,
+    "s4": S4,
+    "s4d": S4D,
+    "s5": S5,
+}
 """Layers by name; add your own, or pass the class."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 import lti
-from compressm.hankel import ssm_layers
+from compressm.adapters import ends_with_its_system, seen_by
+from compressm.selection import compressible_layers
 
 __all__ = ["Observer", "Signal", "observability_factor", "observe", "observed_factor"]
 
+Layers = Callable[[nn.Module], Iterator[tuple[str, nn.Module]]]
 SAMPLES = 8  # states looked at, for each state of the system
 
 
@@ -40,15 +42,24 @@ class Observer:
     Parameters
     ----------
     model : nn.Module
-        Its state-space layers are observed.
+        Its state-space layers, and selective ones, are observed.
     gradients : bool
         Whether gradients at the layers' outputs are, in the backward passes of the time between.
     training : bool
         Count forward passes in training mode only.
+    layers : callable, optional
+        From the model to those of its layers that are to be observed, with their names.
     """
 
-    def __init__(self, model: nn.Module, gradients: bool, training: bool) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        gradients: bool,
+        training: bool,
+        layers: Layers = compressible_layers,
+    ) -> None:
         self.model = model
+        self.layers = layers
         self.gradients = gradients
         self.training = training
         self.signals: dict[str, list[Signal]] = {}
@@ -57,7 +68,7 @@ class Observer:
     def start(self) -> None:
         """Observe from now on; more than once is no different from once."""
         if not self._hooks:
-            self._hooks = [self._watch(*named) for named in ssm_layers(self.model)]
+            self._hooks = [self._watch(*named) for named in self.layers(self.model)]
 
     def stop(self) -> dict[str, list[Signal]]:
         """Observe no longer, and hand over what was seen, by the layers' names."""
@@ -73,16 +84,22 @@ class Observer:
         ) -> None:
             if module is not layer or (self.training and not module.training):
                 return  # a copy, or an evaluation
-            signal = Signal((args[0] if args else next(iter(kwargs.values()))).detach())
+            u = args[0] if args else next(iter(kwargs.values()))
+            signal = Signal(seen_by(layer, u.detach()))
             self.signals.setdefault(name, []).append(signal)
             y = output[0] if isinstance(output, tuple) else output
-            if self.gradients and y.requires_grad:
+            if self.gradients and y.requires_grad and ends_with_its_system(layer):
                 y.register_hook(lambda g: setattr(signal, "g", g.detach()))
 
         return layer.register_forward_hook(keep, with_kwargs=True)
 
 
-def observe(model: nn.Module, batches: Iterable[Any], gradients: bool) -> dict[str, list[Signal]]:
+def observe(
+    model: nn.Module,
+    batches: Iterable[Any],
+    gradients: bool,
+    layers: Layers = compressible_layers,
+) -> dict[str, list[Signal]]:
     """The signals of the layers of `model` while it runs through `batches` in evaluation mode.
 
     Parameters
@@ -93,12 +110,14 @@ def observe(model: nn.Module, batches: Iterable[Any], gradients: bool) -> dict[s
         Inputs of the model: tensors, or tuples and lists whose first element is one.
     gradients : bool
         Also those of random projections of the model's output, one a batch.
+    layers : callable, optional
+        As in `Observer`.
 
     Returns
     -------
     dict of str to list of Signal
     """
-    observer = Observer(model, gradients, training=False)
+    observer = Observer(model, gradients, training=False, layers=layers)
     modes = {module: module.training for module in model.modules()}
     parameters = [p for p in model.parameters() if p.requires_grad]
     model.eval()

@@ -23,7 +23,7 @@ from torch.nn.functional import pad
 
 import lti
 
-__all__ = ["linear_ssm", "linear_ssm_reference"]
+__all__ = ["linear_ssm", "linear_ssm_reference", "powers_of"]
 
 
 def linear_ssm(
@@ -126,7 +126,7 @@ def _by_block(
         u = pad(u, (0, 0, 0, J - rest))
     blocks = u.reshape(batch, K, J * m)
 
-    powers = _powers(poles, J).unsqueeze(1)  # (J + 1, 1, n)
+    powers = powers_of(poles, J).unsqueeze(1)  # (J + 1, 1, n)
     W = _interleaved((powers[:J].flip(0) * B.mT).reshape(J * m, n))
     V = _interleaved((powers[1:] * C).reshape(J * p, n).conj()).mT
     T = _causal(((powers[:J] * C) @ B).real)
@@ -183,8 +183,14 @@ class _Blocks(torch.autograd.Function):
         return gu.view(batch, K, u.shape[1]), u[:-1].mT @ grows[1:], ga, rows.mT @ gy, gT, gstate
 
 
-def _powers(poles: Tensor, count: int) -> Tensor:
-    """poles**j for j = 0 ... count, (count + 1, n), by doubling: exact derivatives at zero too."""
+def powers_of(poles: Tensor, count: int) -> Tensor:
+    """poles**j for j = 0 ... count, (count + 1, ...), by doubling: exact derivatives at zero too.
+
+    Parameters
+    ----------
+    poles : Tensor (...)
+    count : int
+    """
     powers = torch.stack([torch.ones_like(poles), poles])
     while len(powers) <= count:
         powers = torch.cat([powers, powers[1:] * powers[-1]])

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 import lti
 
-__all__ = ["mean_lengths", "read_modes", "stored"]
+__all__ = ["mean_lengths", "one_of", "read_modes", "stored"]
 
 
 def read_modes(
-    system: lti.DiagonalStateSpace, layer: str, inputs: int, outputs: int
+    system: lti.DiagonalStateSpace,
+    layer: str,
+    inputs: int,
+    outputs: int,
+    stack: tuple[int, ...] = (),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """poles, B, C of ``y = Re(C x)``, complex in double precision on the host.
 
@@ -22,37 +24,49 @@ def read_modes(
     Parameters
     ----------
     system : lti.DiagonalStateSpace
-        Discrete, without feed-through, one system.
+        Discrete, without feed-through.
     layer : str
         What it will be written into, for messages: "an LRU".
     inputs, outputs : int
-        Of the layer.
+        Of the layer, or of each of its channels.
+    stack : tuple of int, optional
+        ``(channels,)`` if every channel is a system of its own.
 
     Returns
     -------
-    poles : (n,)
-    B : (n, inputs)
-    C : (outputs, n)
+    poles : (*stack, n)
+    B : (*stack, n, inputs)
+    C : (*stack, outputs, n)
     """
+    if not isinstance(system, lti.DiagonalStateSpace):
+        raise lti.DimensionError(
+            f"{layer} takes a diagonal system, got a {type(system).__name__}; pass "
+            "lti.diagonalize(system, conjugate=True)[0]"
+        )
     if not system.is_discrete:
         raise lti.TimebaseError(f"{layer} is a discrete system, got dt=0; discretize it first")
-    poles, B, C, D = (_on_host(x) for x in (system.poles, system.B, system.C, system.D))
+    poles, B, C, D = (
+        (x if isinstance(x, Tensor) else torch.tensor(x)).to("cpu", torch.complex128)
+        for x in system.matrices
+    )
     if D.any():
         raise lti.DimensionError(
             f"{layer} cannot take up the feed-through D of a system, got one that is not zero; "
             "reduce with a method that leaves D alone"
         )
-    n = poles.shape[0]
-    if B.shape != (n, inputs) or C.shape != (outputs, n):
+    n = poles.shape[-1]
+    if B.shape != (*stack, n, inputs) or C.shape != (*stack, outputs, n):
+        channels = f"{stack[0]} channels of " if stack else ""
         raise lti.DimensionError(
-            f"{layer} with {inputs} inputs and {outputs} outputs got B {tuple(B.shape)} and C "
-            f"{tuple(C.shape)} for {n} poles; pass one system of matching size"
+            f"{layer} with {channels}{inputs} inputs and {outputs} outputs got B "
+            f"{tuple(B.shape)} and C {tuple(C.shape)} for {n} poles; pass "
+            f"{'a stack' if stack else 'one system'} of matching size"
         )
     if system.conjugate:
         below = poles.imag < 0
         poles = torch.where(below, poles.conj(), poles)
-        B = torch.where(below[:, None], B.conj(), B)
-        C = 2 * torch.where(below, C.conj(), C)
+        B = torch.where(below[..., None], B.conj(), B)
+        C = 2 * torch.where(below[..., None, :], C.conj(), C)
     return poles, B, C
 
 
@@ -74,6 +88,8 @@ def stored(values: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
     return values
 
 
-def _on_host(x: Any) -> Tensor:
-    x = x if isinstance(x, Tensor) else torch.tensor(x)
-    return x.to("cpu", torch.complex128)
+def one_of(name: str, value: str, options: tuple[str, ...]) -> None:
+    """OptionError unless `value`, of the argument `name`, is one of `options`."""
+    if value not in options:
+        known = " or ".join(map(repr, options))
+        raise lti.OptionError(f"{name} must be {known}; got {value!r}")

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 import lti
 from compressm.hippo import hippo_normal
 from compressm.layers.base import SSMLayer
-from compressm.layers.modes import mean_lengths, read_modes, stored
+from compressm.layers.modes import mean_lengths, one_of, read_modes, stored
+from compressm.layers.sampling import DISCRETIZATIONS
 from compressm.scan import linear_ssm
 from compressm.surgery import resize_
 
@@ -108,8 +109,8 @@ class S5(SSMLayer):
         dt_max: float = 0.1,
     ) -> None:
         super().__init__()
-        _one_of("discretization", discretization, tuple(DISCRETIZATIONS))
-        _one_of("C_init", C_init, ("lecun_normal", "complex_normal"))
+        one_of("discretization", discretization, tuple(DISCRETIZATIONS))
+        one_of("C_init", C_init, ("lecun_normal", "complex_normal"))
         if blocks < 1 or d_state % blocks:
             raise lti.OptionError(
                 f"blocks must divide the {d_state} states, got {blocks}; pass a divisor"
@@ -296,34 +297,3 @@ class S5(SSMLayer):
             "a bidirectional S5 reads each sequence from both ends, so it has no step and takes no "
             "state; pass whole sequences, or build it with bidirectional=False"
         )
-
-
-def _zoh(w: Tensor) -> tuple[Tensor, Tensor]:
-    """p = exp(w), g / step = (exp(w) - 1) / w."""
-    return w.exp(), w.expm1() / w
-
-
-def _log(p: Tensor, tiny: float) -> Tensor:
-    """w = log(p), of something tiny for zero."""
-    return torch.complex(p.abs().clamp(min=tiny).log(), p.angle())
-
-
-def _bilinear(w: Tensor) -> tuple[Tensor, Tensor]:
-    """p = (1 + w/2) / (1 - w/2), g / step = 1 / (1 - w/2)."""
-    gain = 1 / (1 - w / 2)
-    return (1 + w / 2) * gain, gain
-
-
-def _inverse_bilinear(p: Tensor, tiny: float) -> Tensor:
-    """w = 2 (p - 1) / (p + 1), with a real part as accurate as the distance from the circle."""
-    r = p.abs()
-    return 2 * torch.complex((r - 1) * (r + 1), 2 * p.imag) / (p + 1).abs().square()
-
-
-DISCRETIZATIONS = {"zoh": (_zoh, _log), "bilinear": (_bilinear, _inverse_bilinear)}
-
-
-def _one_of(name: str, value: str, options: tuple[str, ...]) -> None:
-    if value not in options:
-        known = " or ".join(map(repr, options))
-        raise lti.OptionError(f"{name} must be {known}; got {value!r}")

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 import lti
-from compressm import LRU, S5, SSMLayer, compress_, load_lti_, to_lti
+from compressm import DSS, LRU, LSSL, S4, S4D, S5, SSMLayer, compress_, load_lti_, to_lti
 from compressm.hankel import ssm_layers
+from compressm.observations import observed_factor
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit.script
@@ -69,6 +70,39 @@ class PytorchLRU(nn.Module):
         return run(u, poles, B, self.C) + u @ self.D.mT
 
 
+class PublishedS4D(nn.Module):
+    """The S4D module that its authors publish on its own, in names, shapes and order of axes."""
+
+    class Kernel(nn.Module):
+        def __init__(self, ours):
+            super().__init__()
+            self.C, self.log_A_real, self.A_imag = ours.C, ours.log_A_real, ours.A_imag
+            self.register_buffer("log_dt", ours.log_dt.detach())  # as with a learning rate of 0
+
+        def forward(self, length):
+            A = -self.log_A_real.exp() + 1j * self.A_imag
+            w = A * self.log_dt.exp()[:, None]
+            C = torch.view_as_complex(self.C) * (w.exp() - 1) / A
+            powers = (w[..., None] * torch.arange(length)).exp()
+            return 2 * torch.einsum("hn,hnl->hl", C, powers).real
+
+    def __init__(self, d_model, d_state):
+        super().__init__()
+        ours = S4D(d_model, d_state, dt_min=0.05, dt_max=0.3)
+        self.D, self.kernel = ours.D, self.Kernel(ours)
+        self.output_linear = nn.Sequential(nn.Conv1d(d_model, 2 * d_model, 1), nn.GLU(dim=-2))
+
+    def system(self, u):
+        K, u = self.kernel(u.shape[1]), u.mT
+        y = torch.stack(
+            [(K[:, : t + 1].flip(1) * u[..., : t + 1]).sum(-1) for t in range(u.shape[-1])], -1
+        )
+        return (y + u * self.D[:, None]).mT
+
+    def forward(self, u):  # (batch, channels, length)
+        return self.output_linear(nn.functional.gelu(self.system(u.mT).mT)), None
+
+
 def run(u, poles, B, C):
     x, y = torch.zeros(len(u), len(poles), dtype=B.dtype), []
     for v in u.unbind(1):
@@ -83,6 +117,8 @@ class Case:
 
     make: Callable[[], nn.Module]
     call: Callable[[nn.Module, Tensor], Tensor] = lambda layer, u: layer(u)
+    runs: Callable[[nn.Module, Tensor], Tensor] | None = None  # if more follows in its forward
+    n: int = N  # stored states
     delay: int = 0  # of the output, 1 if it reads the state before the update
     double: bool = True  # whether it can run in double precision
 
@@ -96,6 +132,10 @@ class Case:
                     parameter.data = parameter.data.to(torch.complex128)
         return layer
 
+    def half(self, hsv, slots):
+        """The policy that keeps half the stored states."""
+        return first_within(slots, self.n // 2)
+
     def inputs(self, seed=1, length=LENGTH):
         torch.manual_seed(seed)
         return torch.randn(2, length, D, dtype=torch.float64 if self.double else torch.float32)
@@ -107,10 +147,26 @@ CASES = {
     "S5, bilinear": Case(
         lambda: S5(D, N, conj_sym=False, discretization="bilinear", dt_min=0.05, dt_max=0.3)
     ),
+    "S4D": Case(lambda: S4D(D, N, dt_min=0.05, dt_max=0.3)),
+    "S4D, bilinear": Case(
+        lambda: S4D(D, N, discretization="bilinear", init="inv", dt_min=0.05, dt_max=0.3)
+    ),
+    "DSS": Case(lambda: DSS(D, N, dt_min=0.05, dt_max=0.3)),
+    "DSS, softmax": Case(lambda: DSS(D, N, version="softmax", l_max=64, dt_min=0.05, dt_max=0.3)),
+    "S4": Case(lambda: S4(D, 4, 64, dt_min=0.05, dt_max=0.3), n=4),
+    "LSSL": Case(lambda: LSSL(D, 6, dt_min=0.05, dt_max=0.3), n=6),
     "minimal-LRU": Case(lambda: MinimalLRU(D, N)),
     "LRU-pytorch": Case(lambda: PytorchLRU(D, 5, N)),
     "neural-ssm LRU": Case(
-        lambda: neural_ssm.ssm.LRU(D, 5, N, rmax=0.98), lambda layer, u: layer(u)[0], delay=1, double=False
+        lambda: neural_ssm.ssm.LRU(D, 5, N, rmax=0.98),
+        lambda layer, u: layer(u)[0],
+        delay=1,
+        double=False,
+    ),
+    "S4D as published": Case(
+        lambda: PublishedS4D(D, N),
+        lambda layer, u: layer.system(u),
+        runs=lambda layer, u: layer(u.mT)[0].mT,
     ),
     "s5-pytorch": Case(lambda: s5.S5(D, N, dt_min=0.05, dt_max=0.3), double=False),
 }
@@ -182,8 +238,8 @@ def share_of_bound(case: Case) -> float:
     """The change of the output by a cut to half the states, as a share of what is promised."""
     layer, u = case.layer(), case.inputs(length=200)
     y = case.call(layer, u)
-    (cut,) = compress_(layer, lambda hsv, slots: first_within(slots, N // 2)).layers
-    assert cut.skipped is None and cut.after <= N // 2 < cut.before, cut
+    (cut,) = compress_(layer, case.half).layers
+    assert cut.skipped is None and cut.after <= case.n // 2 < cut.before, cut
     return float((case.call(layer, u) - y).norm() / (cut.error_bound * u.norm()))
 
 
@@ -198,19 +254,22 @@ def trains_after_a_cut(case: Case) -> bool:
         parameter._optim = {"lr": 0.5}
     optimizer = torch.optim.Adam(layer.parameters(), 1e-3)
     identities = [id(p) for p in layer.parameters()]
-    loss = case.call(layer, u).square().mean()  # held across the cut, as in a loop
+    runs = case.runs or case.call
+    loss = runs(layer, u).square().mean()  # held across the cut, as in a loop
     loss.backward()
     optimizer.step()
-    compress_(layer, lambda hsv, slots: first_within(slots, N // 2), optimizer)
+    compress_(layer, case.half, optimizer)
     before = [p.detach().clone() for p in layer.parameters()]
     optimizer.zero_grad()
-    loss = case.call(layer, u).square().mean()
+    loss = runs(layer, u).square().mean()
     loss.backward()
     optimizer.step()
     return (
         [id(p) for p in layer.parameters()] == identities
         and all(p._optim == {"lr": 0.5} for p in layer.parameters())
-        and all((p != q).any() for p, q in zip(layer.parameters(), before, strict=True))
+        and all(
+            (p != q).any() for p, q in zip(layer.parameters(), before, strict=True) if p.numel()
+        )
     )
 
 
@@ -219,12 +278,12 @@ def lossless_error(case: Case) -> float:
     """Of the output after states that no input drives were cut away."""
     layer, u = case.layer(), case.inputs()
     G = diagonal(to_lti(layer))
-    idle = torch.arange(N) >= N // 2
+    idle = torch.arange(G.poles.shape[-1]) >= case.n // 2
     B = torch.where(idle[:, None], 0.0, G.B)
     load_lti_(layer, lti.DiagonalStateSpace(G.poles, B, G.C, dt=True, conjugate=G.conjugate))
     y = case.call(layer, u)
-    (cut,) = compress_(layer, lambda hsv, slots: first_within(slots, N // 2)).layers
-    assert cut.after == N // 2, cut
+    (cut,) = compress_(layer, case.half).layers
+    assert cut.after == case.n // 2, cut
     return float((case.call(layer, u) - y).norm() / y.norm())
 
 
@@ -269,7 +328,37 @@ def test_derivatives_reach_every_parameter_that_counts(case):
     layer = case.layer()
     lti.hankel_singular_values(to_lti(layer)).sum().backward()
     moved = {name for name, p in layer.named_parameters() if p.grad is not None and p.grad.any()}
-    assert moved == {name for name, _ in layer.named_parameters()} - {"D", "seq.D"}
+    rest = {name for name, _ in layer.named_parameters()} - moved
+    assert all(name in ("D", "seq.D") or name.startswith("output_linear") for name in rest)
+
+
+@cases
+def test_it_is_cut_by_what_its_inputs_drive(case):
+    layer, u = case.layer(), case.inputs()
+    runs = case.runs or case.call
+
+    class Model(nn.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, u):
+            return runs(self.layer, u)
+
+    model = Model(layer)
+    y = case.call(layer, u)
+    G = to_lti(layer)
+    S = observed_factor(G, [u])
+    (by_input,) = compress_(Model(case.layer()), case.half, gramians="input", data=[u]).layers
+    expected = lti.balance(G, controllability=S).hsv.detach().numpy()
+    assert by_input.after <= case.n // 2 and by_input.hsv == pytest.approx(expected, rel=1e-6)
+    (by_data,) = compress_(model, case.half, gramians="data", data=[u]).layers
+    if case.runs is None:
+        assert by_data.after <= case.n // 2
+        assert (case.call(layer, u) - y).norm() < 0.5 * y.norm()
+        assert (to_lti(layer).poles.abs() < 1).all()
+    else:
+        assert "no gradient at its output" in by_data.skipped
 
 
 @cases

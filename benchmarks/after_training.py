@@ -1,0 +1,69 @@
+"""The smallest order within a tolerance of the full model's accuracy, for each way to weigh states.
+
+Trains sequential-MNIST models of 256 states at full size, then truncates each once, without any
+training afterwards: by the complex system of the CompreSSM paper, by the real system, by the second
+moment of the states that training images drive, and by that of the adjoint states as well.
+
+    COMPRESSM_DATA=folder/of/mnist.npz python benchmarks/after_training.py --seeds 0 1 2
+"""
+
+import argparse
+import copy
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from compressm import MetricDrop, Order, SequenceModel, compress_
+from compressm.data import mnist
+from compressm.demo import MNIST, accuracy, orders, run
+
+RULES = {
+    "complex": {"system": "complex"},
+    "real": {},
+    "input": {"gramians": "input"},
+    "data": {"gramians": "data"},
+}
+
+
+def trained(data, seed, max_phase, cache):
+    """A full-size model, from the cache if it was trained before."""
+    path = cache / f"mnist-{max_phase:g}-{seed}.pt"
+    if not path.exists():
+        settings = replace(MNIST, max_phase=max_phase)
+        torch.save(run(data, settings, seed=seed).model.state_dict(), path)
+    model = SequenceModel(1, 10, MNIST.d_model, MNIST.d_state, MNIST.n_layers)
+    model.load_state_dict(torch.load(path, weights_only=True))
+    return model
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--tolerance", type=float, nargs="+", default=[0.003, 0.012])
+    parser.add_argument("--images", type=int, default=600, help="training images looked at")
+    parser.add_argument("--at", type=int, default=16, help="stored states to compare accuracies at")
+    parser.add_argument("--max-phase", type=float, default=MNIST.max_phase, help="of initial poles")
+    parser.add_argument("--cache", type=Path, default=Path("."), help="folder for trained models")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    data = mnist()
+    images = data.x_train[: arguments.images].split(50)
+    measure = partial(accuracy, x=data.x_test, y=data.y_test)
+    print("seed  rule     within   stored  accuracy")
+    for seed in arguments.seeds:
+        model = trained(data, seed, arguments.max_phase, arguments.cache)
+        print(f"{seed:4}  full              {MNIST.d_state:6}  {measure(model):8.2%}", flush=True)
+        for rule, options in RULES.items():
+            policies = {f"{t:.1%}": MetricDrop(measure, t) for t in arguments.tolerance}
+            for within, policy in (policies | {"": Order(arguments.at)}).items():
+                trial = copy.deepcopy(model)
+                compress_(trial, policy, data=images, **options)
+                (stored,) = orders(trial)
+                row = f"{seed:4}  {rule:8} {within:>6}  {stored:7}  {measure(trial):8.2%}"
+                print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Every layer on sequential digits: accuracy and step time around a cut to a quarter of its states.
+
+Runs from one seed are the same up to the cut, in which three quarters of the states go at a third
+of the way. Medians of step times, one thread.
+
+    python benchmarks/layers.py --seeds 0 1 2
+"""
+
+import argparse
+import statistics
+from time import perf_counter
+
+import torch
+from torch import nn
+
+from compressm import Order, SequenceModel, compress_
+from compressm.data import digits
+from compressm.demo import accuracy, orders
+from compressm.models import LAYERS
+
+
+def trained(data, name, n, steps, seed, gramians=None):
+    """Accuracies before and after the cut and at the end, stored states, milliseconds a step."""
+    torch.manual_seed(seed)
+    model = SequenceModel(1, 10, d_model=16, d_state=n, n_layers=1, layer=name)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    cut_at, seconds, found = steps // 3, ([], []), []
+    batches = torch.randint(len(data.y_train), (steps, 50))
+    for step, index in enumerate(batches):
+        if step == cut_at:
+            found.append(accuracy(model, data.x_test, data.y_test))
+            if gramians is not None:
+                seen = data.x_train[batches[:step][-10:]]
+                event = compress_(model, Order(n // 4), optimizer, gramians=gramians, data=seen)
+                for cut in event.layers:
+                    if cut.skipped:
+                        print(f"{name}: {cut.skipped}")
+            found.append(accuracy(model, data.x_test, data.y_test))
+        start = perf_counter()
+        loss = nn.functional.cross_entropy(model(data.x_train[index]), data.y_train[index])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        seconds[step >= cut_at].append(perf_counter() - start)
+    found.append(accuracy(model, data.x_test, data.y_test))
+    return found, orders(model), [1e3 * statistics.median(x) for x in seconds]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--layers", nargs="+", choices=sorted(LAYERS), default=sorted(LAYERS))
+    parser.add_argument("--gramians", nargs="+", default=["model", "input", "data"])
+    parser.add_argument("--states", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    data = digits()
+    print("layer  cut by  seed  states  accuracy: before   after  at the end  ms a step")
+    for name in arguments.layers:
+        for gramians in (None, *arguments.gramians):
+            for seed in arguments.seeds:
+                found, stored, ms = trained(
+                    data, name, arguments.states, arguments.steps, seed, gramians
+                )
+                accuracies = "".join(f"{x:9.1%}" for x in found)
+                times = f"{ms[0]:.1f} -> {ms[1]:.1f}"
+                run = f"{name:6} {gramians or 'nothing':8} {seed}  {stored[0]:4}"
+                print(f"{run}  {accuracies}  {times}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""Layers in which every channel is a system of its own: a kernel each, applied by FFT."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import lti
+from compressm.layers.base import SSMLayer
+from compressm.layers.modes import read_modes, stored
+from compressm.scan import powers_of
+from compressm.surgery import resize_
+
+__all__ = [
+    "ChannelLayer",
+    "causal_conv",
+    "decaying",
+    "diagonal_kernel",
+    "initial_log_dt",
+    "krylov",
+]
+
+
+class ChannelLayer(SSMLayer):
+    """x[t] = p * x[t-1] + b u[t],  y[t] = Re(c x[t]) + D u[t], in each of H = d_model channels.
+
+    A subclass says what p, b and c are. Whole sequences are convolved with the kernel
+    ``K[l] = Re(c p^l b)``; a bidirectional layer has two rows c, hence two kernels on one state,
+    and the second runs from the end of the sequence to its start.
+    """
+
+    bidirectional: bool = False
+    D: nn.Parameter
+    log_dt: nn.Parameter
+
+    @property
+    def d_model(self) -> int:
+        """Number of channels H."""
+        return self.D.shape[0]
+
+    @property
+    def poles(self) -> Tensor:
+        """The discrete eigenvalues of every channel, complex (H, n), in double precision."""
+        return self.to_lti(conjugate=False).poles
+
+    def forward(self, u: Tensor, state: Tensor | None = None) -> Tensor:
+        """y = K * u + D * u for a whole sequence, and what is left of the state.
+
+        Parameters
+        ----------
+        u : (batch, length, d_model)
+        state : (batch, d_model, n), optional
+            State before the first step; zero when absent, as it must be if bidirectional.
+
+        Returns
+        -------
+        (batch, length, d_model)
+        """
+        if u.ndim != 3 or u.shape[1] == 0 or u.shape[2] != self.d_model:
+            raise lti.DimensionError(
+                f"u must be (batch, length, {self.d_model}) with a length of at least 1, got shape "
+                f"{tuple(u.shape)}"
+            )
+        self._check_state(u, state)
+        with torch.autocast(u.device.type, enabled=False):  # no FFT in half precision
+            v = u.to(self.D.dtype).mT
+            kernels = self._kernel(v.shape[-1])
+            y = causal_conv(v, kernels[:, 0])
+            if self.bidirectional:
+                y = y + causal_conv(v.flip(-1), kernels[:, 1]).flip(-1)
+            if state is not None:
+                y = y + self._free(state, v.shape[-1])
+            return torch.addcmul(y.mT, self.D, u)
+
+    def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x = p * state + b u,  y = Re(c x) + D * u: one time step.
+
+        Parameters
+        ----------
+        u : (batch, d_model)
+        state : (batch, d_model, n), optional
+            State before the step; zero when absent.
+
+        Returns
+        -------
+        y : (batch, d_model)
+        state : (batch, d_model, n)
+
+        Raises
+        ------
+        lti.OptionError
+            If the layer is bidirectional.
+        """
+        if self.bidirectional:
+            raise self._no_state()
+        self._check_state(u, state)
+        x, C = self._advance(u, state)
+        return (C[:, 0] * x).sum(-1).real + self.D * u, x
+
+    def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace | lti.StateSpace:
+        """G(z) = c (z I - diag(p))^-1 b of every channel, a stack (d_model,) in double precision.
+
+        The layer is ``z G(z) + D``, as that of an `LRU` is. If it is bidirectional, G has an output
+        for each direction, which share poles and b, so that a reduction keeps them shared.
+
+        Parameters
+        ----------
+        conjugate : bool, optional
+            True: the real system ``y = 2 Re((c/2) x)``, which is what the layer computes. False:
+            the complex system ``y = c x``, of whose output the layer takes the real part.
+        """
+        poles, B, C = self._system(torch.float64)
+        C = C * (0.5 if conjugate else 1.0)
+        return lti.DiagonalStateSpace(poles, B[..., None], C, dt=True, conjugate=conjugate)
+
+    @torch.no_grad()
+    def load_lti_(self, system: lti.DiagonalStateSpace, optimizer: Any = None) -> None:
+        """Write `system` into the parameters, so that `to_lti` returns it up to a change of basis.
+
+        The continuous parameters follow from its poles by the inverse of the discretisation, at the
+        step size that each channel has. Of a system with one input b and c count only as their
+        product, which goes into C. `log_dt` and D are left alone.
+
+        Parameters
+        ----------
+        system : lti.DiagonalStateSpace
+            Discrete, a stack (d_model,) with one input, as many outputs as that of `to_lti`, any
+            number of states, no feed-through.
+        optimizer : torch.optim.Optimizer, optional
+            Starts these parameters afresh; see `resize_`.
+
+        Raises
+        ------
+        lti.UnstableError
+            If a pole is not inside the unit circle by some units of rounding. As with every error
+            here, nothing has been written then.
+        """
+        name = type(self).__name__
+        rows = 2 if self.bidirectional else 1
+        poles, B, C = read_modes(system, name, 1, rows, stack=(self.d_model,))
+        weights = C * B.mT
+        if (poles.abs() > self._bound + 2 * torch.finfo(torch.float64).eps).any():
+            raise lti.UnstableError(
+                f"the largest pole has modulus {poles.abs().max():.12g}, but {name} in "
+                f"{self.D.dtype} needs less than 1 - {1 - self._bound:.3g}; reduce to fewer states"
+            )
+        device = self.D.device
+        new = stored(self._parameters_of(poles.to(device), weights.to(device)), self.D.dtype)
+        for key, value in new.items():
+            parameter = self.get_parameter(key)
+            resize_(parameter, value.to(parameter), optimizer)
+
+    @abstractmethod
+    def _system(self, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """p (H, n), b (H, n) and c (H, q, n), complex, computed in `dtype`."""
+
+    @abstractmethod
+    def _parameters_of(self, poles: Tensor, weights: Tensor) -> dict[str, Tensor]:
+        """New parameters with ``K[l] = Re(weights p^l)``, from p (H, n) and weights (H, q, n)."""
+
+    def _kernel(self, length: int) -> Tensor:
+        """K (H, q, length)."""
+        poles, B, C = self._system(torch.float64)
+        return diagonal_kernel(poles, C * B[:, None], length, self.D.dtype)
+
+    def _free(self, state: Tensor, length: int) -> Tensor:
+        """Re(c p^(l+1) state), (batch, H, length)."""
+        poles, _, C = self._system(torch.float64)
+        weights = C * poles[:, None] * state.movedim(0, 1)
+        return diagonal_kernel(poles, weights, length, self.D.dtype).movedim(0, 1)
+
+    def _advance(self, u: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The next state (batch, H, n), and c."""
+        poles, B, C = self._system()
+        x = B * u[..., None]
+        return (x if state is None else x + poles * state), C
+
+    @property
+    def _bound(self) -> float:
+        return 1 - 4 * torch.finfo(self.D.dtype).eps
+
+    def _inside(self, poles: Tensor) -> Tensor:
+        """Poles drawn into the unit circle, where rounding or a parameter has put them outside."""
+        return poles * (self._bound / poles.abs().clamp(min=self._bound))
+
+    def _check_state(self, u: Tensor, state: Tensor | None) -> None:
+        if state is None:
+            return
+        if self.bidirectional:
+            raise self._no_state()
+        shape = (u.shape[0], self.d_model, self.d_state)
+        if state.shape != shape:
+            raise lti.DimensionError(
+                f"the state must be (batch, d_model, d_state) = {shape}, got shape "
+                f"{tuple(state.shape)}; pass what step returned for this batch"
+            )
+
+    def _no_state(self) -> lti.OptionError:
+        return lti.OptionError(
+            f"a bidirectional {type(self).__name__} reads each sequence from both ends, so it has "
+            "no step and takes no state; pass whole sequences, or build it with bidirectional=False"
+        )
+
+
+def causal_conv(u: Tensor, kernel: Tensor) -> Tensor:
+    """y[l] = sum_{j <= l} kernel[l-j] u[j] along the last axis, by FFT.
+
+    Parameters
+    ----------
+    u : (..., length)
+        Real.
+    kernel : (..., length)
+        Real.
+
+    Returns
+    -------
+    (..., length)
+    """
+    length = u.shape[-1]
+    spectrum = torch.fft.rfft(u, 2 * length) * torch.fft.rfft(kernel, 2 * length)  # no wrapping
+    return torch.fft.irfft(spectrum, 2 * length)[..., :length]
+
+
+def diagonal_kernel(
+    poles: Tensor, weights: Tensor, length: int, dtype: torch.dtype | None = None
+) -> Tensor:
+    """K[l] = Re sum_i weights_i poles_i^l: a Vandermonde product.
+
+    ``p^(kJ+j) = p^(kJ) p^j`` makes of the n x length matrix of powers two of about n x sqrt(length)
+    each, and of the sum over states one matrix product of them.
+
+    Parameters
+    ----------
+    poles : (..., n)
+        Complex, best in double precision: what rounding does to p, p^l does l times over.
+    weights : (..., q, n)
+        Complex.
+    length : int
+    dtype : torch.dtype, optional
+        Real dtype of the product and of K; that of `poles` if left out.
+
+    Returns
+    -------
+    (..., q, length), real
+    """
+    J = math.isqrt(length - 1) + 1
+    fine = powers_of(poles, J)  # (J + 1, ..., n)
+    coarse = powers_of(fine[J], -(-length // J) - 1)
+    left = weights.unsqueeze(-2) * coarse.movedim(0, -2).unsqueeze(-3)  # (..., q, K, n)
+    fine = fine[:J].movedim(0, -1)
+    left = torch.cat([left.real, left.imag], -1).to(dtype)
+    right = torch.cat([fine.real, -fine.imag], -2).to(dtype)  # Re(a b) is this real product
+    kernel = left.flatten(-3, -2) @ right
+    return kernel.unflatten(-2, left.shape[-3:-1]).flatten(-2)[..., :length]
+
+
+def decaying(dt: Tensor, log_re: Tensor, im: Tensor) -> Tensor:
+    """w = dt (-exp(log_re) + i im), complex, with Re w < 0 also where rounding would make it 0.
+
+    Parameters
+    ----------
+    dt : Tensor
+        Step sizes.
+    log_re, im : Tensor
+        Of the continuous poles.
+    """
+    least = torch.finfo(dt.dtype).eps ** 2
+    return torch.complex((-dt * log_re.exp()).clamp(max=-least), dt * im)
+
+
+def krylov(A: Tensor, C: Tensor, length: int) -> Tensor:
+    """C A^l for l = 0 ... length - 1, by doubling: (..., q, n) -> (..., q, length, n).
+
+    Parameters
+    ----------
+    A : (..., n, n)
+    C : (..., q, n)
+    length : int
+    """
+    rows = C.unsqueeze(-2)
+    while rows.shape[-2] < length:
+        # A is here the power 2^k of itself, which is the number of rows
+        rows = torch.cat([rows, (rows.flatten(-3, -2) @ A).unflatten(-2, rows.shape[-3:-1])], -2)
+        A = A @ A
+    return rows[..., :length, :]
+
+
+def initial_log_dt(d_model: int, dt_min: float, dt_max: float) -> nn.Parameter:
+    """Logarithms of step sizes that are log-uniform in [dt_min, dt_max], (d_model,).
+
+    Parameters
+    ----------
+    d_model : int
+    dt_min, dt_max : float
+    """
+    return nn.Parameter(torch.empty(d_model).uniform_(math.log(dt_min), math.log(dt_max)))

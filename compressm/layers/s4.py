@@ -1,0 +1,324 @@
+"""The structured state-space layer S4 of Gu, Goel and Re (2022)."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+import lti
+from compressm.hippo import hippo_nplr
+from compressm.layers.base import Layout
+from compressm.layers.channels import ChannelLayer, decaying, initial_log_dt, krylov
+from compressm.layers.sampling import DISCRETIZATIONS
+
+__all__ = ["S4"]
+
+to_discrete, to_continuous = DISCRETIZATIONS["bilinear"]
+
+
+class S4(ChannelLayer):
+    """x' = Lambda x - P 2 Re(P^H x) + B u,  y = 2 Re(C x) + D u, in each of H = d_model channels.
+
+    The state matrix is diagonal plus low rank, on the stored half of conjugate pairs:
+    ``Lambda = -exp(log_A_real) + i A_imag``. The bilinear transform with step ``dt = exp(log_dt)``
+    gives the discrete A', B' of ``x[t] = A' x[t-1] + B' u[t]``. The layer is stable by
+    construction: where rounding could undo it, the poles of Lambda are drawn inside, to eight units
+    of rounding from the unit circle. Every parameter is a real tensor, real and imaginary parts
+    last:
+
+    ========== =============== ===============================================================
+    parameter  shape           meaning
+    ========== =============== ===============================================================
+    log_dt     (H,)            log of the step size
+    log_A_real (1, n)          log of the decay rates
+    A_imag     (1, n)          frequencies
+    P          (rank, 1, n, 2) low-rank part
+    B          (1, n, 2)       input matrix
+    C          (H, n, 2)       output matrix times (1 - A'^L), L = `l_max`; (H, 2, n, 2) if
+                               bidirectional
+    D          (H,)            feed-through
+    ========== =============== ===============================================================
+
+    Those with a 1 are shared by the channels, and have H in its place if not `shared`. A reduced
+    system has no low-rank part: the rank is 0 from then on, and Lambda and B are (H, n).
+
+    Parameters
+    ----------
+    d_model : int
+        Number of channels H.
+    d_state : int
+        Number of complex states n that are stored, of each conjugate pair one: N = 2n in [1]_.
+    l_max : int, optional
+        The length L that C is stored for, which the kernel is computed at. Shorter sequences
+        truncate it, longer ones double it as often as needed.
+    shared : bool, optional
+        Whether channels share Lambda, P and B, while there is a low-rank part.
+    bidirectional : bool, optional
+        Whether a second row of C reads the same recurrence run from the end to the start. There is
+        no `step` then.
+    dt_min, dt_max : float, optional
+        Initial step sizes are log-uniform between these.
+
+    Notes
+    -----
+    The kernel is that of [1]_, section 3.3: its generating function at the roots of unity, by
+    Woodbury's identity a few Cauchy products ``sum_i v_i / (z - w_i)``, then an inverse FFT. The
+    products are formed as matrices of n x L numbers for each channel. Of rank 1 a `step` has first
+    to undo what C is stored with, which takes O(n^3 log L) for each channel, and of rank 0 O(n).
+
+    Lambda, P and B start as HiPPO-LegS, with one P in place of P and Q as in [2]_; C is complex
+    normal of variance 1, before it is stored, and D is normal of variance 1.
+
+    References
+    ----------
+    .. [1] A. Gu, K. Goel, C. Re, "Efficiently modeling long sequences with structured state
+       spaces", ICLR 2022, arXiv:2111.00396.
+    .. [2] K. Goel, A. Gu, C. Donahue, C. Re, "It's raw! Audio generation with state-space models",
+       ICML 2022, arXiv:2202.09729.
+    """
+
+    state_axes: ClassVar[dict[str, int]] = {
+        "log_A_real": 1,
+        "A_imag": 1,
+        "P": 2,
+        "B": 1,
+        "C": -2,
+    }
+    l_max: Tensor
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int,
+        l_max: int = 1024,
+        *,
+        shared: bool = True,
+        bidirectional: bool = False,
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if l_max < 1:
+            raise lti.OptionError(
+                f"l_max must be a length, got {l_max}; pass that of the sequences to train on"
+            )
+        self.bidirectional = bidirectional
+        dtype = torch.get_default_dtype()
+        Lambda, P, B = (
+            x[d_state:].repeat(1 if shared else d_model, 1) for x in hippo_nplr(2 * d_state)[:3]
+        )
+        self.log_dt = initial_log_dt(d_model, dt_min, dt_max)
+        self.log_A_real = nn.Parameter((-Lambda.real).log().to(dtype))
+        self.A_imag = nn.Parameter(Lambda.imag.to(dtype))
+        self.P = nn.Parameter(torch.view_as_real(P[None]).to(dtype))
+        self.B = nn.Parameter(torch.view_as_real(B).to(dtype))
+        self.D = nn.Parameter(torch.randn(d_model))
+        self.register_buffer("l_max", torch.tensor(l_max))  # C means nothing without it
+        with torch.no_grad():
+            C = torch.randn(d_model, 2 if bidirectional else 1, d_state, 2).double() / math.sqrt(2)
+            C = torch.view_as_complex(C)
+            C = torch.view_as_real(C - self._times_power(C, l_max)).to(dtype)
+        self.C = nn.Parameter(C if bidirectional else C[:, 0].clone())
+
+    @property
+    def rank(self) -> int:
+        """Rank of the part of the state matrix that is not diagonal."""
+        return self.P.shape[0]
+
+    @property
+    def _bound(self) -> float:
+        return 1 - 8 * torch.finfo(self.D.dtype).eps
+
+    def _layouts(self) -> list[Layout]:
+        H, q = self.d_model, self.C.shape[1:-2]
+        return [
+            {
+                "log_A_real": (h, "n"),
+                "A_imag": (h, "n"),
+                "P": (rank, h, "n", 2),
+                "B": (h, "n", 2),
+                "C": (H, *q, "n", 2),
+            }
+            for h in (1, H)
+            for rank in (0, 1)
+        ]
+
+    # ------------------------------------------------------------------ the discrete system
+
+    def _continuous(self, dtype: torch.dtype | None) -> tuple[Tensor, Tensor, Tensor]:
+        """w = dt Lambda (H, n), Q = sqrt(dt/2) P (rank, H, n) and dt B (H, n), complex."""
+        parameters = (self.log_dt, self.log_A_real, self.A_imag, self.P, self.B)
+        log_dt, log_A_real, A_imag, P, B = (p.double() for p in parameters)
+        dt = log_dt.exp()[:, None]
+        w = decaying(dt, log_A_real, A_imag)
+        # All that is computed from w must know where rounding draws its poles inside
+        poles, _ = to_discrete(w)
+        w = torch.where(poles.abs() > self._bound, to_continuous(self._inside(poles), 0.0), w)
+        Q, B = (dt / 2).sqrt() * torch.view_as_complex(P), dt * torch.view_as_complex(B)
+        dtype = (self.D.dtype if dtype is None else dtype).to_complex()
+        return w.to(dtype), Q.to(dtype), B.to(dtype)
+
+    def _sampled(self, x: Tensor | None, v: Tensor | None, dtype: torch.dtype | None) -> Tensor:
+        """(1 - dt/2 A)^-1 ((1 + dt/2 A) x + v) for x and v (..., H, n), either of them absent."""
+        w, Q, _ = self._continuous(dtype)
+        d = 1 / (1 - w / 2)
+
+        def read(x: Tensor) -> Tensor:  # 2 Re(Q^H x), (..., H, rank, 1)
+            return 2 * torch.einsum("rhn,...hn->...hr", Q.conj(), x).real[..., None]
+
+        def spread(s: Tensor) -> Tensor:
+            return torch.einsum("rhn,...hr->...hn", Q, s[..., 0].to(Q.dtype))
+
+        if x is not None:
+            x = (1 + w / 2) * x - spread(read(x))
+            v = x if v is None else x + v
+        assert v is not None
+        inner = read(d * Q)[..., 0].movedim(0, -1)  # 2 Re(Q^H d Q), (H, rank, rank)
+        inner = inner + torch.eye(self.rank, dtype=inner.dtype, device=inner.device)
+        return d * (v - spread(torch.linalg.solve(inner, read(d * v))))
+
+    def _dense(self) -> tuple[Tensor, Tensor]:
+        """A' (H, 2n, 2n) and B' (H, 2n) on the real state [Re x, Im x], in double precision."""
+        _, _, B = self._continuous(torch.float64)
+        identity = torch.eye(self.d_state, dtype=B.dtype, device=B.device)
+        basis = torch.cat([identity, 1j * identity])[:, None]
+        A = _real(self._sampled(basis.expand(-1, self.d_model, -1), None, torch.float64))
+        return A.permute(1, 2, 0), _real(self._sampled(None, B, torch.float64))
+
+    def _times_power(self, C: Tensor, length: int) -> Tensor:
+        """C A'^length for rows C (H, q, n), in double precision."""
+        if self.rank == 0:
+            return C * (self._diagonal()[0] ** length)[:, None]
+        A, _ = self._dense()
+        return _rows(_real_rows(C) @ torch.linalg.matrix_power(A, length))
+
+    def _diagonal(self) -> tuple[Tensor, Tensor]:
+        """p and b without the low-rank part, in double precision."""
+        w, _, B = self._continuous(torch.float64)
+        poles, gain = to_discrete(w)
+        return poles, gain * B
+
+    def _stored(self, dtype: torch.dtype | None) -> Tensor:
+        C = torch.view_as_complex(self.C.to(dtype))
+        return C if self.bidirectional else C[:, None]
+
+    def _output(self) -> Tensor:
+        """C (H, q, n) itself: what is stored, over (1 - A'^L), in double precision."""
+        C, L = self._stored(torch.float64), int(self.l_max)
+        if self.rank == 0:
+            return C / (1 - self._diagonal()[0] ** L)[:, None]
+        A, _ = self._dense()
+        identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+        difference = identity - torch.linalg.matrix_power(A, L)
+        return _rows(torch.linalg.solve(difference, _real_rows(C), left=False))
+
+    def _system(self, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        parts = (*self._diagonal(), 2 * self._output())
+        dtype = self.D.dtype if dtype is None else dtype
+        poles, B, C = (x.to(dtype.to_complex()) for x in parts)
+        return poles, B, C
+
+    def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace | lti.StateSpace:
+        """G(z) = C (z I - A')^-1 B' of every channel, a stack (d_model,) in double precision.
+
+        The layer is ``z G(z) + D``, as that of an `LRU` is. If it is bidirectional, G has an output
+        for each direction. With a low-rank part G is dense, on the real state ``[Re x, Im x]``.
+
+        Parameters
+        ----------
+        conjugate : bool, optional
+            True: the real system, which is what the layer computes. False: the complex one of
+            whose output the layer takes the real part; if G is dense that is the real one too.
+        """
+        if self.rank == 0:
+            return super().to_lti(conjugate)
+        A, B = self._dense()
+        return lti.StateSpace(A, B[..., None], _real_rows(self._output()), dt=True)
+
+    # ------------------------------------------------------------------ what it computes
+
+    def _kernel(self, length: int) -> Tensor:
+        C, L = self._stored(None), int(self.l_max)
+        while L < length:  # 1 - A'^2L = (1 - A'^L)(1 + A'^L)
+            C, L = C + self._times_power(C.to(torch.complex128), L).to(C), 2 * L
+        return torch.fft.irfft(self._generating_function(C, L), L)[..., :length]
+
+    def _generating_function(self, C: Tensor, L: int) -> Tensor:
+        """sum_l K[l] z^l = C (1 - A'^L) (1 - A' z)^-1 B' at roots of unity z: (H, q, L/2 + 1).
+
+        ``(1 - A' z)^-1 B' = ((1 - z) - (1 + z) dt/2 A)^-1 dt B``, and dt/2 A is w/2 less Q Q^H.
+        """
+        w, Q, B = self._continuous(None)
+        rows = _closed(torch.cat([C, Q.conj().movedim(0, 1)], 1))
+        columns = _closed(torch.cat([B[None], Q]).movedim(0, 1))
+        k = torch.arange(L // 2 + 1, dtype=torch.float64, device=w.device)
+        z = torch.polar(torch.ones_like(k), -2 * math.pi / L * k)
+        less, more = (1 - z).to(w), (1 + z).to(w)
+        cauchy = 1 / (less - more * _closed(w)[..., None] / 2)  # (H, 2n, L/2 + 1)
+        products = (rows[:, :, None] * columns[:, None]).flatten(1, 2) @ cauchy
+        products = products.unflatten(1, (rows.shape[1], -1)).movedim(-1, 1)
+        q = C.shape[1]
+        CB, CQ, QB, QQ = (
+            products[:, :, i, j]
+            for i in (slice(q), slice(q, None))
+            for j in (slice(1), slice(1, None))
+        )
+        more = more[:, None, None]
+        identity = torch.eye(self.rank, dtype=w.dtype, device=w.device)
+        K = CB - more * CQ @ torch.linalg.solve(identity + more * QQ, QB)
+        return K[..., 0].mT
+
+    def _free(self, state: Tensor, length: int) -> Tensor:
+        if self.rank == 0:
+            return super()._free(state, length)
+        A, _ = self._dense()
+        x = (A @ _real(state).to(A.dtype)[..., None])[..., 0]
+        rows = krylov(A, _real_rows(self._output()), length)[:, 0]
+        return torch.einsum("hln,bhn->bhl", rows, x).to(self.D.dtype)
+
+    def _advance(self, u: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        if self.rank == 0:
+            return super()._advance(u, state)
+        _, _, B = self._continuous(None)
+        return self._sampled(state, B * u[..., None], None), 2 * self._output().to(B)
+
+    def _parameters_of(self, poles: Tensor, weights: Tensor) -> dict[str, Tensor]:
+        w = to_continuous(poles, torch.finfo(self.D.dtype).tiny)
+        dt = self.log_dt.double().exp()[:, None]
+        # c b is all that counts; entries of B stay as large as they were
+        size = float(self.B.double().square().sum(-1).mean().sqrt()) if self.B.numel() else 1.0
+        size = size or 1.0
+        B = torch.complex(torch.full_like(w.real, size), torch.zeros_like(w.real))
+        C = weights / (2 * size * dt * to_discrete(w)[1])[:, None]
+        C = torch.view_as_real(C * (1 - poles ** int(self.l_max))[:, None])
+        return {
+            "log_A_real": (-w.real / dt).log(),
+            "A_imag": w.imag / dt,
+            "P": self.P.new_empty(0, *w.shape, 2),
+            "B": torch.view_as_real(B),
+            "C": C if self.bidirectional else C[:, 0],
+        }
+
+
+def _closed(x: Tensor) -> Tensor:
+    """Both of every conjugate pair."""
+    return torch.cat([x, x.conj()], -1)
+
+
+def _real(x: Tensor) -> Tensor:
+    """[Re x, Im x]."""
+    return torch.cat([x.real, x.imag], -1)
+
+
+def _real_rows(C: Tensor) -> Tensor:
+    """The real rows that read 2 Re(C x) from [Re x, Im x]."""
+    return 2 * torch.cat([C.real, -C.imag], -1)
+
+
+def _rows(C: Tensor) -> Tensor:
+    """The inverse of `_real_rows`."""
+    re, im = C.chunk(2, -1)
+    return torch.complex(re, -im) / 2

@@ -1,0 +1,341 @@
+"""What every layer whose channels are systems of their own must do, whatever its parameters are."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+import lti
+
+W = torch.linspace(0, 3.14, 200, dtype=torch.float64)
+LENGTH = 30
+
+
+def snapshot(layer):
+    return {name: p.detach().clone() for name, p in layer.named_parameters()}
+
+
+def is_unchanged(layer, before):
+    return all(torch.equal(p, before[name]) for name, p in layer.named_parameters())
+
+
+def inputs(layer, length=LENGTH, batch=2, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    u = torch.randn(batch, length, layer.d_model, dtype=torch.float64, generator=generator)
+    return u.to(layer.D.dtype)
+
+
+def diagonal(G):
+    return G if isinstance(G, lti.DiagonalStateSpace) else lti.diagonalize(G, conjugate=True)[0]
+
+
+@torch.no_grad()
+def gap(G, F):
+    """max |G - F| / max |G| over frequencies and channels, of systems whose real part counts."""
+
+    def response(system):
+        if isinstance(system, lti.DiagonalStateSpace) and not system.conjugate:
+            halved = lti.DiagonalStateSpace(system.poles, system.B, system.C / 2, conjugate=True)
+            return lti.frequency_response(halved, W)
+        return lti.frequency_response(system, W)
+
+    g, f = response(G), response(F)
+    return float((g - f).abs().max() / g.abs().max())
+
+
+def modes(poles, channels=3, outputs=1, conjugate=True, scale=1.0, seed=0):
+    """A stack of channels with these poles, and random B and C."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, dtype=torch.complex128, generator=generator)
+
+    poles = torch.as_tensor(poles, dtype=torch.complex128)
+    poles, n = poles.expand(channels, -1), poles.shape[-1]
+    B, C = scale * normal(channels, n, 1), normal(channels, outputs, n)
+    return lti.DiagonalStateSpace(poles, B, C, dt=True, conjugate=conjugate)
+
+
+def impulse_response(G, length=LENGTH) -> Tensor:
+    """Re(C A^l B) of a stack with one input, (channels, outputs, length)."""
+    G = G.to_dense()
+    X, K = G.B, []
+    for _ in range(length):
+        K.append((G.C @ X)[..., 0].real)
+        X = G.A @ X
+    return torch.stack(K, -1)
+
+
+def convolved(layer, K, u):
+    """What kernels K (channels, outputs, length) and D make of u, term by term."""
+    length = u.shape[1]
+    y = layer.D * u
+    for lag in range(length):
+        y[:, lag:] += K[:, 0, lag] * u[:, : length - lag]
+        if len(K[0]) == 2:
+            y[:, : length - lag] += K[:, 1, lag] * u[:, lag:]
+    return y
+
+
+# ------------------------------------------------------------------ the layer
+
+
+@torch.no_grad()
+def check_that_steps_equal_forward(layer, length=LENGTH, batch=2):
+    """Also from a state on the way, which forward takes up."""
+    u, state, y, middle = inputs(layer, length, batch), None, [], length // 3
+    whole = layer(u)
+    for t in range(length):
+        if t == middle and t:
+            rest = layer(u[:, t:], state)
+            assert torch.allclose(rest, whole[:, t:], rtol=0, atol=1e-10)
+        out, state = layer.step(u[:, t], state)
+        y.append(out)
+    assert torch.allclose(torch.stack(y, 1), whole, rtol=0, atol=1e-10)
+    assert state.shape == (batch, layer.d_model, layer.d_state)
+
+
+@torch.no_grad()
+def check_that_there_is_no_state(layer):
+    u = inputs(layer)
+    with pytest.raises(lti.OptionError, match="both ends"):
+        layer.step(u[:, 0])
+    with pytest.raises(lti.OptionError, match="both ends"):
+        layer(u, torch.zeros(2, layer.d_model, layer.d_state))
+
+
+@torch.no_grad()
+def check_that_shapes_are_checked(layer):
+    u = inputs(layer)
+    for wrong in (u[0], u[:, :0], u[..., :-1]):
+        with pytest.raises(lti.DimensionError, match="u must be"):
+            layer(wrong)
+    if not layer.bidirectional:
+        state = torch.zeros(2, layer.d_model, layer.d_state + 1)
+        for call in (lambda: layer(u, state), lambda: layer.step(u[:, 0], state)):
+            with pytest.raises(lti.DimensionError, match="state must be"):
+                call()
+
+
+def check_that_gradients_reach_every_parameter(layer):
+    layer(inputs(layer)).square().sum().backward()
+    for name, p in layer.named_parameters():
+        if p.numel():
+            assert torch.isfinite(p.grad).all() and (p.grad != 0).all(), name
+
+
+@torch.no_grad()
+def check_mixed_precision(layer):
+    u = inputs(layer)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = layer(u)
+        assert layer(u.bfloat16()).dtype == torch.float32
+    assert torch.equal(inside, layer(u))
+
+
+@torch.no_grad()
+def check_single_precision(layer, tolerance, length=200):
+    """`layer` in single precision computes what it computes in double."""
+    u = inputs(layer, length)
+    single, double = layer(u), copy.deepcopy(layer).double()(u.double())
+    assert single.dtype == torch.float32
+    assert (single - double).abs().max() < tolerance * double.abs().max()
+
+
+# ------------------------------------------------------------------ layer -> system
+
+
+@torch.no_grad()
+def check_that_the_system_is_the_layer(layer, length=LENGTH):
+    u = inputs(layer, length)
+    y = layer(u)
+    for conjugate in (True, False):
+        G = layer.to_lti(conjugate)
+        assert G.dt is True and not G.D.any() and G.batch_shape == (layer.d_model,)
+        K = impulse_response(G, length)
+        assert torch.allclose(convolved(layer, K, u), y, rtol=0, atol=1e-10)
+        if isinstance(G, lti.DiagonalStateSpace):
+            assert G.conjugate is conjugate and G.poles.shape[-1] == layer.d_state
+    assert torch.equal(layer.poles, layer.to_lti(conjugate=False).poles)
+
+
+def check_that_the_system_is_double_and_owns_its_memory(layer):
+    for conjugate in (True, False):
+        G = layer.to_lti(conjugate)
+        parts = [getattr(G, "poles" if isinstance(G, lti.DiagonalStateSpace) else "A"), G.B, G.C]
+        assert all(x.dtype in (torch.float64, torch.complex128) for x in parts)
+        assert all(x.requires_grad for x in parts)
+        before = [x.detach().clone() for x in parts]
+        with torch.no_grad():
+            for p in layer.parameters():
+                p.add_(1)
+            assert all(torch.equal(x, y) for x, y in zip(parts, before, strict=True))
+            for p in layer.parameters():
+                p.sub_(1)
+            assert not layer.to_lti().B.requires_grad
+
+
+def check_derivatives_of_hankel_singular_values(layer):
+    """Of their sum, for every parameter but D, against finite differences."""
+    parameters = [p for name, p in layer.named_parameters() if name != "D" and p.numel()]
+
+    def nuclear(*parameters):
+        return lti.hankel_singular_values(layer.to_lti()).sum()
+
+    assert torch.autograd.gradcheck(nuclear, parameters, atol=1e-6, rtol=1e-4)
+    derivatives = torch.autograd.grad(nuclear(), parameters)
+    assert all(g.any() for g in derivatives)
+
+
+# ------------------------------------------------------------------ system -> layer
+
+
+def check_round_trip(layer, tolerance):
+    """What it computes; `log_dt`, D, dtype, and the parameters themselves stay."""
+    same, u = dict(layer.named_parameters()), inputs(layer)
+    before, kept = layer.to_lti(), snapshot(layer)
+    with torch.no_grad():
+        y = layer(u)
+        for conjugate in (True, False):
+            layer.load_lti_(diagonal(layer.to_lti(conjugate)))
+            assert gap(before, layer.to_lti()) < tolerance
+            assert (layer(u) - y).abs().max() < 10 * tolerance * y.abs().max()
+    after = dict(layer.named_parameters())
+    assert all(p is after[name] and p.dtype == layer.D.dtype for name, p in same.items())
+    assert torch.equal(layer.log_dt, kept["log_dt"]) and torch.equal(layer.D, kept["D"])
+
+
+def check_other_numbers_of_states(layer, tolerance, outputs=1):
+    """From any to any, the optimizer starts afresh, and no states leave the feed-through."""
+    optimizer = torch.optim.Adam(layer.parameters(), 1e-3)
+    torch.manual_seed(3)
+    for n in (5, 30, 0, 2):
+        layer(inputs(layer)).square().mean().backward()
+        optimizer.step()
+        assert layer.log_dt in optimizer.state
+        poles = torch.polar(0.3 + torch.rand(n) * 0.65, 3 * torch.rand(n))
+        for conjugate in (True, False):
+            system = modes(poles, layer.d_model, outputs, conjugate)
+            layer.load_lti_(system, optimizer)
+            assert layer.d_state == n
+            if n:
+                assert gap(system, layer.to_lti(conjugate)) < tolerance
+        assert set(optimizer.state) == {layer.D, layer.log_dt}
+        optimizer.zero_grad()
+        u = inputs(layer)
+        if n == 0:
+            assert torch.equal(layer(u), layer.D * u) and layer.to_lti().order == 0
+
+
+def check_awkward_poles(layer, tolerance, outputs=1):
+    """Real, negative, zero, either of a pair; slots that only fill up a stack; idle ones."""
+    poles = [
+        0.9,
+        0.999,
+        0.0,
+        -0.5,
+        -0.99,
+        0.3 - 0.6j,
+        0.8 + 0.1j,
+        0.7 - 1e-30j,
+        -0.2,
+        0.0,
+        0.5,
+        0.6,
+    ]
+    system = modes(poles, layer.d_model, outputs)
+    system.B[:, -3], system.C[..., -3] = 0, 0  # the second zero
+    system.B[:, -2], system.C[..., -1] = 0, 0
+    layer.load_lti_(system)
+    assert all(torch.isfinite(p).all() for p in layer.parameters())
+    assert gap(system, layer.to_lti()) < tolerance
+    assert (layer.to_lti().poles.imag > -1e-6).all()  # of a pair, the one in the upper half-plane
+    K = impulse_response(system)
+    with torch.no_grad():
+        u = inputs(layer)
+        y = convolved(layer, K.to(u), u)
+        assert (layer(u) - y).abs().max() < 10 * tolerance * y.abs().max()
+    for p in layer.parameters():
+        p.grad = None
+    layer(inputs(layer)).square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in layer.parameters() if p.numel())
+    layer.zero_grad()
+    lti.hankel_singular_values(layer.to_lti()).sum().backward()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in layer.parameters())
+
+
+def check_real_modes(layer, tolerance):
+    """With half weight in a conjugate system, as `lti.diagonalize` returns them."""
+    poles = torch.tensor([0.99, 0.5, -0.3], dtype=torch.float64).expand(layer.d_model, -1)
+    ones = torch.ones(layer.d_model, 3, 1, dtype=torch.float64)
+    layer.load_lti_(lti.DiagonalStateSpace(poles, ones, ones.mT / 2, conjugate=True))
+    powers = poles[0] ** torch.arange(LENGTH)[:, None]
+    K = impulse_response(layer.to_lti())
+    assert torch.allclose(K, powers.sum(-1).expand_as(K), rtol=0, atol=tolerance)
+
+
+def check_refusals(layer):
+    """Nothing is written of what cannot be; `layer` is in single precision."""
+    H, q = layer.d_model, 2 if layer.bidirectional else 1
+    good = modes([0.5], H, q)
+    with_feedthrough = lti.DiagonalStateSpace(
+        good.poles, good.B, good.C, torch.ones(H, q, 1, dtype=torch.complex128)
+    )
+    continuous = lti.DiagonalStateSpace(-good.poles, good.B, good.C, dt=0)
+    cases = [
+        (modes([0.5, 1.0], H, q), lti.UnstableError, "largest pole"),
+        (modes([0.5, 1.5j], H, q), lti.UnstableError, "largest pole"),
+        (modes([0.5, 1 - 1e-7], H, q), lti.UnstableError, "fewer states"),
+        (modes([0.5], H + 1, q), lti.DimensionError, "channels"),
+        (modes([0.5], H, q + 1), lti.DimensionError, "outputs"),
+        (modes([0.5], H, q, scale=1e80), lti.NonFiniteError, "finite"),
+        (with_feedthrough, lti.DimensionError, "feed-through"),
+        (continuous, lti.TimebaseError, "discretize"),
+        (good.to_dense(), lti.DimensionError, "diagonalize"),
+    ]
+    before = snapshot(layer)
+    for system, error, message in cases:
+        with pytest.raises(error, match=message):
+            layer.load_lti_(system)
+        assert is_unchanged(layer, before)
+
+
+def check_a_reduced_system(layer):
+    """A balanced truncation to half the order goes back, channel by channel."""
+    reduction = lti.balanced_truncation(layer.to_lti(), order=layer.to_lti().order // 2)
+    modal, _ = lti.diagonalize(reduction.system, conjugate=True)
+    layer.load_lti_(modal)
+    assert gap(reduction.system, layer.to_lti()) < 1e-9
+
+
+# ------------------------------------------------------------------ checkpoints
+
+
+@torch.no_grad()
+def check_that_a_state_dict_loads(layer, other):
+    """That of `other`, of another size or form, into `layer`, whose copy stays as it is."""
+    clone, before = copy.deepcopy(layer), snapshot(layer)
+    same, saved, u = dict(layer.named_parameters()), other.state_dict(), inputs(layer)
+    layer.load_state_dict(saved)
+    assert all(same[name] is p for name, p in layer.named_parameters())
+    assert torch.equal(layer(u), other(u)) and layer.d_state == other.d_state
+    kept = {name: value.clone() for name, value in saved.items()}
+    for p in layer.parameters():
+        p.add_(1)
+    assert all(torch.equal(saved[name], value) for name, value in kept.items())  # no shared memory
+    assert is_unchanged(clone, before)
+
+
+def check_that_other_state_dicts_are_refused(layer, alien, name):
+    """One whose `name` has another number of states; one of a layer of other kind."""
+    before, saved = snapshot(layer), layer.state_dict()
+    shapes = {key: p.shape for key, p in layer.named_parameters()}
+    shape = list(saved[name].shape)
+    shape[layer.state_axes[name]] += 1
+    with pytest.raises(lti.DimensionError, match="disagree on the number of states"):
+        layer.load_state_dict({**saved, name: torch.zeros(shape)})
+    assert is_unchanged(layer, before)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        layer.load_state_dict(alien.state_dict())
+    assert shapes == {key: p.shape for key, p in layer.named_parameters()}
