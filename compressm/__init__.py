@@ -5,7 +5,7 @@ from compressm.compressor import Compressor
 from compressm.cutting import CompressionEvent, LayerCut, compress_, outlook
 from compressm.families import UnsupportedLayerError
 from compressm.hankel import hankel_spectra
-from compressm.layers import LRU, S5, Mamba, SSMLayer
+from compressm.layers import DSS, LRU, LSSL, S4, S4D, S5, Mamba, SSMLayer
 from compressm.models import SequenceModel
 from compressm.penalties import (
     HankelPenalty,
@@ -22,7 +22,11 @@ from compressm.schedules import Every, Schedule
 from compressm.surgery import resize_
 
 __all__ = [
+    "DSS",
     "LRU",
+    "LSSL",
+    "S4",
+    "S4D",
     "S5",
     "Budget",
     "CompressionEvent",
