@@ -82,8 +82,16 @@ def load_lti_(layer: nn.Module, system: lti.DiagonalStateSpace, optimizer: Any =
 
 def is_supported(layer: nn.Module) -> bool:
     """Whether `to_lti` knows such a module."""
-    known = to_lti.dispatch(type(layer)) is not to_lti.dispatch(object)
-    return known or family_of(layer) is not None
+    return _registered(type(layer)) or family_of(layer) is not None
+
+
+def _registered(kind: type) -> bool:
+    return to_lti.dispatch(kind) is not to_lti.dispatch(object)
+
+
+# What torch.compiler.assume_constant_result sets, for torch.compile cannot follow a dispatch; not
+# called, as the import behind it takes a second
+_registered._dynamo_marked_constant = True
 
 
 def seen_by(layer: nn.Module, u: Tensor) -> Tensor:

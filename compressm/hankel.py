@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 
 import lti
 from compressm.adapters import is_supported, to_lti
+from compressm.layers import SSMLayer
 
 System = lti.DiagonalStateSpace | lti.StateSpace
 
@@ -57,7 +59,7 @@ def alike(
     groups: dict[Any, dict[str, System]] = {}
     for name, layer in ssm_layers(model):
         with _naming("layer", (name,)):
-            one = to_lti(layer, conjugate=system == "real")
+            one = system_of(layer, conjugate=system == "real")
         key = type(one), one.B.shape, one.C.shape, one.B.device, precision(layer)
         groups.setdefault(key, {})[name] = one
     for group in groups.values():
@@ -70,8 +72,15 @@ def require_known(system: str) -> None:
         raise ValueError(f"system must be 'real' or 'complex', got {system!r}")
 
 
+def system_of(layer: nn.Module, conjugate: bool) -> System:
+    """`to_lti` of a layer, in a way that torch.compile can follow for our own."""
+    return (layer.to_lti if isinstance(layer, SSMLayer) else partial(to_lti, layer))(conjugate)
+
+
 def precision(layer: nn.Module) -> torch.dtype:
     """The dtype of the parameters of a layer."""
+    if isinstance(layer, SSMLayer):
+        return getattr(layer, next(iter(layer.state_axes))).dtype
     return next(p.dtype for p in layer.parameters() if p.is_floating_point() or p.is_complex())
 
 

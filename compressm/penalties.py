@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -278,6 +278,11 @@ class HankelPenalty:
         stale = (self._calls - 1) // self.every % self.refresh == 0
         layers, tangents = dict(ssm_layers(self.model)), {}
         for names, systems in alike(self.model, self.system):
+            if isinstance(systems[0], lti.StateSpace):  # no closed form: balanced every time
+                with stacked(names, systems) as stack:
+                    value = self.measure(lti.hankel_singular_values(stack)).sum()
+                total = total.to(value.device) + value
+                continue
             matrices = [torch.stack([getattr(x, k) for x in systems]) for k in ("poles", "B", "C")]
             double = precision(layers[names[0]]) == torch.float64
             dtype = torch.complex128 if double else torch.complex64
@@ -285,7 +290,7 @@ class HankelPenalty:
             tangent = None if stale else self._tangents.get(key)
             if tangent is None:
                 with stacked(names, systems) as stack:
-                    tangent = tangent_of(stack, self.measure, dtype, self.refresh > 1)
+                    tangent = tangent_of(cast(Any, stack), self.measure, dtype, self.refresh > 1)
             tangents[key] = tangent
             value = tangent(*matrices)
             total = total.to(value.device) + value
@@ -299,15 +304,15 @@ class HankelPenalty:
 class Tangent(NamedTuple):
     """constant + Re tr(M P) + Re tr(N Q) for a stack of systems of one shape, summed.
 
-    M and N are weights of the stored modes: a pair of them for a conjugate system, see `_traces`.
-    They are meant for b B and c C, of which no square overflows or vanishes.
+    M and N (k, ..., n, n) are weights of the stored modes, see `_traces`: k = 2 for a conjugate
+    system, else 1. They are meant for b B and c C, of which no square overflows or vanishes.
     """
 
     constant: Tensor
     b: Tensor
     c: Tensor
-    M: tuple[Tensor, ...]
-    N: tuple[Tensor, ...]
+    M: Tensor
+    N: Tensor
 
     def __call__(self, poles: Tensor, B: Tensor, C: Tensor) -> Tensor:
         """The value () at another stack of the shape, with its derivatives."""
@@ -340,18 +345,19 @@ def tangent_of(
         )
     M, N = (W.mH * half) @ W, (T * half) @ T.mH
     # Q belongs to the dual system, whose poles and inputs are conj(p) and C^H
-    M, N = (_of_modes(M), _of_modes(4 * N)) if sys.conjugate else ((M.conj(),), (N.conj(),))
-    N = tuple(x.conj() for x in N)
-    M, N = (tuple(x.to(dtype).resolve_conj() for x in weights) for weights in (M, N))
+    M, N = (_of_modes(M), _of_modes(4 * N)) if sys.conjugate else (M.conj()[None], N.conj()[None])
+    M, N = (x.to(dtype).resolve_conj() for x in (M, N.conj()))
     at, *_ = _traces(sys.poles, b * sys.B, c * sys.C, M, N)
     return Tangent(value.detach() - at, b, c, M, N)
 
 
-def _of_modes(M: Tensor) -> tuple[Tensor, Tensor]:
-    """X, Y: tr(M P) = Re sum(X * E[x x^H] + Y * E[x x^T]) for P = E[z z^T], z = [Re x, Im x]."""
+def _of_modes(M: Tensor) -> Tensor:
+    """X, Y: tr(M P) = Re sum(X * E[x x^H] + Y * E[conj(x) x^H]), P = E[z z^T], z = [Re x, Im x]."""
     n = M.shape[-1] // 2
     a, b, c = M[..., :n, :n], M[..., :n, n:], M[..., n:, n:]
-    return torch.complex((a + c) / 2, (b - b.mT) / 2), torch.complex((a - c) / 2, -(b + b.mT) / 2)
+    return torch.stack(
+        [torch.complex((a + c) / 2, (b - b.mT) / 2), torch.complex((a - c) / 2, (b + b.mT) / 2)]
+    )
 
 
 class _Traces(Function):
@@ -369,24 +375,39 @@ class _Traces(Function):
         return *(cotangents[0] * slope for slope in ctx.saved_tensors), None, None
 
 
-def _traces(p: Tensor, B: Tensor, C: Tensor, M: Any, N: Any) -> tuple[Tensor, ...]:
+def _traces(p: Tensor, B: Tensor, C: Tensor, M: Tensor, N: Tensor) -> tuple[Tensor, ...]:
     """Re sum((X * B B^H + U * C^T conj(C)) / (1 - p p^H)) and its slopes for p, B and C.
 
-    X, Y = M and U, V = N; with a second pair ``sum((Y * B B^T + V * C^T C) / (1 - p p^T))`` is
-    added. 1 - p p^H and all of its kind are computed in double precision, the rest in that of M.
+    X, Y = M and U, V = N; where there is a second, ``Re sum((Y * conj(B) B^H + V * C^H conj(C)) /
+    (1 - conj(p) p^H))`` is added. Of the first, X and U are Hermitian, of the second symmetric.
+    1 - p p^H and its kind are computed in double precision, the rest in that of M.
     """
-    dtype = M[0].dtype
-    b, c, q = (x.to(dtype) for x in (B, C, p))
-    values, slopes = [], []
-    # X and U are Hermitian, and so is what stands beside them; of Y and V the mirror is symmetric
-    for X, U, mirror in zip(M, N, (torch.conj, lambda x: x), strict=False):
-        D = p[..., :, None] * mirror(p)[..., None, :]
-        K = D.neg_().add_(1).to(dtype).reciprocal_()  # in place: new memory costs more than sums
-        L, J = X * K, U * K
-        E = (b @ mirror(b).mT).mul_(L).addcmul_(c.mT @ mirror(c), J)
-        values.append(E.real.sum())
-        terms = E.mul_(K) @ mirror(q)[..., None], L @ mirror(b), mirror(c) @ J.mT
-        slopes.append([2 * term.conj() for term in terms])
-    poles, b, c = (torch.stack(terms).sum(0) for terms in zip(*slopes, strict=True))
-    value = torch.stack(values).sum().to(torch.float64)
-    return value, poles[..., 0].to(p.dtype), b.to(B.dtype), c.to(C.dtype)
+    dtype, q = M.dtype, torch.stack([p, p.conj()][: len(M)])
+    K = q[..., :, None] * p.conj()[..., None, :]
+    K = K.neg_().add_(1).to(dtype).reciprocal_()  # in place: new memory costs more than sums
+    value, pole, slopes = 0.0, 0.0, []
+    for x, weights in ((B.mT, M), (C, N)):
+        x = x.to(dtype)
+        L = weights * K
+        slope = _product(x, L)
+        turn = _product(x * q[0, ..., None, :].to(dtype), L.mul_(K))
+        value = value + (x.conj() * slope).real.sum()
+        pole = pole + 2 * (x.conj() * turn).sum(-2)
+        slopes.append(2 * slope)
+    b, c = slopes
+    return value.to(torch.float64), pole.to(p.dtype), b.mT.to(B.dtype), c.to(C.dtype)
+
+
+def _product(x: Tensor, L: Tensor) -> Tensor:
+    """x X + conj(x) Y for X, Y = L; x X if there is no Y."""
+    if len(L) == 1:
+        return x @ L[0]
+    # Re x (X + Y) + i Im x (X - Y): a real times a complex matrix is half the work of a complex one
+    X, Y = L
+    return torch.add(_times(x.real, X + Y), _times(x.imag, X - Y), alpha=1j)
+
+
+def _times(a: Tensor, z: Tensor) -> Tensor:
+    """a z for a real and a complex matrix."""
+    product = a @ torch.view_as_real(z).flatten(-2)
+    return torch.view_as_complex(product.unflatten(-1, (-1, 2)))

@@ -6,6 +6,7 @@ lacks, or that a library does better by another name, are dispatched here.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import array_api_compat as compat
@@ -18,10 +19,11 @@ Array = Any
 
 def namespace(*arrays: Array) -> Any:
     """The array API namespace that all `arrays` share."""
-    for x in arrays:
-        if type(x) is not np.ndarray:
-            return compat.array_namespace(*arrays)
-    return NUMPY  # the common case, for a tenth of the time
+    if all(type(x) is np.ndarray for x in arrays):
+        return NUMPY  # the common case, for a tenth of the time
+    if all(map(is_tensor, arrays)):
+        return rules().xp
+    return compat.array_namespace(*arrays)
 
 
 NUMPY = compat.array_namespace(np.empty(0))
@@ -29,7 +31,18 @@ NUMPY = compat.array_namespace(np.empty(0))
 
 def is_array(x: object) -> bool:
     """Whether `x` belongs to an array library (a list or a number does not)."""
-    return compat.is_array_api_obj(x)
+    return is_tensor(x) or compat.is_array_api_obj(x)
+
+
+def is_tensor(x: object) -> bool:
+    """Whether `x` is of torch, which is not imported to know. `torch.compile` can follow this."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def tracing(*arrays: Array) -> bool:
+    """Whether `torch.compile` follows what is done to these: they have no numbers yet."""
+    return any(map(is_tensor, arrays)) and sys.modules["torch"].compiler.is_compiling()
 
 
 def is_like(x: Array, like: Array) -> bool:
@@ -38,7 +51,7 @@ def is_like(x: Array, like: Array) -> bool:
 
 
 def device(x: Array) -> Any:
-    return compat.device(x)
+    return x.device if is_tensor(x) else compat.device(x)
 
 
 def is_complex(x: Array) -> bool:
@@ -159,7 +172,7 @@ def triangular(x: Array) -> Array:
     """L (..., n, min(n, k)), lower triangular, with L L^H = X X^H for X (..., n, k)."""
     if compat.is_numpy_array(x):
         return H(np.linalg.qr(H(x), mode="r"))
-    mode = "r" if compat.is_torch_array(x) else "reduced"
+    mode = "r" if is_tensor(x) else "reduced"
     return H(namespace(x).linalg.qr(H(x), mode=mode)[1])
 
 
@@ -175,24 +188,24 @@ def lq_join(L: Array, x: Array) -> Array:
 
 def on_host(x: Array) -> bool:
     """Whether NumPy reaches the memory of `x`: it is not on an accelerator."""
-    return not compat.is_torch_array(x) or x.device.type == "cpu"
+    return not is_tensor(x) or x.device.type == "cpu"
 
 
 def to_numpy(x: Array) -> Any:
     """`x` on the host as a NumPy array, for control flow and messages."""
-    if compat.is_torch_array(x):
+    if is_tensor(x):
         return rules().host(x)
     return np.asarray(x)
 
 
 def tracked(*arrays: Array) -> bool:
     """Whether torch is to follow derivatives of any of these."""
-    return any(compat.is_torch_array(x) for x in arrays) and rules().tracked(*arrays)
+    return any(is_tensor(x) for x in arrays) and rules().tracked(*arrays)
 
 
 def cut(x: Array) -> Array:
     """`x` without derivatives."""
-    return rules().plain(x) if compat.is_torch_array(x) else x
+    return rules().plain(x) if is_tensor(x) else x
 
 
 def rules() -> Any:

@@ -7,12 +7,13 @@ dL = Re tr(G^H dX), torch's convention for complex numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+import array_api_compat.torch as xp  # noqa: F401, the namespace of tensors
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.library import custom_op
 
 from lti.errors import DerivativeError
 
@@ -29,6 +30,8 @@ def tracked(*tensors: Any) -> bool:
 
 def plain(x: Tensor) -> Tensor:
     """The numbers of a tensor, without derivatives, under `torch.func` too."""
+    if torch.compiler.is_compiling():
+        return x.detach()
     x, functorch = x.detach(), getattr(torch._C, "_functorch")  # noqa: B009, pyright knows it not
     while functorch.is_gradtrackingtensor(x):
         x = functorch.get_unwrapped(x)
@@ -124,8 +127,8 @@ class Balance(Function):
     """
 
     @staticmethod
-    def forward(P: Tensor, Q: Tensor, S: Tensor, R: Tensor, bases: Callable) -> tuple:
-        return bases(S, R)
+    def forward(P: Tensor, Q: Tensor, sigma: Tensor, T: Tensor, W: Tensor) -> tuple:
+        return sigma.clone(), T.clone(), W.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -153,8 +156,8 @@ class Balance(Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, *args: Any) -> tuple:
-        stacked = [_front(info, x, dim) for x, dim in zip(args[:4], in_dims[:4], strict=True)]
-        return Balance.apply(*stacked, args[4]), (0, 0, 0)
+        stacked = [_front(info, x, dim) for x, dim in zip(args, in_dims, strict=True)]
+        return Balance.apply(*stacked), (0, 0, 0)
 
 
 class Once(Function):
@@ -178,3 +181,24 @@ class Once(Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple, x: Tensor, source: Tensor) -> Any:
         return Once.apply(_front(info, x, in_dims[0]), _front(info, source, in_dims[1])), 0
+
+
+@custom_op("lti::factors", mutates_args=())
+def factors(
+    poles: Tensor, B: Tensor, C: Tensor, discrete: bool, conjugate: bool
+) -> tuple[Tensor, Tensor]:
+    """S, R of a diagonal system: what `torch.compile` cannot follow, with all that is checked."""
+    from lti.gramians import double_factors
+    from lti.system import DiagonalStateSpace
+
+    sys = DiagonalStateSpace(poles, B, C, None, discrete or 0, conjugate)
+    S, R = (x.clone(memory_format=torch.contiguous_format) for x in double_factors(sys))
+    return S, R
+
+
+@factors.register_fake
+def _(poles: Tensor, B: Tensor, C: Tensor, discrete: bool, conjugate: bool) -> Any:
+    n = poles.shape[-1] * (2 if conjugate else 1)
+    k = n if B.shape[-1] or C.shape[-2] else 0
+    like = B.real if conjugate and B.is_complex() else B
+    return like.new_empty((*B.shape[:-2], n, k)), like.new_empty((*B.shape[:-2], n, k))

@@ -21,6 +21,7 @@ from lti._array import (
     real,
     rules,
     to_numpy,
+    tracing,
     tracked,
 )
 from lti.algebra import units
@@ -185,6 +186,8 @@ def known_factors(sys: System) -> tuple[Array, Array, float, bool]:
                   if name in sys.__dataclass_fields__}  # fmt: skip
         sys = replace(sys, **arrays)
     if isinstance(sys, DiagonalStateSpace):
+        if tracing(sys.B):
+            return *rules().factors(*sys.matrices[:3], sys.is_discrete, sys.conjugate), 1.0, False
         require_stable(sys)
         return *_cauchy(sys), 1.0, False
     if type(sys.A) is not np.ndarray or sys.A.ndim > 2:

@@ -18,6 +18,7 @@ from lti._array import (
     narrow,
     rules,
     to_numpy,
+    tracing,
     tracked,
 )
 from lti.errors import OrderError
@@ -89,7 +90,7 @@ def balanced(
     P, Q = closed_forms(sys) if isinstance(sys, DiagonalStateSpace) else squares(sys, S, R)
     P = P if given[0] is None else S @ H(S)
     Q = Q if given[1] is None else R @ H(R)
-    sigma, right, left = rules().Balance.apply(P, Q, cut(S), cut(R), square_root)
+    sigma, right, left = rules().Balance.apply(P, Q, *square_root(cut(S), cut(R)))
     ratio = xp.sqrt(b) / xp.sqrt(c)
     return (b * c)[..., 0] * sigma, ratio * right, left / ratio
 
@@ -98,11 +99,12 @@ def square_root(S: Array, R: Array) -> tuple[Array, Array, Array]:
     """U diag(sigma) V^H = R^H S, right = S V sigma^-1/2, left = sigma^-1/2 U^H R^H."""
     xp, n = namespace(S), S.shape[-2]
     U, sigma, Vh = xp.linalg.svd(H(R) @ S, full_matrices=False)
-    sigma = pad(sigma, n)
+    rank, sigma = sigma.shape[-1], pad(sigma, n)
     floor = 4 * EPS * product_scale(S, R)[..., None]
     top = n * EPS * (sigma[..., :1] if n else 1.0)
     alive = sigma > xp.where(top > floor, top, floor)
-    rank = int(to_numpy(xp.sum(xp.astype(alive, xp.int64), axis=-1)).max(initial=0))
+    if not tracing(S):
+        rank = int(to_numpy(xp.sum(xp.astype(alive, xp.int64), axis=-1)).max(initial=0))
     # A system of the stack that needs fewer states than the others gets zero columns and rows
     root = xp.where(alive, 1 / xp.sqrt(xp.where(alive, sigma, 1.0)), 0.0)[..., :rank]
     right = (S @ H(Vh)[..., :, :rank]) * root[..., None, :]

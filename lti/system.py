@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -118,7 +118,7 @@ class StateSpace:
     C: Array
     D: Array = None
     dt: float | bool = 0
-    labels: Labels = Labels()
+    labels: Labels = cast(Any, None)  # filled in below, as torch.compile cannot copy an object
 
     def __post_init__(self) -> None:
         A, B, C, D = common(A=self.A, B=self.B, C=self.C, D=self.D)
@@ -127,9 +127,7 @@ class StateSpace:
         if A.shape[-2] != n:
             raise DimensionError(f"A must be square, got shape {A.shape}; pass A as (..., n, n)")
         A, B, C, D = complete(A, B, C, D, n, "A", A.shape[:-2])
-        for name, value in {"A": A, "B": B, "C": C, "D": D, "dt": timebase(self.dt)}.items():
-            object.__setattr__(self, name, value)
-        _check_labels(self)
+        _fill_in(self, A=A, B=B, C=C, D=D)
 
     @property
     def matrices(self) -> tuple[Array, Array, Array, Array]:
@@ -253,11 +251,10 @@ class DiagonalStateSpace:
     D: Array = None
     dt: float | bool = True
     conjugate: bool = False
-    labels: Labels = Labels()
+    labels: Labels = cast(Any, None)  # filled in below, as torch.compile cannot copy an object
 
     def __post_init__(self) -> None:
-        complex_D = self.D is not None and np.iscomplexobj(to_numpy(as_array(self.D)))
-        if self.conjugate and complex_D:
+        if self.conjugate and self.D is not None and is_complex(as_array(self.D)):
             raise DimensionError("a conjugate system is real, but D is complex; pass its real part")
         poles, B, C, D = common(poles=self.poles, B=self.B, C=self.C, D=self.D)
         if poles.ndim < 1:
@@ -268,10 +265,7 @@ class DiagonalStateSpace:
         poles = xp.broadcast_to(poles, (*B.shape[:-2], poles.shape[-1]))
         if self.conjugate:
             D = real(D)
-        values = {"poles": poles, "B": B, "C": C, "D": D, "dt": timebase(self.dt)}
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
-        _check_labels(self)
+        _fill_in(self, poles=poles, B=B, C=C, D=D)
 
     @property
     def A(self) -> Array:
@@ -413,6 +407,14 @@ def require_stable(
         f"{what}{int((excess >= 0).sum())} of {poles.size} poles are not stable: the worst{where}, "
         f"{poles[index]:.9g}, {kind} {region} (by {excess[index]:.3g}); {remedy}"
     )
+
+
+def _fill_in(sys: System, **arrays: Array) -> None:
+    """Write what was checked, a time base and labels into a system, which is frozen."""
+    labels = Labels() if sys.labels is None else sys.labels
+    for name, value in {**arrays, "dt": timebase(sys.dt), "labels": labels}.items():
+        object.__setattr__(sys, name, value)
+    _check_labels(sys)
 
 
 def _check_labels(sys: System) -> None:

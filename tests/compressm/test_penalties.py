@@ -45,6 +45,12 @@ def slopes(value, model):
     return [torch.zeros(()) if x is None else x for x in found]
 
 
+def ssm_parameters(model):
+    return [
+        layer.get_parameter(name) for _, layer in ssm_layers(model) for name in layer.state_axes
+    ]
+
+
 def layer_by_layer(model, measure, system):
     return sum(
         measure(lti.hankel_singular_values(layer.to_lti(conjugate=system == "real")))
@@ -310,7 +316,37 @@ def test_spectra_of_alike_layers_come_from_one_call(monkeypatch):
         )
 
 
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of torch
+OF_TORCH = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+
+
+@OF_TORCH
+@pytest.mark.parametrize("system", ["real", "complex"])
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_an_exact_penalty_compiles_whole(penalty, system):
+    torch.compiler.reset()
+    model = network(d_state=4)
+    compiled = torch.compile(penalty, fullgraph=True, backend="aot_eager")
+    value, expected = compiled(model, system=system), penalty(model, system=system)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    for one, twin in zip(
+        *(torch.autograd.grad(x, ssm_parameters(model)) for x in (value, expected)), strict=True
+    ):
+        torch.testing.assert_close(one, twin, rtol=1e-9, atol=1e-12)
+
+
+@OF_TORCH
+def test_a_compiled_penalty_looks_at_its_layers_when_it_runs():
+    torch.compiler.reset()
+    model = network(d_state=4)
+    compiled = torch.compile(hankel_nuclear_norm, fullgraph=True, backend="aot_eager")
+    compiled(model)
+    with torch.no_grad():
+        next(iter(ssm_layers(model)))[1].B[0, 0, 0] = torch.nan
+    with pytest.raises(lti.NonFiniteError, match="B has [1-9] entries that are not finite"):
+        compiled(model)
+
+
+@OF_TORCH
 def test_an_evaluation_between_two_balancings_compiles_whole():
     model = network()
     ((names, systems),) = alike(model)
@@ -324,3 +360,22 @@ def test_an_evaluation_between_two_balancings_compiles_whole():
         *(torch.autograd.grad(x, matrices) for x in (value, expected)), strict=True
     ):
         torch.testing.assert_close(one, twin, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("layer", ["s5", "s4d", "dss", "s4", "lssl"])
+def test_every_linear_layer_can_be_penalised(layer):
+    torch.manual_seed(0)
+    model = SequenceModel(1, 3, d_model=3, d_state=4, n_layers=2, layer=layer).double()
+    penalty = HankelPenalty(model, refresh=2)
+    first = penalty()
+    exact = hankel_nuclear_norm(model)
+    torch.testing.assert_close(first, exact, rtol=1e-6, atol=0)
+    kept = [p for _, x in ssm_layers(model) for p in x.parameters() if p is not x.D and p.numel()]
+    for one, other in zip(
+        *(torch.autograd.grad(x, kept, allow_unused=True) for x in (first, exact)), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6 * float(other.norm()))
+    with torch.no_grad():
+        for p in kept:
+            p.add_(1e-3 * torch.randn_like(p) * p.abs())
+    assert penalty() >= hankel_nuclear_norm(model) * (1 - 1e-6)  # a bound between two balancings

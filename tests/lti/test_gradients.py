@@ -277,6 +277,47 @@ def test_a_given_factor_has_its_derivative():
     )
 
 
+# ------------------------------------------------------------------ torch.compile
+
+COMPILED = [
+    *[("Hankel singular values", form, dt) for form in FORMS[2:] for dt in (0, True)],
+    *[(name, "conjugate", True) for name in ("observability Gramian", "H2 norm", "Hankel norm")],
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of torch
+@pytest.mark.parametrize(("name", "form", "dt"), COMPILED)
+def test_functions_of_diagonal_systems_compile_whole(name, form, dt):
+    torch.compiler.reset()
+    arrays, make = drawn(form, dt)
+    f = lambda *x: FUNCTIONS[name](make(*x))  # noqa: E731
+    compiled = torch.compile(f, fullgraph=True, backend="aot_eager")
+    value, expected = compiled(*arrays), f(*arrays)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-14)
+    weight = torch.rand_like(value)
+    for x, y in zip(
+        *(torch.autograd.grad(v, arrays, weight, allow_unused=True) for v in (value, expected)),
+        strict=True,
+    ):
+        torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-12)
+    bad = [x.detach().requires_grad_() for x in arrays]
+    with torch.no_grad():
+        bad[0][1] = 2.0
+    with pytest.raises(lti.UnstableError, match="the worst, 2"):
+        compiled(*bad)
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 1), (3, 0, 0), (3, 0, 1), (3, 2, 0), (40, 1, 2)])
+def test_factors_of_any_size_are_as_torch_compile_expects_them(shape):
+    n, m, p = shape
+    poles = torch.linspace(-0.5, 0.9, n, dtype=torch.complex128)
+    B, C = (torch.ones(*size, dtype=torch.complex128) for size in ((2, n, m), (2, p, n)))
+    for arrays in ((poles, B, C), (poles.real, B.real, C.real)):
+        arrays = (arrays[0].expand(2, n).contiguous(), *arrays[1:])
+        for conjugate in (False, True):
+            torch.library.opcheck(_torch.factors, (*arrays, True, conjugate))
+
+
 # ------------------------------------------------------------------ the general Lyapunov solver
 
 
