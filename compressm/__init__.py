@@ -19,6 +19,7 @@ from compressm.penalties import (
 from compressm.policies import Budget, ErrorBound, KeepEnergy, MetricDrop, Order, Policy
 from compressm.scan import linear_ssm
 from compressm.schedules import Every, Schedule
+from compressm.selection import keep_states_, state_values
 from compressm.surgery import resize_
 
 __all__ = [
@@ -50,11 +51,13 @@ __all__ = [
     "hankel_spectra",
     "hankel_tail_energy",
     "linear_ssm",
+    "keep_states_",
     "load_lti_",
     "nuclear_norm",
     "outlook",
     "resize_",
     "smooth_order",
+    "state_values",
     "tail_energy",
     "to_lti",
 ]

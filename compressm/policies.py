@@ -142,7 +142,7 @@ class Order:
         """The order to keep; see `Policy`."""
         # Each slot holds at most a pair, so no order beyond twice the slots can fit
         orders = range(min(2 * self.n_stored, hsv.shape[-1]), 0, -1)
-        return next(order for order in orders if slots(order) <= self.n_stored)
+        return next((order for order in orders if slots(order) <= self.n_stored), 1)
 
 
 @dataclass(frozen=True)

@@ -390,9 +390,8 @@ class _Mamba2:
         m, e, groups = self.module, self.channels, self.groups
         z, xBC, dt = m.in_proj(u).split([e, self.convolved, self.heads], -1)
         x, B, C = _convolved(m, xBC).split([e, *[groups * self.n_states] * 2], -1)
-        dt = softplus(dt + m.dt_bias).clamp(
-            *_first(m, ("time_step_limit", "dt_limit"), (0.0, None))
-        )
+        limits = _first(m, ("time_step_limit", "dt_limit"), (0.0, None))
+        dt = softplus(dt + m.dt_bias).clamp(*limits)
         B, C = (part.unflatten(-1, (groups, -1)) for part in (B, C))
         return x, self._spread(dt), self._spread(-m.A_log.exp()).unsqueeze(1), B, C, z
 

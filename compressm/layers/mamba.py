@@ -1,9 +1,8 @@
-"""The selective state-space block of Gu and Dao (2023), its mean system, and a choice of states."""
+"""The selective state-space block of Gu and Dao (2023), and its mean system."""
 
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -175,35 +174,6 @@ class Mamba(nn.Module):
             poles, (dt.unsqueeze(1) * B).unsqueeze(2), C.expand_as(poles).unsqueeze(1), dt=True
         )
 
-    @torch.no_grad()
-    def keep_states_(self, indices: Iterable[int], optimizer: Any = None) -> None:
-        """A <- A[:, indices], and likewise B and C: the layer without its other states.
-
-        Exact: the states do not see each other, so the output is that of the full layer with the
-        rows of C of all other states at zero. All channels share B and C, hence the choice.
-
-        Parameters
-        ----------
-        indices : iterable of int
-            Which of the N states to keep, in this order.
-        optimizer : torch.optim.Optimizer, optional
-            Starts `A_log` and the weight of `x_proj` afresh; see `resize_`.
-
-        Raises
-        ------
-        lti.OrderError
-            If an index is out of range or comes twice. Nothing has been written then.
-        """
-        kept, n = [operator.index(i) for i in indices], self.d_state
-        if len(set(kept)) < len(kept) or not set(kept) <= set(range(n)):
-            raise lti.OrderError(
-                f"indices must be different numbers from 0 to {n - 1}, got {kept}; "
-                "name each state to keep once"
-            )
-        rank = self.dt_proj.in_features
-        rows = [*range(rank), *(rank + i for i in kept), *(rank + n + i for i in kept)]
-        self._resize_(self.A_log[:, kept], self.x_proj.weight[rows], optimizer)
-
     def _run(
         self, u: Tensor, state: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -227,11 +197,6 @@ class Mamba(nn.Module):
         dt, B, C = self.x_proj(x).split(sizes, -1)
         return softplus(self.dt_proj(dt)), B, C
 
-    def _resize_(self, A_log: Tensor, weight: Tensor, optimizer: Any = None) -> None:
-        resize_(self.A_log, A_log, optimizer)
-        resize_(self.get_parameter("x_proj.weight"), weight, optimizer)
-        self.x_proj.out_features = len(weight)
-
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # x_proj loads after its parent, so both have their new size by then
         A_log, weight = (state_dict.get(prefix + name) for name in ("A_log", "x_proj.weight"))
@@ -240,6 +205,10 @@ class Mamba(nn.Module):
             rows = self.dt_proj.in_features + 2 * n
             fits = channels == len(self.A_log) and weight.shape == (rows, channels)
             if fits and n != self.d_state:  # any other mismatch is torch's to report
-                own = self.A_log, self.x_proj.weight  # each keeps its precision
-                self._resize_(own[0].new_empty(A_log.shape), own[1].new_empty(weight.shape))
+                for own, saved in (
+                    (self.A_log, A_log),
+                    (self.get_parameter("x_proj.weight"), weight),
+                ):
+                    resize_(own, own.new_empty(saved.shape))
+                self.x_proj.out_features = rows
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -149,3 +149,7 @@ def test_a_metric_decides():
     assert always.search(spectra, "model", lambda orders: orders) == [4, 2]
     with pytest.raises(ValueError, match="tolerance"):
         MetricDrop(evaluate, -1.0)
+
+
+def test_an_order_that_nothing_fits_is_the_smallest():
+    assert Order(2)(np.ones(6), lambda order: 4) == 1  # slots come in multiples of 4
