@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import lti
 from compressm.adapters import is_supported, load_lti_, to_lti
 from compressm.hankel import System, precision, require_known
-from compressm.observations import Layers, Signal, observability_factor, observe, observed_factor
+from compressm.observations import Layers, observability_factor, observe, observed_factor
 from compressm.policies import Budget, ErrorBound, MetricDrop, Policy
 from compressm.selection import (
     agree_on_states_,
@@ -30,6 +30,7 @@ from compressm.selection import (
     state_count,
     state_values,
 )
+from compressm.signals import Signal
 
 __all__ = ["CompressionEvent", "LayerCut", "compress_", "cut_", "outlook"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,27 +13,12 @@ from torch.utils.hooks import RemovableHandle
 import lti
 from compressm.adapters import ends_with_its_system, seen_by
 from compressm.selection import compressible_layers
+from compressm.signals import Signal
 
-__all__ = ["Observer", "Signal", "observability_factor", "observe", "observed_factor"]
+__all__ = ["Observer", "observability_factor", "observe", "observed_factor"]
 
 Layers = Callable[[nn.Module], Iterator[tuple[str, nn.Module]]]
 SAMPLES = 8  # states looked at, for each state of the system
-
-
-@dataclass(eq=False)
-class Signal:
-    """What one forward pass sent through a layer.
-
-    Parameters
-    ----------
-    u : Tensor (batch, length, d_model)
-        Its input.
-    g : Tensor (batch, length, d_model), optional
-        The gradient at its output.
-    """
-
-    u: Tensor
-    g: Tensor | None = None
 
 
 class Observer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,10 +19,8 @@ from torch.nn.functional import conv1d, pad, silu, softplus
 import lti
 from compressm.adapters import is_supported
 from compressm.families import UnsupportedLayerError, tensors_of
+from compressm.signals import Signal
 from compressm.surgery import resize_
-
-if TYPE_CHECKING:
-    from compressm.observations import Signal
 
 __all__ = [
     "Coefficients",

@@ -19,7 +19,8 @@ from compressm import (
     compress_,
 )
 from compressm.cutting import cut_
-from compressm.observations import Signal, observability_factor, observe, observed_factor
+from compressm.observations import observability_factor, observe, observed_factor
+from compressm.signals import Signal
 
 
 def lru(d_state=24, seed=0, **options):

@@ -28,7 +28,7 @@ from compressm import (
     outlook,
     to_lti,
 )
-from compressm.observations import Signal, observe
+from compressm.observations import observe
 from compressm.selection import (
     agree_on_states_,
     coefficients,
@@ -39,6 +39,7 @@ from compressm.selection import (
     state_count,
     state_values,
 )
+from compressm.signals import Signal
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers is imported
 GRAMIANS = ("model", "input", "data")
