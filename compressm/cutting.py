@@ -35,6 +35,7 @@ from compressm.signals import Signal
 __all__ = ["CompressionEvent", "LayerCut", "compress_", "cut_", "outlook"]
 
 EPS = 2.0**-52
+MARGIN = 1e-5  # from the unit circle, within which a layer may refuse a pole
 ROUNDING_LIMIT = 1e-3  # relative; a written layer farther than this from its system is not accepted
 GRAMIANS = ("model", "input", "data")
 
@@ -449,18 +450,16 @@ class _Plan:
             reason = f"order {order} needs every slot, as some of its eigenvalues are real"
             raise _SkipError(None if full or self.multiple_of > 1 else reason)
         trial = _copied(self.layer)
-        orders = self._fill(n_slots)
-        modal, condition = self._diagonal(orders)
-        try:
-            load_lti_(trial, modal)
-        except lti.UnstableError:
-            if self.factors[1] is None:
-                raise
-            # With one Gramian of the model's own the reduced system is stable
-            self._balance(self.factors[0], None)
+        while True:
             orders = self._fill(n_slots)
             modal, condition = self._diagonal(orders)
-            load_lti_(trial, modal)
+            try:
+                load_lti_(trial, modal)
+                break
+            except lti.UnstableError:
+                if self.factors[1] is None:
+                    raise
+                self._balance(self.factors[0], self._steadier(modal))
         _refuse_tied(self.layer, trial, owners)
         distance, peak = _distance(to_lti(trial, conjugate=self.real), modal)
         rounding = (distance / peak if peak else 0.0) + condition * EPS
@@ -485,6 +484,18 @@ class _Plan:
             flops=(_flops(self.G, self.stored), _flops(self.G, modal.poles.shape[-1])),
             rounding=rounding,
         )
+
+    def _steadier(self, modal: lti.DiagonalStateSpace) -> Tensor | None:
+        """R with the model's own for channels that would not be stable; None for all of them.
+
+        With one Gramian that is the system's own, the reduced system is stable.
+        """
+        R, exact = self.factors[1], lti.gramian_factors(self.G)[1]
+        wild = (modal.poles.abs() > 1 - MARGIN).any(-1)[..., None, None]
+        if R is None or R.shape != exact.shape or not wild.any() or wild.all():
+            return None
+        mixed = torch.where(wild, exact, R)
+        return None if torch.equal(mixed, R) else mixed
 
     def _fill(self, n_slots: int) -> Tensor:
         """The highest order of each channel that fits in `n_slots`."""

@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from compressm.compressor import Compressor
 from compressm.cutting import CompressionEvent, stored_states
 from compressm.data import Dataset
-from compressm.hankel import hankel_spectra, ssm_layers
+from compressm.hankel import hankel_spectra
 from compressm.models import SequenceModel
 from compressm.policies import KeepEnergy, Policy
 from compressm.schedules import Every, Schedule
+from compressm.selection import compressible_layers
 
 __all__ = ["DIGITS", "MNIST", "Point", "RunResult", "Settings", "Step", "demo", "run"]
 
@@ -324,7 +325,7 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
 
 def orders(model: nn.Module) -> tuple[int, ...]:
     """Stored states of each state-space layer."""
-    return tuple(stored_states(layer) for _, layer in ssm_layers(model))
+    return tuple(stored_states(layer) for _, layer in compressible_layers(model))
 
 
 def _batches(n: int, size: int, steps: int, seed: int) -> Iterator[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,8 @@ from compressm.signals import Signal
 __all__ = ["Observer", "observability_factor", "observe", "observed_factor"]
 
 Layers = Callable[[nn.Module], Iterator[tuple[str, nn.Module]]]
-SAMPLES = 8  # states looked at, for each state of the system
+SAMPLES = 16  # states looked at, for each state of the system ...
+TIMES = 128  # ... at so many times or more of each sequence
 
 
 class Observer:
@@ -141,17 +143,23 @@ def observed_factor(
 
     Notes
     -----
-    States are looked at every J steps, as neighbours tell little that is new: ``x[kJ]`` obeys the
-    recurrence with ``A^J`` whose input is a block of J inputs. S is updated by a QR decomposition
-    for each of `signals`; nothing is squared.
+    Neighbouring states tell little that is new, so about `TIMES` times of a sequence are looked at,
+    at distances J: ``x[kJ]`` obeys the recurrence with ``A^J`` whose input is a block of J inputs.
+    Of all these states `SAMPLES` for each state of the system are drawn, always the same ones.
+    What must not be few are the times: states at the same six of 784 steps of 600 sequences said
+    less than those at a hundred steps of fifty. S is updated by a QR decomposition for each of
+    `signals`; nothing is squared.
     """
-    samples = sum(u.shape[0] * u.shape[1] for u in signals)
-    every = max(1, samples // (SAMPLES * system.order))
+    choice = torch.Generator().manual_seed(0)
+    wanted = SAMPLES * system.order / sum(u.shape[0] * u.shape[1] for u in signals)
     root, count = system.B.new_zeros(*system.batch_shape, 0, system.order), 0
     for u in signals:
-        x = _states(system, u, min(every, u.shape[1]))
+        x = _states(system, u, max(1, u.shape[1] // TIMES))
+        k = min(x.shape[-2], math.ceil(wanted * u.shape[0] * u.shape[1]))
+        drawn = torch.randperm(x.shape[-2], generator=choice)[:k].to(x.device)
+        x = x.index_select(-2, drawn)
         root = torch.linalg.qr(torch.cat([root.to(x), x], dim=-2), mode="r")[1]
-        count += x.shape[-2]
+        count += k
     return root.mT / count**0.5
 
 

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 import lti
 from compressm import (
     LRU,
+    S4D,
     Compressor,
     ErrorBound,
     Every,
@@ -28,6 +30,12 @@ def lru(d_state=24, seed=0, **options):
     return LRU(4, d_state, **options)
 
 
+@pytest.fixture
+def every_state(monkeypatch):
+    """Look at all states, so that what is found is exact."""
+    monkeypatch.setattr("compressm.observations.SAMPLES", 10**6)
+
+
 def smooth(batch, length, m, seed=0):
     """Inputs of low frequency only."""
     torch.manual_seed(seed)
@@ -35,10 +43,10 @@ def smooth(batch, length, m, seed=0):
 
 
 @pytest.mark.parametrize("conjugate", [True, False])
-def test_white_inputs_give_the_controllability_gramian(conjugate):
+def test_white_inputs_give_the_controllability_gramian(every_state, conjugate):
     system = lru(5, r_max=0.95).to_lti(conjugate=conjugate)
     torch.manual_seed(1)
-    S = observed_factor(system, [torch.randn(2000, 900, 4)])
+    S = observed_factor(system, [torch.randn(300, 900, 4)])
     P = lti.controllability_gramian(system)
     assert S.shape == P.shape
     assert torch.linalg.norm(S @ S.mH - P) < 0.1 * torch.linalg.norm(P)
@@ -46,7 +54,7 @@ def test_white_inputs_give_the_controllability_gramian(conjugate):
 
 @pytest.mark.parametrize("conjugate", [True, False])
 @pytest.mark.parametrize("length", [1, 7, 64])
-def test_it_is_the_second_moment_of_the_states_of_a_plain_loop(conjugate, length):
+def test_it_is_the_second_moment_of_the_states_of_a_plain_loop(every_state, conjugate, length):
     system = lru(20, r_max=0.95).to_lti(conjugate=conjugate)
     dense = system.to_dense()
     u = torch.randn(3, length, 4, dtype=torch.float64)  # few samples: every step is looked at
@@ -146,15 +154,15 @@ def test_an_error_bound_is_not_promised_on_observed_inputs():
 
 
 @pytest.mark.parametrize("conjugate", [True, False])
-def test_white_gradients_give_the_observability_gramian(conjugate):
+def test_white_gradients_give_the_observability_gramian(every_state, conjugate):
     system = lru(5, r_max=0.95).to_lti(conjugate=conjugate)
     torch.manual_seed(1)
-    R = observability_factor(system, [torch.randn(2000, 900, 4)])
+    R = observability_factor(system, [torch.randn(300, 900, 4)])
     Q = lti.observability_gramian(system)
     assert torch.linalg.norm(R @ R.mH - Q) < 0.1 * torch.linalg.norm(Q)
 
 
-def test_adjoints_are_gradients_for_what_enters_the_state():
+def test_adjoints_are_gradients_for_what_enters_the_state(every_state):
     system = lru(3, r_max=0.95).to_lti()
     dense = system.to_dense()
     torch.manual_seed(1)
@@ -172,14 +180,14 @@ def test_adjoints_are_gradients_for_what_enters_the_state():
     torch.testing.assert_close(R @ R.mT, g.mT @ g / len(g), rtol=1e-10, atol=1e-12)
 
 
-def test_many_signals_are_one_sample():
+def test_many_signals_are_one_sample(every_state):
     system = lru(5).to_lti()
     u = smooth(12, 30, 4)
     S, one = observed_factor(system, list(u.split(4))), observed_factor(system, [u])
     torch.testing.assert_close(S @ S.mT, one @ one.mT)
 
 
-def test_a_stack_of_channels_is_observed_channel_by_channel():
+def test_a_stack_of_channels_is_observed_channel_by_channel(every_state):
     members = [lru(5, seed=s).to_lti() for s in range(3)]
     stack = lti.DiagonalStateSpace(
         torch.stack([x.poles for x in members]),
@@ -261,3 +269,36 @@ def test_without_a_backward_pass_there_are_no_gramians_from_data():
     compressor = Compressor(model, policy=Order(8), schedule=Every(1, stop=1), gramians="data")
     model(smooth(5, 40, 2))
     assert "no gradient at its output" in compressor.step().layers[0].skipped
+
+
+def test_few_states_are_drawn_from_all_times_of_a_sequence():
+    with torch.no_grad():
+        system = lru(16).to_lti()
+    torch.manual_seed(1)
+    u = torch.randn(200, 600, 4) * torch.linspace(0, 1, 600)[:, None]  # ever louder
+    dense, x, squares = system.to_dense(), torch.zeros(200, 32, dtype=torch.float64), []
+    for v in u.double().unbind(1):
+        x = x @ dense.A.mT + v @ dense.B.mT
+        squares.append(x.square().sum(-1).mean())
+    S = observed_factor(system, list(u.split(20)))
+    assert S.square().sum() == pytest.approx(torch.stack(squares).mean().item(), rel=0.1)
+    assert torch.equal(S, observed_factor(system, list(u.split(20))))  # the same ones each time
+
+
+def test_channels_that_would_blow_up_take_the_exact_gramian_and_the_others_do_not(every_state):
+    torch.manual_seed(3)  # a draw of which one channel would be unstable
+    layer = S4D(3, 8, dt_min=0.05, dt_max=0.3)
+    G = layer.to_lti()
+    u, g = torch.randn(2, 30, 3), torch.randn(2, 30, 3)
+    g[..., 1] = torch.linspace(0, 1, 30) ** 8 * 100  # of which the loss feels the end only
+    signals = {"": [Signal(u, g)]}
+    (cut,) = cut_(layer, Order(3), None, "real", signals, "data").layers
+    assert cut.skipped is None and cut.after <= 3 and (layer.to_lti().poles.abs() < 1).all()
+    S = observed_factor(G, [u])
+    values = {
+        name: lti.balance(G, controllability=S, observability=R).hsv.detach().numpy()
+        for name, R in {"data": observability_factor(G, [g]), "exact": None}.items()
+    }
+    kinds = [next((k for k, v in values.items() if np.allclose(v[i], cut.hsv[i])), None)
+             for i in range(3)]  # fmt: skip
+    assert None not in kinds and "data" in kinds and "exact" in kinds
