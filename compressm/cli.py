@@ -66,9 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     option(
         "--gramians",
-        choices=("model", "input"),
+        choices=("model", "input", "data"),
         help="weigh states by what any input can drive, with an error bound (model; for digits), "
-        "or by what the layer's own inputs drive (input; for mnist)",
+        "by what the layer's own inputs drive (input; for mnist), or also by what the loss feels",
     )
     option(
         "--threads",

@@ -49,7 +49,7 @@ class Settings:
     energy: float = 0.98  # share of the sum of Hankel singular values that a cut keeps
     cuts: int = 3  # number of cuts that the compressed run makes ...
     cut_window: float = 0.1  # ... evenly spaced in this first share of the steps
-    gramians: Literal["model", "input"] = "model"  # what weighs the states; see Compressor
+    gramians: Literal["model", "input", "data"] = "model"  # what weighs the states; see Compressor
 
     def schedule(self) -> Every:
         """The cuts' schedule in steps."""
@@ -244,14 +244,20 @@ def run(
         optimizer.step()
         optimizer.zero_grad()
         scheduler.step()
-        event = compressor.step() if compressor else None
         seconds += perf_counter() - start
-
+        event = None
+        if compressor:
+            if compressor.schedule(step):  # accuracy just before a cut, and just after
+                look(step, loss.item())
+            start = perf_counter()
+            event = compressor.step()
+            seconds += perf_counter() - start
         if event:
             events.append(event)
+            look(step, loss.item())
         if step in spectra_at:
             spectra[step] = hankel_spectra(model)
-        if step % settings.eval_every == 0 or step == settings.steps:
+        if event is None and (step % settings.eval_every == 0 or step == settings.steps):
             look(step, loss.item())
         if on_step:
             on_step(

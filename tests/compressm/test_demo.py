@@ -91,8 +91,8 @@ def test_the_model_learns(data):
 
 def test_history_and_events(data):
     result = run(data, TINY, policy=Order(5), spectra_at=(0, 12))
-    assert [point.step for point in result.history] == [0, 5, 10, 12]
-    assert [point.orders for point in result.history] == [(12, 12), (5, 5), (5, 5), (5, 5)]
+    assert [point.step for point in result.history] == [0, 3, 3, 5, 6, 6, 10, 12]
+    assert [point.orders[0] for point in result.history] == [12, 12, 5, 5, 5, 5, 5, 5]
     assert [event.step for event in result.events] == [3, 6], "half of the steps hold both cuts"
     assert result.orders == (5, 5)
     assert result.parameters == sum(p.numel() for p in result.model.parameters())
