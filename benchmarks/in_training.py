@@ -21,8 +21,8 @@ from compressm.demo import MNIST, run
 RULES = {  # each with the share of its own energy that a cut keeps: they are not comparable
     "complex": (0.98, "model", "complex"),
     "real": (0.98, "model", "real"),
-    "input": (0.999, "input", "real"),
-    "data": (0.999, "data", "real"),
+    "input": (0.9995, "input", "real"),
+    "data": (0.9995, "data", "real"),
 }
 
 

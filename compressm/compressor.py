@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from torch import nn
 
-from compressm.cutting import CompressionEvent, cut_, observed_layers, require_sense
+from compressm.cutting import (
+    CompressionEvent,
+    Writes,
+    carry_out_,
+    decide,
+    observed_layers,
+    require_optimizer,
+    require_sense,
+)
+from compressm.distributed import decide_together, replica_of, rewrap_
 from compressm.observations import Observer
 from compressm.policies import Budget, MetricDrop, Policy
 from compressm.schedules import Schedule
+from compressm.signals import Signal
 
 __all__ = ["Compressor"]
 
@@ -25,8 +36,10 @@ class Compressor:
     model : nn.Module
         Its state-space layers are compressed: each `SSMLayer`, and what `to_lti` was taught. So are
         selective layers (Mamba), by a choice of states. Everything else is left alone.
+        A ``DistributedDataParallel`` is cut alike on all ranks: pass it, not the model inside.
     optimizer : torch.optim.Optimizer or None
         Trains the model; what it knows of parameters that are cut is forgotten, see `resize_`.
+        LBFGS is refused: it knows nothing of single parameters.
     policy : Policy
         How far: ``KeepEnergy(0.99)``, ``ErrorBound(1e-2)``, ``Order(32)``, ``Budget(256)``.
     schedule : Schedule
@@ -77,13 +90,10 @@ class Compressor:
         gramians: Literal["model", "input", "data"] = "model",
         multiple_of: int = 1,
     ) -> None:
-        if any(isinstance(m, nn.parallel.DistributedDataParallel) for m in model.modules()):
-            raise ValueError(
-                "DistributedDataParallel holds buckets of the old shapes and would not notice a "
-                "cut; train on one device, or compress between two wrappings with compress_"
-            )
         require_sense(policy, system, gramians, multiple_of)
-        self.model = model
+        require_optimizer(optimizer)
+        self._replica = replica_of(model)
+        self.model = model if self._replica is None else self._replica.module
         self.optimizer = optimizer
         self.policy = policy
         self.schedule = schedule
@@ -92,7 +102,10 @@ class Compressor:
         self.multiple_of = multiple_of
         self._steps = 0
         self._observer = Observer(
-            model, gradients=gramians == "data", training=True, layers=observed_layers(gramians)
+            self.model,
+            gradients=gramians == "data",
+            training=True,
+            layers=observed_layers(gramians),
         )
         self._watch()
 
@@ -108,18 +121,25 @@ class Compressor:
         self._steps += 1
         event = None
         if self.schedule(self._steps):
-            event = cut_(
-                self.model,
-                self.policy,
-                self.optimizer,
-                self.system,
-                self._observer.stop(),
-                self.gramians,
-                self.multiple_of,
-            )
-            event = replace(event, step=self._steps)
+            event = replace(self._cut(), step=self._steps)
         self._watch()
         return event
+
+    def _cut(self) -> CompressionEvent:
+        signals = self._observer.stop()
+        if self._replica is None:
+            event, writes = self._decide(signals)
+        else:
+            event, writes = decide_together(self._replica, self._steps, signals, self._decide)
+        carry_out_(self.model, writes, self.optimizer)
+        if self._replica is not None:
+            rewrap_(self._replica)
+        return event
+
+    def _decide(self, signals: Mapping[str, Sequence[Signal]]) -> tuple[CompressionEvent, Writes]:
+        return decide(
+            self.model, self.policy, self.system, signals, self.gramians, self.multiple_of
+        )
 
     def _watch(self) -> None:
         """Observe the layers if the step that begins now ends in a cut."""

@@ -32,12 +32,22 @@ from compressm.selection import (
 )
 from compressm.signals import Signal
 
-__all__ = ["CompressionEvent", "LayerCut", "compress_", "cut_", "outlook"]
+__all__ = [
+    "CompressionEvent",
+    "LayerCut",
+    "carry_out_",
+    "compress_",
+    "cut_",
+    "decide",
+    "outlook",
+]
 
 EPS = 2.0**-52
 MARGIN = 1e-5  # from the unit circle, within which a layer may refuse a pole
 ROUNDING_LIMIT = 1e-3  # relative; a written layer farther than this from its system is not accepted
 GRAMIANS = ("model", "input", "data")
+# What is to be written into each layer that is cut: a system, or the states that it keeps
+Writes = dict[str, lti.DiagonalStateSpace | list[int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +174,7 @@ def compress_(
     4
     """
     require_sense(policy, system, gramians, multiple_of)
+    require_optimizer(optimizer)
     signals = _signals(model, gramians, data)
     return cut_(model, policy, optimizer, system, signals, gramians, multiple_of, dry_run)
 
@@ -245,6 +256,15 @@ def require_sense(
         raise ValueError(f"multiple_of must be an integer of at least 1, got {multiple_of!r}")
 
 
+def require_optimizer(optimizer: Any) -> None:
+    """ValueError for one that does not keep what it knows of a parameter with the parameter."""
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ValueError(
+            "LBFGS keeps one history for all parameters together, which no longer fits after a "
+            "cut; use another optimizer, or compress_(model, policy) and build a new LBFGS"
+        )
+
+
 def cut_(
     model: nn.Module,
     policy: Policy | Budget | MetricDrop,
@@ -256,14 +276,38 @@ def cut_(
     dry_run: bool = False,
 ) -> CompressionEvent:
     """`compress_` with the `signals` of each layer, by its name, observed before."""
+    event, writes = decide(model, policy, system, signals, gramians, multiple_of)
+    if not dry_run:
+        carry_out_(model, writes, optimizer)
+    return event
+
+
+def decide(
+    model: nn.Module,
+    policy: Policy | Budget | MetricDrop,
+    system: str,
+    signals: Mapping[str, Sequence[Signal]] | None,
+    gramians: str,
+    multiple_of: int,
+) -> tuple[CompressionEvent, Writes]:
+    """What `cut_` would do, and what it would write; the model stays as it is."""
     cuts, plans = _think(model, system, signals, gramians, multiple_of)
     event = _settle(model, policy, cuts, plans)
-    for plan in plans:  # nothing is written before every layer has been thought through
-        if not dry_run:
-            plan.write_(plan.layer, optimizer)
-    if not dry_run:
-        agree_on_states_(model)
-    return event
+    return event, {plan.name: plan.found for plan in plans if plan.found is not None}
+
+
+def carry_out_(model: nn.Module, writes: Writes, optimizer: Any = None) -> None:
+    """What was decided, written into the model."""
+    for name, found in writes.items():
+        _write_(model.get_submodule(name), found, optimizer)
+    agree_on_states_(model)
+
+
+def _write_(layer: nn.Module, found: Any, optimizer: Any = None) -> None:
+    if isinstance(found, list):
+        keep_states_(layer, found, optimizer)
+    else:
+        load_lti_(layer, found, optimizer)
 
 
 @torch.no_grad()
@@ -329,7 +373,7 @@ def _copy(
     for plan, order in zip(plans, orders, strict=True):
         with _skipping({}, plan.name, plan.layer, plan):
             plan.prepare(order, owners)
-            plan.write_(trial.get_submodule(plan.name))
+            _write_(trial.get_submodule(plan.name), plan.found)
     return trial
 
 
@@ -414,7 +458,7 @@ class _Plan:
         self.name, self.layer, self.G, self.stored = name, layer, G, stored_states(layer)
         self.multiple_of = multiple_of
         self.real = isinstance(G, lti.StateSpace) or G.conjugate
-        self.modal: lti.DiagonalStateSpace | None = None
+        self.found: lti.DiagonalStateSpace | None = None
         self._balance(*factors)
 
     def _balance(self, S: Tensor | None, R: Tensor | None) -> None:
@@ -443,7 +487,7 @@ class _Plan:
 
     def prepare(self, order: int, owners: Counter[int]) -> LayerCut:
         """The cut at `order`, or rather at the highest orders that need no more slots."""
-        self.modal = None
+        self.found = None
         n_slots = self.slots(order)
         full = order >= self.balancing.minimal_order
         if n_slots >= self.stored:
@@ -468,7 +512,7 @@ class _Plan:
                 f"written in {precision(self.layer)} it would differ from the reduced system by "
                 f"{rounding:.1e} of its peak"
             )
-        self.modal = modal
+        self.found = modal
         bounds = self.balancing.error_bounds.take_along_dim(orders[..., None], -1)
         kept = np.arange(self.hsv.shape[-1]) < orders.cpu().numpy()[..., None]
         return LayerCut(
@@ -526,11 +570,6 @@ class _Plan:
         modal = lti.DiagonalStateSpace(poles, B, C, None, full.dt, self.real)
         return modal, float(torch.as_tensor(condition).max())
 
-    def write_(self, layer: nn.Module, optimizer: Any = None) -> None:
-        """What `prepare` found, written into the layer or a copy of it."""
-        if self.modal is not None:
-            load_lti_(layer, self.modal, optimizer)
-
 
 class _Selection:
     """Which states of a selective layer stay: those that are worth most."""
@@ -541,7 +580,7 @@ class _Selection:
         self.name, self.layer, self.multiple_of = name, layer, multiple_of
         self.ranking = np.argsort(-values, kind="stable")
         self.hsv = values[self.ranking]
-        self.kept: list[int] = []
+        self.found: list[int] | None = None
         if not self.hsv.any():
             raise _SkipError("the values of its states are all zero")
 
@@ -551,13 +590,13 @@ class _Selection:
 
     def prepare(self, order: int, owners: Counter[int]) -> LayerCut:
         """The cut at `order`; of the states that stay, their order among each other does too."""
-        self.kept, n, before = [], self.slots(order), len(self.hsv)
+        self.found, n, before = None, self.slots(order), len(self.hsv)
         if n == before:
             raise _SkipError(None)
         kept, trial = sorted(self.ranking[:n].tolist()), _copied(self.layer)
         keep_states_(trial, kept)
         _refuse_tied(self.layer, trial, owners)
-        self.kept = kept
+        self.found = kept
         return LayerCut(
             self.name,
             before,
@@ -568,11 +607,6 @@ class _Selection:
             energy_kept=float(self.hsv[:n].sum() / self.hsv.sum()),
             parameters=(_held(self.layer), _held(trial)),
         )
-
-    def write_(self, layer: nn.Module, optimizer: Any = None) -> None:
-        """What `prepare` found, written into the layer or a copy of it."""
-        if self.kept:
-            keep_states_(layer, self.kept, optimizer)
 
 
 def _refuse_tied(layer: nn.Module, trial: nn.Module, owners: Counter[int]) -> None:

@@ -295,15 +295,6 @@ def test_real_eigenvalues_that_fill_the_slots_are_named():
     assert cut.after == 4 and "eigenvalues are real" in cut.skipped
 
 
-def test_data_parallel_wrappers_are_refused(monkeypatch):
-    class Wrapper(nn.Sequential):
-        pass
-
-    monkeypatch.setattr(nn.parallel, "DistributedDataParallel", Wrapper)
-    with pytest.raises(ValueError, match="buckets"):
-        Compressor(Wrapper(model_of()), policy=Order(2), schedule=Every(1))
-
-
 def test_an_unknown_system_is_refused():
     with pytest.raises(ValueError, match="'real' or 'complex'"):
         compress_(model_of(), Order(2), system="Real")
