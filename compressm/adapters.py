@@ -13,7 +13,15 @@ from compressm.families import Family, UnsupportedLayerError, family_of, tensors
 from compressm.layers import SSMLayer
 from compressm.surgery import resize_
 
-__all__ = ["ends_with_its_system", "is_supported", "load_lti_", "seen_by", "to_lti"]
+__all__ = [
+    "directions",
+    "ends_with_its_system",
+    "is_supported",
+    "load_lti_",
+    "reads_itself",
+    "seen_by",
+    "to_lti",
+]
 
 
 @singledispatch
@@ -39,8 +47,8 @@ def to_lti(layer: nn.Module, conjugate: bool = True) -> lti.DiagonalStateSpace |
     UnsupportedLayerError
         If it is none of these.
     """
-    family, options = _family(layer)
-    return family.read(tensors_of(layer), conjugate, **options)
+    family = _family(layer)
+    return family.read(tensors_of(layer), conjugate, **family.options(layer))
 
 
 @singledispatch
@@ -63,9 +71,9 @@ def load_lti_(layer: nn.Module, system: lti.DiagonalStateSpace, optimizer: Any =
     lti.LTIError
         If the layer cannot hold the system; nothing has been written then.
     """
-    family, options = _family(layer)
-    with torch.no_grad():
-        new = family.write(system, tensors_of(layer), **options)
+    family = _family(layer)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        new = family.write(system, tensors_of(layer), **family.options(layer))
     for name, value in new.items():
         path, _, own = name.rpartition(".")
         owner = layer.get_submodule(path)
@@ -78,11 +86,19 @@ def load_lti_(layer: nn.Module, system: lti.DiagonalStateSpace, optimizer: Any =
     for name in family.counts:
         path, _, own = name.rpartition(".")
         setattr(layer.get_submodule(path), own, system.poles.shape[-1])
+    state = vars(layer).get("state")
+    if isinstance(state, Tensor):  # left over from the last sequence, in other coordinates
+        layer.state = state.new_zeros(*state.shape[:-1], system.poles.shape[-1])
 
 
 def is_supported(layer: nn.Module) -> bool:
     """Whether `to_lti` knows such a module."""
     return _registered(type(layer)) or family_of(layer) is not None
+
+
+def reads_itself(kind: type) -> bool:
+    """Whether `to_lti` of such a layer is its own method."""
+    return to_lti.dispatch(kind) is to_lti.dispatch(SSMLayer)
 
 
 def _registered(kind: type) -> bool:
@@ -91,30 +107,36 @@ def _registered(kind: type) -> bool:
 
 # What torch.compiler.assume_constant_result sets, for torch.compile cannot follow a dispatch; not
 # called, as the import behind it takes a second
-_registered._dynamo_marked_constant = True
+_registered._dynamo_marked_constant = reads_itself._dynamo_marked_constant = True
 
 
 def seen_by(layer: nn.Module, u: Tensor) -> Tensor:
     """What a layer was called with, as (batch, length, channels)."""
-    found = family_of(layer)
-    return u if found is None else found[0].inputs(layer, u)
+    family = family_of(layer)
+    return u if family is None else family.inputs(layer, u)
 
 
 def ends_with_its_system(layer: nn.Module) -> bool:
     """Whether what a layer gives out is its system's output, and nothing follows inside."""
-    found = family_of(layer)
-    return found is None or found[0].whole
+    family = family_of(layer)
+    return family is None or family.whole
 
 
-def _family(layer: nn.Module) -> tuple[Family, dict[str, Any]]:
-    found = family_of(layer)
-    if found is None:
+def directions(layer: nn.Module) -> int:
+    """2 if the second half of the system's outputs is that of the reversed sequence."""
+    family = family_of(layer)
+    return 1 + bool(getattr(layer, "bidirectional", False)) if family is None else family.directions
+
+
+def _family(layer: nn.Module) -> Family:
+    family = family_of(layer)
+    if family is None:
         raise UnsupportedLayerError(
             f"{type(layer).__qualname__} is no layer that compressm can read as a system; "
             "docs/adapters.md shows how to describe one with to_lti.register and "
             "load_lti_.register"
         )
-    return found
+    return family
 
 
 @to_lti.register

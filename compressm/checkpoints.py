@@ -24,6 +24,9 @@ __all__ = ["CheckpointError", "layers_in", "read_checkpoint"]
 # The worth of a selective layer's states depends on data, so there is nothing to say of a file
 KINDS = [kind for kind in LAYERS.values() if issubclass(kind, SSMLayer)]
 
+# Options that names and shapes show
+SHOWN: list[dict[str, Any]] = [{"bidirectional": True}, {"version": "softmax", "l_max": 1}]
+
 
 class CheckpointError(ValueError):
     """A file that holds no weights that can be read safely, or no state-space layer."""
@@ -113,7 +116,7 @@ def layers_in(tensors: Mapping[str, Tensor], **options: Any) -> nn.Module:
                 taken.append(prefix)
                 _put(model, prefix + "layer" if prefix == "" else prefix[:-1], layer)
     if not taken:
-        names = {kind.__name__: list(_built(kind, 1, {}).state_dict()) for kind in KINDS}
+        names = {kind.__name__: list(kind(1, 2).state_dict()) for kind in KINDS}
         names |= {family.name: list(family.shapes) for family in FAMILIES}
         raise CheckpointError(
             "found no state-space layer by the names and shapes of its parameters; known are "
@@ -131,20 +134,18 @@ def _prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
 
 def _ours(group: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module | None:
     for kind in KINDS:
-        layer = _built(kind, 1, options)
-        if set(group) == set(layer.state_dict()):
-            layer = _built(kind, len(group["D"]), options).to(group["D"].dtype)
-            try:
-                layer.load_state_dict(dict(group))
-            except (RuntimeError, lti.LTIError):  # of other shapes: no layer of this kind
-                continue
-            return layer
+        known = signature(kind).parameters
+        given = {k: v for k, v in options.items() if k in known}
+        for guess in ({}, *(x for x in SHOWN if x.keys() <= known.keys())):
+            layer = kind(1, 2, **(guess | given))
+            if set(group) == set(layer.state_dict()):
+                layer = kind(len(group["D"]), 2, **(guess | given)).to(group["D"].dtype)
+                try:
+                    layer.load_state_dict(dict(group))
+                except (RuntimeError, lti.LTIError):  # of other shapes: no layer of this kind
+                    continue
+                return layer
     return None
-
-
-def _built(kind: type[nn.Module], d_model: int, options: Mapping[str, Any]) -> nn.Module:
-    known = signature(kind).parameters
-    return kind(d_model, 2, **{k: v for k, v in options.items() if k in known})
 
 
 def _theirs(group: Mapping[str, Tensor]) -> nn.Module | None:

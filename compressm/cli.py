@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+import lti
 from compressm.checkpoints import CheckpointError, layers_in, read_checkpoint
 from compressm.cutting import outlook
 from compressm.data import DataError, MissingPackageError, digits, mnist, require
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return arguments.command(arguments)
-    except (CheckpointError, DataError, MissingPackageError) as error:
+    except (CheckpointError, DataError, MissingPackageError, lti.LTIError) as error:
         print(f"compressm: {error}", file=sys.stderr)
         return 1
 

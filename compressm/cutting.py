@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, Literal
 
@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 import lti
-from compressm.adapters import is_supported, load_lti_, to_lti
+from compressm.adapters import directions, is_supported, load_lti_, to_lti
 from compressm.hankel import System, precision, require_known
+from compressm.layers import SSMLayer
 from compressm.observations import Layers, observability_factor, observe, observed_factor
 from compressm.policies import Budget, ErrorBound, MetricDrop, Policy
 from compressm.selection import (
@@ -45,6 +46,7 @@ __all__ = [
 EPS = 2.0**-52
 MARGIN = 1e-5  # from the unit circle, within which a layer may refuse a pole
 ROUNDING_LIMIT = 1e-3  # relative; a written layer farther than this from its system is not accepted
+LINALG_ERROR: type[Exception] = torch.linalg.LinAlgError  # pyright: ignore
 GRAMIANS = ("model", "input", "data")
 # What is to be written into each layer that is cut: a system, or the states that it keeps
 Writes = dict[str, lti.DiagonalStateSpace | list[int]]
@@ -328,10 +330,12 @@ def _think(
                 values = state_values(layer, observed, gramians)
                 plans.append(_Selection(name, layer, values, multiple_of))
                 continue
+            _refuse_parametrized(layer)
             G = to_lti(layer, conjugate=system == "real")
             if G.order == 0:
                 raise _SkipError(None)
-            plans.append(_Plan(name, layer, G, _factors(G, observed, gramians), multiple_of))
+            factors = _factors(G, observed, gramians, directions(layer))
+            plans.append(_Plan(name, layer, G, factors, multiple_of))
     return cuts, plans
 
 
@@ -361,8 +365,9 @@ def _orders(
     if isinstance(policy, Budget):
         return policy.across(spectra, [plan.slots for plan in plans])
     if isinstance(policy, MetricDrop):
-        return policy.search(spectra, model, partial(_copy, model, plans))
-    return [policy(plan.hsv, plan.slots) for plan in plans]
+        return policy.search(spectra, _copied(model), partial(_copy, model, plans))
+    promise = isinstance(policy, ErrorBound)
+    return [policy(plan.hsv * (plan.gain if promise else 1.0), plan.slots) for plan in plans]
 
 
 def _copy(
@@ -384,8 +389,10 @@ def _copied(module: nn.Module) -> nn.Module:
 
 
 def _owners(model: nn.Module) -> Counter[int]:
-    """How many modules hold each parameter."""
-    return Counter(id(p) for m in model.modules() for p in m._parameters.values())
+    """How many modules, or layers, hold each parameter."""
+    modules = Counter(id(p) for m in model.modules() for p in m._parameters.values())
+    layers = Counter(id(p) for _, x in compressible_layers(model) for p in x.parameters())
+    return modules | layers  # the larger of the two: layers may share a whole module
 
 
 class _SkipError(Exception):
@@ -404,8 +411,12 @@ def _skipping(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", lti.ReductionWarning)
             yield
-    except (_SkipError, lti.LTIError) as error:
-        n, held = stored_states(layer), _held(layer)
+    except (_SkipError, lti.LTIError, LINALG_ERROR) as error:
+        held = _held(layer)
+        try:
+            n = stored_states(layer)
+        except lti.LTIError:
+            n = 0  # nothing could be read
         hsv, flops = (plan.hsv, _flops(plan.G, n)) if plan else (np.empty(0), 0)
         cuts[name] = LayerCut(
             name,
@@ -428,20 +439,40 @@ def stored_states(layer: nn.Module) -> int:
 
 
 def _factors(
-    G: System, signals: Sequence[Signal], gramians: str
+    G: System, signals: Sequence[Signal], gramians: str, directions: int
 ) -> tuple[Tensor | None, Tensor | None]:
-    """S and R that were observed; None for those that are the model's."""
+    """S and R that were observed; None for those that are the model's.
+
+    In two directions the reversed sequence drives the same states, and the second half of the
+    outputs is its.
+    """
     if gramians == "model":
         return None, None
-    if not signals:
-        raise _SkipError("no input of it was observed in this step")
-    S = observed_factor(G, [signal.u for signal in signals])
+    width = math.prod(G.batch_shape) * G.n_inputs
+    inputs = [x.u for x in signals]
+    if not inputs:
+        raise _SkipError(
+            "no input of it was observed in this step (a forward that was compiled before does not "
+            "see who watches: compile after the cuts, or use the Gramians of the model)"
+        )
+    if any(u.ndim != 3 or u.shape[-1] != width for u in inputs):
+        raise _SkipError(
+            f"its inputs were {[tuple(u.shape) for u in inputs]}, not (batch, length, {width})"
+        )
+    both = [inputs, [u.flip(1) for u in inputs]][:directions]
+    S = observed_factor(G, [u for way in both for u in way])
     if gramians == "input":
         return S, None
-    gradients = [signal.g for signal in signals if signal.g is not None]
+    gradients = [x.g for x in signals if x.g is not None]
     if not gradients:
         raise _SkipError("no gradient at its output was observed in this step")
-    return S, observability_factor(G, gradients)
+    rows = G.C.split(G.n_outputs // directions, dim=-2)
+    ways = [gradients, [g.flip(1) for g in gradients]]
+    R = [
+        observability_factor(replace(G, C=C, D=None), way)
+        for C, way in zip(rows, ways, strict=False)
+    ]
+    return S, torch.cat(R, dim=-1)
 
 
 class _Plan:
@@ -456,7 +487,9 @@ class _Plan:
         multiple_of: int,
     ) -> None:
         self.name, self.layer, self.G, self.stored = name, layer, G, stored_states(layer)
-        self.multiple_of = multiple_of
+        self.multiple_of, self.given = multiple_of, factors
+        # The errors of two directions, at w and at -w, add up to sqrt(2) times that of both at most
+        self.gain = directions(layer) ** 0.5
         self.real = isinstance(G, lti.StateSpace) or G.conjugate
         self.found: lti.DiagonalStateSpace | None = None
         self._balance(*factors)
@@ -498,6 +531,7 @@ class _Plan:
             orders = self._fill(n_slots)
             modal, condition = self._diagonal(orders)
             try:
+                _refuse_unstable(modal)
                 load_lti_(trial, modal)
                 break
             except lti.UnstableError:
@@ -521,7 +555,7 @@ class _Plan:
             modal.poles.shape[-1],
             int(orders.max()),
             self.hsv,
-            error_bound=float(bounds.max()) + rounding * peak,
+            error_bound=self.gain * (float(bounds.max()) + rounding * peak),
             energy_kept=float(self.hsv[kept].sum() / self.hsv.sum()),
             condition=condition,
             parameters=(_held(self.layer), _held(trial)),
@@ -538,6 +572,8 @@ class _Plan:
         wild = (modal.poles.abs() > 1 - MARGIN).any(-1)[..., None, None]
         if R is None or R.shape != exact.shape or not wild.any() or wild.all():
             return None
+        norm = torch.linalg.matrix_norm
+        exact = exact * (norm(R) / norm(exact).clamp(min=1e-300))[..., None, None]  # in its units
         mixed = torch.where(wild, exact, R)
         return None if torch.equal(mixed, R) else mixed
 
@@ -574,7 +610,7 @@ class _Plan:
 class _Selection:
     """Which states of a selective layer stay: those that are worth most."""
 
-    G = None
+    G, gain = None, 1.0
 
     def __init__(self, name: str, layer: nn.Module, values: np.ndarray, multiple_of: int) -> None:
         self.name, self.layer, self.multiple_of = name, layer, multiple_of
@@ -607,6 +643,23 @@ class _Selection:
             energy_kept=float(self.hsv[:n].sum() / self.hsv.sum()),
             parameters=(_held(self.layer), _held(trial)),
         )
+
+
+def _refuse_parametrized(layer: nn.Module) -> None:
+    """No shape can be given to what is computed from other parameters at each use."""
+    if isinstance(layer, SSMLayer):
+        missing = layer.state_axes.keys() - dict(layer.named_parameters()).keys()
+        if missing:
+            raise _SkipError(
+                f"{', '.join(sorted(missing))} is no parameter of it (pruned, or parametrized); "
+                "make it one first"
+            )
+
+
+def _refuse_unstable(system: lti.DiagonalStateSpace) -> None:
+    largest = float(system.poles.abs().max()) if system.poles.numel() else 0.0
+    if not largest < 1:
+        raise lti.UnstableError(f"the reduced system would have a pole of modulus {largest:.9g}")
 
 
 def _refuse_tied(layer: nn.Module, trial: nn.Module, owners: Counter[int]) -> None:

@@ -43,8 +43,10 @@ class Family:
         ``write(system, tensors, **options)``: new values of the parameters that change, given the
         old ones.
     options : callable, optional
-        ``options(module)``: what the tensors do not show. None if the module is of no such kind
-        after all; `UnsupportedLayerError` if it is, but does something that cannot be read.
+        ``options(module)``: what the tensors do not show. `UnsupportedLayerError` if the module
+        does something that cannot be read.
+    where : callable, optional
+        ``where(module)``: whether it is of this kind, as far as the tensors do not show it.
     counts : tuple of str, optional
         Attributes of the module that hold the number of states.
     inputs : callable, optional
@@ -52,16 +54,20 @@ class Family:
     whole : bool, optional
         Whether the module's output is that of the system. If more follows inside, gradients at
         the system's output cannot be observed.
+    directions : int, optional
+        2 if the second half of the system's outputs is that of the reversed sequence, reversed.
     """
 
     name: str
     shapes: Mapping[str, Shape]
     read: Callable[..., lti.DiagonalStateSpace]
     write: Callable[..., dict[str, Tensor]]
-    options: Callable[[nn.Module], dict[str, Any] | None] = field(default=lambda module: {})
+    options: Callable[[nn.Module], dict[str, Any]] = field(default=lambda module: {})
+    where: Callable[[nn.Module], bool] = field(default=lambda module: True)
     counts: tuple[str, ...] = ()
     inputs: Callable[[nn.Module, Tensor], Tensor] = field(default=lambda module, u: u)
     whole: bool = True
+    directions: int = 1
 
     def fits(self, tensors: Tensors) -> bool:
         """Whether these are the tensors of such a layer, by their names and shapes.
@@ -75,8 +81,9 @@ class Family:
             for name, shape in self.shapes.items()
         ) and all(name in self.shapes or name.rpartition(".")[0] not in owners for name in tensors)
 
-    def under(self, prefix: str, options: Callable[[nn.Module], Any]) -> Family:
-        """The same layers as the part `prefix` of a module that calls them."""
+    def under(self, part: str, where: Callable[[nn.Module], bool]) -> Family:
+        """The same layers as a part of a module that calls them."""
+        prefix = f"{part}."
 
         def inner(tensors: Tensors) -> dict[str, Tensor]:
             return {name: tensors[prefix + name] for name in self.shapes}
@@ -90,20 +97,16 @@ class Family:
             shapes={prefix + name: shape for name, shape in self.shapes.items()},
             read=lambda tensors, *args, **options: self.read(inner(tensors), *args, **options),
             write=write,
-            options=options,
+            options=lambda module: self.options(module.get_submodule(part)),
+            where=where,
             counts=tuple(prefix + name for name in self.counts),
         )
 
 
-def family_of(module: nn.Module) -> tuple[Family, dict[str, Any]] | None:
-    """The family that a module belongs to, if any, and its options."""
+def family_of(module: nn.Module) -> Family | None:
+    """The family that a module belongs to, if any."""
     tensors = tensors_of(module)
-    for family in FAMILIES:
-        if family.fits(tensors):
-            options = family.options(module)
-            if options is not None:
-                return family, options
-    return None
+    return next((x for x in FAMILIES if x.fits(tensors) and x.where(module)), None)
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
@@ -133,17 +136,21 @@ def _lru(name: str, B: tuple[str, ...], C: tuple[str, ...], D: Shape, **about: A
 
     def joined(tensors: Tensors, names: tuple[str, ...]) -> Tensor:
         parts = [tensors[name] for name in names]
-        return torch.complex(*parts) if len(parts) == 2 else parts[0]
+        if len(parts) == 1:
+            return parts[0].to(torch.complex128)
+        return torch.complex(*(part.double() for part in parts))
 
     def split(value: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
-        value = torch.view_as_complex(value)
-        return dict(zip(names, [value.real, value.imag] if len(names) == 2 else [value]))  # noqa: B905
+        if len(names) == 1:
+            value = value.to(torch.promote_types(value.dtype, torch.float32))
+            return {names[0]: torch.view_as_complex(value)}
+        return {name: part.clone() for name, part in zip(names, value.unbind(-1), strict=True)}
 
     def read(tensors: Tensors, conjugate: bool) -> lti.DiagonalStateSpace:
         nu, theta, gamma = (tensors[f"{key}_log"].double().exp() for key in KEYS)
         poles = torch.polar((-nu).exp(), theta)
-        drive = gamma[:, None] * joined(tensors, B).to(torch.complex128)
-        output = joined(tensors, C).to(torch.complex128) * (0.5 if conjugate else 1.0)
+        drive = gamma[:, None] * joined(tensors, B)
+        output = joined(tensors, C) * (0.5 if conjugate else 1.0)
         return lti.DiagonalStateSpace(poles, drive, output, dt=True, conjugate=conjugate)
 
     def write(system: lti.DiagonalStateSpace, tensors: Tensors) -> dict[str, Tensor]:
@@ -183,7 +190,7 @@ def _s5_write(
     rows = torch.cat(tensors["C"].split(n, dim=1))
     ours = S5(
         m,
-        n,
+        0,  # the state dict brings the states
         conj_sym=False,
         bidirectional=len(rows) > m,
         discretization=discretization,
@@ -207,10 +214,6 @@ def _s5_options(module: nn.Module) -> dict[str, Any]:
     return {"discretization": "bilinear" if "bilinear" in rule else "zoh"}
 
 
-def _outer_s5_options(module: nn.Module) -> dict[str, Any] | None:
-    return _s5_options(module.get_submodule("seq")) if hasattr(module, "width") else None
-
-
 def _s5(columns: str) -> Family:
     shapes: dict[str, Shape] = {
         "Lambda": ("n", "complex"),
@@ -219,13 +222,14 @@ def _s5(columns: str) -> Family:
         "C": ("m", columns, "complex"),
         "D": ("m",),
     }
-    return Family("s5-pytorch", shapes, _s5_read, _s5_write, _s5_options)
+    directions = 1 if columns == "n" else 2
+    return Family("s5-pytorch", shapes, _s5_read, _s5_write, _s5_options, directions=directions)
 
 
 def _with_parts(*families: Family) -> Iterable[Family]:
     """`families` of s5-pytorch, and the module around that adds the batch."""
     for family in families:
-        yield family.under("seq.", _outer_s5_options)
+        yield family.under("seq", lambda module: hasattr(module, "width"))
         yield family
 
 
@@ -240,7 +244,7 @@ def _s4d_read(tensors: Tensors, conjugate: bool) -> lti.DiagonalStateSpace:
 
 def _s4d_write(system: lti.DiagonalStateSpace, tensors: Tensors) -> dict[str, Tensor]:
     """Their parameters are those of our own S4D, under the names of a part."""
-    ours = S4D(*tensors["kernel.A_imag"].shape).to(tensors["D"].dtype)
+    ours = S4D(len(tensors["D"]), 0).to(tensors["D"].dtype)  # the state dict brings the states
     ours.load_state_dict({name.rpartition(".")[2]: tensors[name] for name in S4D_SHAPES})
     ours.load_lti_(system)
     return {f"kernel.{name}": getattr(ours, name).detach() for name in ours.state_axes}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 import lti
-from compressm.adapters import is_supported, to_lti
+from compressm.adapters import is_supported, reads_itself, to_lti
 from compressm.layers import SSMLayer
 
 System = lti.DiagonalStateSpace | lti.StateSpace
@@ -74,7 +73,9 @@ def require_known(system: str) -> None:
 
 def system_of(layer: nn.Module, conjugate: bool) -> System:
     """`to_lti` of a layer, in a way that torch.compile can follow for our own."""
-    return (layer.to_lti if isinstance(layer, SSMLayer) else partial(to_lti, layer))(conjugate)
+    if isinstance(layer, SSMLayer) and reads_itself(type(layer)):
+        return layer.to_lti(conjugate)
+    return to_lti(layer, conjugate)
 
 
 def precision(layer: nn.Module) -> torch.dtype:

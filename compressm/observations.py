@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -55,7 +56,10 @@ class Observer:
     def start(self) -> None:
         """Observe from now on; more than once is no different from once."""
         if not self._hooks:
-            self._hooks = [self._watch(*named) for named in self.layers(self.model)]
+            self._hooks = [
+                layer.register_forward_hook(partial(self._keep, name, layer), with_kwargs=True)
+                for name, layer in self.layers(self.model)
+            ]
 
     def stop(self) -> dict[str, list[Signal]]:
         """Observe no longer, and hand over what was seen, by the layers' names."""
@@ -65,20 +69,23 @@ class Observer:
         signals, self.signals = self.signals, {}
         return signals
 
-    def _watch(self, name: str, layer: nn.Module) -> RemovableHandle:
-        def keep(
-            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-        ) -> None:
-            if module is not layer or (self.training and not module.training):
-                return  # a copy, or an evaluation
-            u = args[0] if args else next(iter(kwargs.values()))
-            signal = Signal(seen_by(layer, u.detach()))
-            self.signals.setdefault(name, []).append(signal)
-            y = output[0] if isinstance(output, tuple) else output
-            if self.gradients and y.requires_grad and ends_with_its_system(layer):
-                y.register_hook(lambda g: setattr(signal, "g", g.detach()))
-
-        return layer.register_forward_hook(keep, with_kwargs=True)
+    def _keep(
+        self,
+        name: str,
+        layer: nn.Module,
+        module: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Any,
+    ) -> None:
+        if module is not layer or (self.training and not module.training):
+            return  # a copy, or an evaluation
+        u = args[0] if args else next(iter(kwargs.values()))
+        signal = Signal(seen_by(layer, u.detach()))
+        self.signals.setdefault(name, []).append(signal)
+        y = output[0] if isinstance(output, tuple) else output
+        if self.gradients and y.requires_grad and ends_with_its_system(layer):
+            y.register_hook(lambda g: setattr(signal, "g", g.detach()))
 
 
 def observe(
@@ -107,6 +114,11 @@ def observe(
     observer = Observer(model, gradients, training=False, layers=layers)
     modes = {module: module.training for module in model.modules()}
     parameters = [p for p in model.parameters() if p.requires_grad]
+    if gradients and not parameters:
+        raise ValueError(
+            'gramians="data" follows gradients to the parameters, and none of them requires one; '
+            'use "input", or requires_grad_()'
+        )
     model.eval()
     observer.start()
     try:
@@ -139,7 +151,7 @@ def observed_factor(
     Returns
     -------
     Tensor (..., n, k)
-        For white inputs of unit variance S S^H tends to the controllability Gramian.
+        For white inputs of unit variance S S^H is near the controllability Gramian.
 
     Notes
     -----
@@ -178,7 +190,7 @@ def observability_factor(
     Returns
     -------
     Tensor (..., n, k)
-        For white gradients of unit variance R R^H tends to the observability Gramian.
+        For white gradients of unit variance R R^H is near the observability Gramian.
 
     References
     ----------

@@ -109,7 +109,7 @@ def hankel_nuclear_norm(model: nn.Module, system: Literal["real", "complex"] = "
     Parameters
     ----------
     model : nn.Module
-        Its `SSMLayer` modules count.
+        Its linear state-space layers count: each `SSMLayer`, and what `to_lti` was taught.
     system : {"real", "complex"}, optional
         As in `Compressor`.
 
@@ -198,7 +198,7 @@ class HankelPenalty:
     Parameters
     ----------
     model : nn.Module
-        Its `SSMLayer` modules count.
+        Its linear state-space layers count: each `SSMLayer`, and what `to_lti` was taught.
     measure : callable, optional
         `nuclear_norm`, `tail_energy`, `smooth_order`, or any other function from sigma (..., n) to
         (...) that does not fall as a value grows.

@@ -225,7 +225,7 @@ class MetricDrop:
     ----------
     evaluate : callable
         From a model to a number, the larger the better, such as its accuracy on held-out data. It
-        sets the mode that it needs (``model.eval()``) on the copy by itself.
+        is given copies, and sets the mode that it needs (``model.eval()``) by itself.
     tolerance : float
         How much smaller the number may become, non-negative.
 
@@ -274,7 +274,9 @@ class MetricDrop:
         """
         levels, least = _Levels(spectra), self.evaluate(model) - self.tolerance
         refused = levels.last(lambda orders: not self.evaluate(cut(orders)) >= least)
-        return levels.orders(min(refused + 1, len(levels) - 1))
+        if refused + 1 == len(levels):  # not even rounding is allowed
+            return [hsv.shape[-1] for hsv in spectra]
+        return levels.orders(refused + 1)
 
 
 class _Levels:

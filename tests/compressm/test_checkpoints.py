@@ -8,7 +8,17 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from compressm import KeepEnergy, SequenceModel, compress_, hankel_spectra, outlook
+from compressm import (
+    DSS,
+    S4,
+    S4D,
+    S5,
+    KeepEnergy,
+    SequenceModel,
+    compress_,
+    hankel_spectra,
+    outlook,
+)
 from compressm.checkpoints import CheckpointError, layers_in, read_checkpoint
 from compressm.cli import main
 from compressm.hankel import ssm_layers
@@ -44,6 +54,18 @@ def test_a_layer_saved_alone_is_found():
     layer = model_of().blocks[0].layer
     ((name, found),) = ssm_layers(layers_in(layer.state_dict()))
     assert torch.equal(found.B, layer.B)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [S4D(3, 4, bidirectional=True), S5(3, 4, bidirectional=True), S4(3, 4, bidirectional=True),
+     DSS(3, 4, version="softmax", l_max=20)],
+    ids=lambda layer: type(layer).__name__,
+)  # fmt: skip
+def test_options_that_tensors_show_need_not_be_said(layer):
+    ((_, found),) = ssm_layers(layers_in(layer.state_dict()))
+    u = torch.randn(2, 20, 3)
+    assert torch.equal(found(u), layer(u))
 
 
 def test_layers_of_other_packages_are_found():
@@ -126,6 +148,10 @@ def test_the_command_prints_what_an_outlook_says(tmp_path, capsys):
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path, capsys):
     assert main(["inspect", str(tmp_path / "no.pt")]) == 1
     assert capsys.readouterr().err == f"compressm: there is no file {tmp_path / 'no.pt'}\n"
+    path = tmp_path / "weights.pt"
+    torch.save(S4D(2, 4).state_dict(), path)
+    assert main(["inspect", str(path), "--option", "discretization=foo"]) == 1
+    assert "discretization must be" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["inspect", "x.pt", "--option", "bilinear"])
     assert "NAME=VALUE" in capsys.readouterr().err

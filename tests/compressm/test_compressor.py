@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.utils.prune
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -13,6 +14,8 @@ from torch import nn
 import lti
 from compressm import (
     LRU,
+    S4D,
+    S5,
     Budget,
     Compressor,
     ErrorBound,
@@ -25,6 +28,8 @@ from compressm import (
     hankel_spectra,
     outlook,
 )
+from compressm.cutting import cut_
+from compressm.signals import Signal
 
 W = torch.linspace(0, 2 * torch.pi, 513, dtype=torch.float64)
 
@@ -382,3 +387,46 @@ def test_the_smallest_order_that_the_metric_allows_is_found_on_copies():
 
 def closeness_of(model, u, y):
     return -((model(u) - y).norm() / y.norm()).item()
+
+
+def test_a_metric_that_switches_to_evaluation_leaves_the_model_training():
+    model = model_of(dropout=0.5)
+    policy = MetricDrop(lambda trial: trial.eval()(torch.ones(1, 5, 2)).sum().item(), 1.0)
+    compress_(model, policy)
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("kind", [S4D, S5])
+def test_the_bound_of_two_directions_holds_where_their_errors_add_up(kind):
+    layer = kind(1, 4, bidirectional=True).double()
+    G = layer.to_lti()
+    poles = torch.exp(-torch.tensor([0.05, 0.2, 0.8, 2.0], dtype=torch.float64)) + 0j
+    shape = G.poles.shape
+    B, C = torch.ones_like(G.B), torch.ones_like(G.C) / 2
+    layer.load_lti_(lti.DiagonalStateSpace(poles.expand(shape), B, C, dt=True, conjugate=True))
+    before, u = copy.deepcopy(layer), torch.ones(1, 2000, 1, dtype=torch.float64)
+    (cut,) = compress_(layer, Order(1)).layers
+    gain = (layer(u) - before(u))[0, 1000].abs().item()  # in the middle of a constant
+    bound = float(lti.error_bound(cut.hsv, cut.order).max())
+    assert cut.after == 1 and bound < gain <= cut.error_bound <= 1.5 * bound
+
+
+def test_what_shares_a_part_with_another_layer_is_left_alone():
+    one, other = model_of().blocks
+    with torch.no_grad():
+        pair = nn.ModuleList([one.layer, other.layer])
+    pair[1].B = pair[0].B
+    assert all("B is also" in cut.skipped for cut in compress_(pair, Order(4)).layers)
+
+
+def test_a_pruned_parameter_is_named():
+    layer = lru()
+    nn.utils.prune.random_unstructured(layer, "B", amount=0.5)
+    (cut,) = compress_(layer, Order(4)).layers
+    assert cut.after == 24 and "B is no parameter of it" in cut.skipped
+
+
+def test_inputs_without_a_batch_are_named():
+    layer = lru()
+    (cut,) = cut_(layer, Order(4), None, "real", {"": [Signal(torch.randn(9, 4))]}, "input").layers
+    assert "not (batch, length, 4)" in cut.skipped

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 import lti
-from compressm import DSS, LRU, LSSL, S4, S4D, S5, SSMLayer, compress_, load_lti_, to_lti
+from compressm import DSS, LRU, LSSL, S4, S4D, S5, Order, SSMLayer, compress_, load_lti_, to_lti
 from compressm.hankel import ssm_layers
 from compressm.observations import observed_factor
 
@@ -56,6 +57,7 @@ class PytorchLRU(nn.Module):
         super().__init__()
         ours = LRU(in_features, state_features, r_max=0.98)
         self.state_features = state_features
+        self.state = torch.zeros(state_features)  # where a sequence starts: a plain tensor
         self.D = nn.Parameter(torch.randn(out_features, in_features))
         self.nu_log, self.theta_log, self.gamma_log = ours.nu_log, ours.theta_log, ours.gamma_log
         self.B = nn.Parameter(torch.view_as_complex(ours.B.detach()))
@@ -67,7 +69,7 @@ class PytorchLRU(nn.Module):
         poles = torch.polar((-self.nu_log.exp()).exp(), self.theta_log.exp())
         assert len(poles) == self.state_features
         B = self.gamma_log.exp()[:, None] * self.B
-        return run(u, poles, B, self.C) + u @ self.D.mT
+        return run(u, poles, B, self.C, self.state) + u @ self.D.mT
 
 
 class PublishedS4D(nn.Module):
@@ -103,8 +105,8 @@ class PublishedS4D(nn.Module):
         return self.output_linear(nn.functional.gelu(self.system(u.mT).mT)), None
 
 
-def run(u, poles, B, C):
-    x, y = torch.zeros(len(u), len(poles), dtype=B.dtype), []
+def run(u, poles, B, C, x=0.0):
+    y = []
     for v in u.unbind(1):
         x = poles * x + v.to(B.dtype) @ B.mT
         y.append((x @ C.mT).real)
@@ -384,6 +386,34 @@ def test_a_layer_that_blows_up_is_refused_unchanged(case):
         load_lti_(layer, outside)
     for name, value in layer.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def test_a_liquid_layer_is_left_alone_and_says_why():
+    layer = s5.S5(D, N, liquid=True)
+    (cut,) = compress_(nn.Sequential(layer), Order(2)).layers
+    assert cut.after == cut.before and "no linear system" in cut.skipped
+
+
+def test_nan_in_a_layer_of_another_package_is_left_alone():
+    layer = MinimalLRU(D, N)
+    with torch.no_grad():
+        layer.nu_log[0] = torch.nan
+    (cut,) = compress_(layer, Order(2)).layers
+    assert "not finite" in cut.skipped or "nan" in cut.skipped
+
+
+def test_what_was_written_can_be_saved(tmp_path):
+    for layer in (MinimalLRU(D, N), PytorchLRU(D, D, N)):
+        compress_(layer, Order(2))
+        assert all(p.is_contiguous() for p in layer.parameters())
+        safetensors.torch.save_file(layer.state_dict(), tmp_path / "layer.safetensors")
+
+
+def test_random_numbers_are_not_used_up():
+    layer = s5.S5(D, N)
+    state = torch.get_rng_state()
+    compress_(layer, Order(2))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def table(figures: bool = False) -> str:

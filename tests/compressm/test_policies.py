@@ -146,7 +146,7 @@ def test_a_metric_decides():
         orders = MetricDrop(evaluate, 0.05).search(spectra, "model", lambda orders: orders)
         assert orders == needed and len(tried) <= 3
     always = MetricDrop(lambda orders: float("nan"), 0.05)
-    assert always.search(spectra, "model", lambda orders: orders) == [4, 2]
+    assert always.search(spectra, "model", lambda orders: orders) == [4, 2]  # nothing is cut
     with pytest.raises(ValueError, match="tolerance"):
         MetricDrop(evaluate, -1.0)
 

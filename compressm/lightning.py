@@ -1,0 +1,128 @@
+"""Compression as a callback of Lightning: ``Trainer(callbacks=[CompressionCallback(...)])``."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from compressm.compressor import Compressor
+from compressm.cutting import CompressionEvent, require_sense
+from compressm.policies import Budget, MetricDrop, Policy
+from compressm.schedules import Schedule
+
+__all__ = ["CompressionCallback"]
+
+
+class CompressionCallback(pl.Callback):
+    """A `Compressor` around the module that a Lightning trainer fits, and its optimizer.
+
+    Parameters
+    ----------
+    policy, schedule
+        As in `Compressor`; steps are those of the optimizer, ``trainer.global_step``.
+    system, gramians, multiple_of
+        As in `Compressor`.
+
+    Attributes
+    ----------
+    events : list of CompressionEvent
+        What the cuts of this process did.
+
+    Notes
+    -----
+    After each cut the stored states and the energy kept of every layer go to the trainer's loggers,
+    under the layer's name. A checkpoint holds the module as it is and the state of the compressor;
+    the weights of a compressed module load into one built at full size.
+
+    One optimizer, on one device or with ``DDPStrategy``; the rest is refused when the fit starts.
+
+    Examples
+    --------
+    >>> from compressm import Every, KeepEnergy
+    >>> from compressm.lightning import CompressionCallback
+    >>> callback = CompressionCallback(policy=KeepEnergy(0.99), schedule=Every(500, stop=5_000))
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Policy | Budget | MetricDrop,
+        schedule: Schedule,
+        system: Literal["real", "complex"] = "real",
+        gramians: Literal["model", "input", "data"] = "model",
+        multiple_of: int = 1,
+    ) -> None:
+        require_sense(policy, system, gramians, multiple_of)
+        self.events: list[CompressionEvent] = []
+        self._options: dict[str, Any] = {
+            "policy": policy,
+            "schedule": schedule,
+            "system": system,
+            "gramians": gramians,
+            "multiple_of": multiple_of,
+        }
+        self._compressor: Compressor | None = None
+        self._state: dict[str, Any] = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Build the compressor, or refuse; `trainer` has wrapped `pl_module` by now."""
+        model = trainer.strategy.model
+        alone = model is pl_module and trainer.world_size == 1
+        if not alone and not isinstance(model, DistributedDataParallel):
+            raise ValueError(
+                "CompressionCallback works on one device or with DDPStrategy, got "
+                f"{type(trainer.strategy).__name__}, which splits the module; use one of these"
+            )
+        if len(trainer.optimizers) != 1:
+            raise ValueError(
+                "CompressionCallback counts the steps of one optimizer, got "
+                f"{len(trainer.optimizers)}; build a Compressor in the module, and step it there"
+            )
+        assert isinstance(model, nn.Module)
+        self._compressor = Compressor(model, trainer.optimizers[0], **self._options)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on at the step at which `trainer` does, with `pl_module` as it is."""
+        assert self._compressor is not None
+        self._compressor.load_state_dict({**self._state, "steps": trainer.global_step})
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Step where `trainer` has: not after each `batch`, if gradients of several add up.
+
+        `pl_module`, `outputs` and `batch_idx` are not looked at.
+        """
+        assert self._compressor is not None
+        while self._compressor.state_dict()["steps"] < trainer.global_step:
+            event = self._compressor.step()
+            if event is not None:
+                self.events.append(event)
+                metrics = {}
+                for cut in event.layers:
+                    metrics[f"{cut.name}/states"] = float(cut.after)
+                    metrics[f"{cut.name}/energy_kept"] = cut.energy_kept
+                for logger in trainer.loggers:  # now: self.log waits for every 50th step or so
+                    logger.log_metrics(metrics, trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the module and its optimizer."""
+        return self._state if self._compressor is None else self._compressor.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resume from a checkpoint; Lightning calls this before the fit starts.
+
+        Parameters
+        ----------
+        state_dict : dict
+            What `state_dict` returned.
+        """
+        self._state = state_dict
