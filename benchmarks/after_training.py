@@ -44,6 +44,9 @@ def main():
     parser.add_argument("--tolerance", type=float, nargs="+", default=[0.003, 0.012])
     parser.add_argument("--images", type=int, default=600, help="training images looked at")
     parser.add_argument("--at", type=int, default=16, help="stored states to compare accuracies at")
+    parser.add_argument(
+        "--shifts", action="store_true", help="at --at states only, also on images that differ"
+    )
     parser.add_argument("--max-phase", type=float, default=MNIST.max_phase, help="of initial poles")
     parser.add_argument("--cache", type=Path, default=Path("."), help="folder for trained models")
     arguments = parser.parse_args()
@@ -51,18 +54,33 @@ def main():
     data = mnist()
     images = data.x_train[: arguments.images].split(50)
     measure = partial(accuracy, x=data.x_test, y=data.y_test)
-    print("seed  rule     within   stored  accuracy")
+    print("seed  rule     within   stored  accuracy" + "  moved     noisy" * arguments.shifts)
+
+    def show(seed, rule, within, model):
+        row = f"{seed:4}  {rule:8} {within:>6}  {orders(model)[0]:7}  {measure(model):8.2%}"
+        if arguments.shifts:
+            for x in shifted(data.x_test):
+                row += f"  {accuracy(model, x, data.y_test):8.2%}"
+        print(row, flush=True)
+
     for seed in arguments.seeds:
         model = trained(data, seed, arguments.max_phase, arguments.cache)
-        print(f"{seed:4}  full              {MNIST.d_state:6}  {measure(model):8.2%}", flush=True)
+        show(seed, "full", "", model)
         for rule, options in RULES.items():
-            policies = {f"{t:.1%}": MetricDrop(measure, t) for t in arguments.tolerance}
-            for within, policy in (policies | {"": Order(arguments.at)}).items():
+            policies = {"": Order(arguments.at)}
+            if not arguments.shifts:
+                policies |= {f"{t:.1%}": MetricDrop(measure, t) for t in arguments.tolerance}
+            for within, policy in policies.items():
                 trial = copy.deepcopy(model)
                 compress_(trial, policy, data=images, **options)
-                (stored,) = orders(trial)
-                row = f"{seed:4}  {rule:8} {within:>6}  {stored:7}  {measure(trial):8.2%}"
-                print(row, flush=True)
+                show(seed, rule, within, trial)
+
+
+def shifted(x):
+    """The images two pixels further right and down; and with noise of half their deviation."""
+    moved = x.view(-1, 28, 28).roll((2, 2), (1, 2)).view_as(x)
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    return moved, x + 0.5 * noise
 
 
 if __name__ == "__main__":
