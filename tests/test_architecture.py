@@ -25,8 +25,8 @@ PUBLIC_MODULES = [
 # NumPy is not among them: it is what holds numbers on the host.
 ARRAY_LIBRARIES = {"array_api_compat", "array_api_strict", "cupy", "jax", "torch"}
 EXTRAS = {
-    "control", "hypothesis", "matplotlib", "neural_ssm", "pooch", "pytest", "rich", "s5",
-    "safetensors", "sklearn", "slycot", "transformers",
+    "accelerate", "control", "hypothesis", "lightning", "matplotlib", "neural_ssm", "pooch",
+    "pytest", "rich", "s5", "safetensors", "sklearn", "slycot", "transformers",
 }  # fmt: skip
 UNWANTED = {"lti": EXTRAS | ARRAY_LIBRARIES - {"array_api_compat"}, "compressm": EXTRAS}
 

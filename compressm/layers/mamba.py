@@ -146,9 +146,10 @@ class Mamba(nn.Module):
         """x[t] = exp(dt A) * x[t-1] + (dt B) v[t],  y[t] = C x[t], at the mean of dt, of B, of C.
 
         The linear time-invariant stand-in of the CompreSSM paper (appendix E): the step sizes of
-        each channel and the shared B and C are averaged over all time steps of all sequences, as the scan sees them (after
-        softplus), and *then* combined; a mean of ``exp(dt A)`` or of ``dt B`` would be another
-        system. A is the layer's own. Convolution, gate, and D are no part of it.
+        each channel and the shared B and C are averaged over all time steps of all sequences, as
+        the scan sees them (after softplus), and *then* combined; a mean of ``exp(dt A)`` or of
+        ``dt B`` would be another system. A is the layer's own. Convolution, gate, and D are no part
+        of it.
 
         Parameters
         ----------
