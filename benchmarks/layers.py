@@ -13,10 +13,11 @@ from time import perf_counter
 import torch
 from torch import nn
 
-from compressm import Order, SequenceModel, compress_
+from compressm import Order, SequenceModel, compress_, keep_states_
 from compressm.data import digits
 from compressm.demo import accuracy, orders
 from compressm.models import LAYERS
+from compressm.selection import selective_layers
 
 
 def trained(data, name, n, steps, seed, gramians=None):
@@ -28,7 +29,7 @@ def trained(data, name, n, steps, seed, gramians=None):
         p for k, p in model.named_parameters() if k.endswith((".layer.A", ".layer.B", "log_dt"))
     ]
     rest = [p for p in model.parameters() if all(p is not q for q in slow)]
-    optimizer = torch.optim.AdamW([{"params": rest}, {"params": slow, "lr": 4e-4}], lr=4e-3)
+    optimizer = torch.optim.AdamW([{"params": rest}, {"params": slow, "lr": 1e-4}], lr=4e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     cut_at, seconds, found = steps // 3, ([], []), []
     batches = torch.randint(len(data.y_train), (steps, 50))
@@ -36,11 +37,7 @@ def trained(data, name, n, steps, seed, gramians=None):
         if step == cut_at:
             found.append(accuracy(model, data.x_test, data.y_test))
             if gramians is not None:
-                seen = data.x_train[batches[:step][-10:]]
-                event = compress_(model, Order(n // 4), optimizer, gramians=gramians, data=seen)
-                for cut in event.layers:
-                    if cut.skipped:
-                        print(f"{name}: {cut.skipped}")
+                cut(model, n // 4, optimizer, gramians, data.x_train[batches[:step][-10:]])
             found.append(accuracy(model, data.x_test, data.y_test))
         start = perf_counter()
         loss = nn.functional.cross_entropy(model(data.x_train[index]), data.y_train[index])
@@ -51,6 +48,17 @@ def trained(data, name, n, steps, seed, gramians=None):
         seconds[step >= cut_at].append(perf_counter() - start)
     found.append(accuracy(model, data.x_test, data.y_test))
     return found, orders(model), [1e3 * statistics.median(x) for x in seconds]
+
+
+def cut(model, n, optimizer, gramians, seen):
+    """Keep n states of each layer, by Gramians, or, of a selective one, at random."""
+    if gramians == "random":
+        for _, layer in selective_layers(model):
+            keep_states_(layer, torch.randperm(layer.d_state)[:n].tolist(), optimizer)
+        return
+    for layer in compress_(model, Order(n), optimizer, gramians=gramians, data=seen).layers:
+        if layer.skipped:
+            print(f"{layer.name}: {layer.skipped}")
 
 
 def main():
