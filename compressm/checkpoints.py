@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -58,7 +59,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     except MissingPackageError:
         raise
     except Exception as error:  # a damaged file may fail anywhere in the two readers
-        reason = str(error).partition("\n")[0]
+        foreign = isinstance(error, UnpicklingError)
+        reason = "it holds more than tensors" if foreign else str(error).partition("\n")[0]
         raise CheckpointError(
             f"{path} holds no weights that can be read without running code from it ({reason}); "
             "save the state dict, by torch.save(model.state_dict(), ...) or as safetensors"
@@ -106,6 +108,9 @@ def layers_in(tensors: Mapping[str, Tensor], **options: Any) -> nn.Module:
     CheckpointError
         If there is none.
     """
+    known = {name for kind in KINDS for name in signature(kind).parameters}
+    for name in options.keys() - known:
+        raise CheckpointError(f"no layer has an option {name!r}; there are {', '.join(known)}")
     model = nn.Module()
     taken: list[str] = []
     for prefix in _prefixes(tensors):  # a layer comes before its parts

@@ -14,6 +14,7 @@ from compressm.cutting import (
     carry_out_,
     decide,
     observed_layers,
+    require_layers,
     require_optimizer,
     require_sense,
 )
@@ -91,6 +92,7 @@ class Compressor:
         multiple_of: int = 1,
     ) -> None:
         require_sense(policy, system, gramians, multiple_of)
+        require_layers(model)
         require_optimizer(optimizer)
         self._replica = replica_of(model)
         self.model = model if self._replica is None else self._replica.module

@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import lti
 from compressm.adapters import directions, is_supported, load_lti_, to_lti
+from compressm.families import UnsupportedLayerError
 from compressm.hankel import System, precision, require_known
 from compressm.layers import SSMLayer
 from compressm.observations import Layers, observability_factor, observe, observed_factor
@@ -92,7 +93,7 @@ class LayerCut:
     before: int
     after: int
     order: int
-    hsv: np.ndarray
+    hsv: np.ndarray = field(repr=False)
     error_bound: float = 0.0
     energy_kept: float = 1.0
     condition: float = 1.0
@@ -221,9 +222,25 @@ def outlook(
     return tuple(_settle(model, policy, *thought) for policy in policies)
 
 
+def require_layers(model: nn.Module) -> None:
+    """UnsupportedLayerError unless there is something to compress."""
+    if next(compressible_layers(model), None) is None:
+        kinds = sorted({type(module).__name__ for module in model.modules()})
+        raise UnsupportedLayerError(
+            f"found no layer that compressm can read as a system among {', '.join(kinds)}; "
+            "docs/adapters.md shows how to describe one with to_lti.register and load_lti_.register"
+        )
+
+
 def _signals(
     model: nn.Module, gramians: str, data: Iterable[Any]
 ) -> dict[str, list[Signal]] | None:
+    require_layers(model)
+    if isinstance(data, Tensor):
+        raise ValueError(
+            f"data must be an iterable of batches, got one tensor of shape {tuple(data.shape)}; "
+            "pass [data], or data.split(50)"
+        )
     layers = observed_layers(gramians)
     if gramians == "model" and next(layers(model), None) is None:
         return None
@@ -452,8 +469,8 @@ def _factors(
     inputs = [x.u for x in signals]
     if not inputs:
         raise _SkipError(
-            "no input of it was observed in this step (a forward that was compiled before does not "
-            "see who watches: compile after the cuts, or use the Gramians of the model)"
+            "no input of it was observed in this step: only forward passes in training mode count, "
+            "and one that was compiled before does not see who watches"
         )
     if any(u.ndim != 3 or u.shape[-1] != width for u in inputs):
         raise _SkipError(
@@ -524,7 +541,10 @@ class _Plan:
         n_slots = self.slots(order)
         full = order >= self.balancing.minimal_order
         if n_slots >= self.stored:
-            reason = f"order {order} needs every slot, as some of its eigenvalues are real"
+            reason = (
+                f"order {order} needs all {self.stored} stored states, as some of its eigenvalues "
+                "are real and take one each; ask for a lower order"
+            )
             raise _SkipError(None if full or self.multiple_of > 1 else reason)
         trial = _copied(self.layer)
         while True:
@@ -538,6 +558,11 @@ class _Plan:
                 if self.factors[1] is None:
                     raise
                 self._balance(self.factors[0], self._steadier(modal))
+        if stored_states(trial) != modal.poles.shape[-1]:
+            raise _SkipError(
+                f"load_lti_ left it with {stored_states(trial)} states where "
+                f"{modal.poles.shape[-1]} were to be written"
+            )
         _refuse_tied(self.layer, trial, owners)
         distance, peak = _distance(to_lti(trial, conjugate=self.real), modal)
         rounding = (distance / peak if peak else 0.0) + condition * EPS

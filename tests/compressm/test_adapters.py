@@ -5,7 +5,18 @@ import torch
 from torch import nn
 
 import lti
-from compressm import LRU, Order, SequenceModel, UnsupportedLayerError, compress_, load_lti_, to_lti
+from compressm import (
+    LRU,
+    Compressor,
+    Every,
+    Order,
+    SequenceModel,
+    UnsupportedLayerError,
+    compress_,
+    load_lti_,
+    outlook,
+    to_lti,
+)
 from compressm.adapters import is_supported
 from compressm.surgery import resize_
 
@@ -65,3 +76,34 @@ def test_our_own_layers_need_no_adapter():
     assert torch.equal(to_lti(layer).poles, layer.to_lti().poles)
     load_lti_(layer, lti.diagonalize(lti.balance(to_lti(layer)).truncate(4).system, True)[0])
     assert layer.d_state < 6
+
+
+def test_a_model_without_such_a_layer_says_so():
+    model = nn.Sequential(nn.Linear(2, 2), nn.GRU(2, 2))
+    for act in (
+        lambda: compress_(model, Order(2)),
+        lambda: outlook(model, [Order(2)]),
+        lambda: Compressor(model, policy=Order(2), schedule=Every(1)),
+    ):
+        with pytest.raises(
+            UnsupportedLayerError, match=r"among GRU, Linear, Sequential; docs/adap"
+        ):
+            act()
+
+
+def test_an_adapter_that_writes_nothing_is_found_out():
+    class Idle(Mine):
+        pass
+
+    @load_lti_.register
+    def _(layer: Idle, system: lti.DiagonalStateSpace, optimizer=None):
+        pass
+
+    torch.manual_seed(0)
+    (cut,) = compress_(Idle(12), Order(6)).layers
+    assert cut.after == 12 and "left it with 12 states where 6 were to be written" in cut.skipped
+
+
+def test_one_tensor_is_no_iterable_of_batches():
+    with pytest.raises(ValueError, match=r"got one tensor of shape \(2, 9, 2\); pass \[data\]"):
+        compress_(LRU(2, 4), Order(2), gramians="input", data=torch.zeros(2, 9, 2))

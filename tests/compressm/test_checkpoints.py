@@ -152,6 +152,8 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path, capsys):
     torch.save(S4D(2, 4).state_dict(), path)
     assert main(["inspect", str(path), "--option", "discretization=foo"]) == 1
     assert "discretization must be" in capsys.readouterr().err
+    assert main(["inspect", str(path), "--option", "discretisation=zoh"]) == 1
+    assert "no layer has an option 'discretisation'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["inspect", "x.pt", "--option", "bilinear"])
     assert "NAME=VALUE" in capsys.readouterr().err
