@@ -37,7 +37,7 @@ def trained(data, name, n, steps, seed, gramians=None):
         if step == cut_at:
             found.append(accuracy(model, data.x_test, data.y_test))
             if gramians is not None:
-                cut(model, n // 4, optimizer, gramians, data.x_train[batches[:step][-10:]])
+                cut(model, n // 4, optimizer, gramians, data.x_train[batches[:step][-10:]].unbind())
             found.append(accuracy(model, data.x_test, data.y_test))
         start = perf_counter()
         loss = nn.functional.cross_entropy(model(data.x_train[index]), data.y_train[index])
@@ -68,9 +68,10 @@ def main():
     parser.add_argument("--states", type=int, default=32)
     parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--plot", metavar="PNG", help="draw accuracies around the cut")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    data = digits()
+    data, rows = digits(), {}
     print("layer  cut by  seed  states  accuracy: before   after  at the end  ms a step")
     for name in arguments.layers:
         for gramians in (None, *arguments.gramians):
@@ -80,8 +81,45 @@ def main():
                 )
                 accuracies = "".join(f"{x:9.1%}" for x in found)
                 times = f"{ms[0]:.1f} -> {ms[1]:.1f}"
+                if gramians is None or stored[0] < arguments.states:  # else it was left as it is
+                    rows.setdefault((name, gramians), []).append(found)
                 run = f"{name:6} {gramians or 'nothing':8} {seed}  {stored[0]:4}"
                 print(f"{run}  {accuracies}  {times}", flush=True)
+
+    if arguments.plot:
+        draw(rows, arguments.plot)
+
+
+def draw(rows, path):
+    """Accuracy just before a cut, and just after it by each rule: means and all seeds."""
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(name for name, _ in rows))
+    rules = [rule for rule in dict.fromkeys(rule for _, rule in rows) if rule]
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.subplots()
+    marks = {"before": ("#555555", "D"), "model": ("#D55E00", "s"), "input": ("#0072B2", "o"),
+             "data": ("#009E73", "^"), "random": ("#CC79A7", "x")}  # fmt: skip
+    width = 0.7 / (len(rules) + 1)
+    for i, kind in enumerate(("before", *rules)):
+        color, mark = marks[kind]
+        for j, name in enumerate(names):
+            runs = rows.get((name, None if kind == "before" else kind))
+            if not runs:
+                continue
+            seen = [100 * (run[0] if kind == "before" else run[1]) for run in runs]
+            x = j + (i - len(rules) / 2) * width
+            axes.plot([x] * len(seen), seen, "_", color=color, markersize=7, alpha=0.6)
+            label = None if j else ("before the cut" if kind == "before" else f"after, {kind}")
+            axes.plot(x, statistics.mean(seen), mark, color=color, markersize=7, label=label)
+    axes.set_xticks(range(len(names)), [name.upper() for name in names])
+    axes.set_ylabel("test accuracy, %")
+    axes.grid(axis="y", color="#e5e5e5")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title("Three quarters of the states cut, nothing trained afterwards", loc="left")
+    figure.legend(loc="outside right upper", frameon=False)
+    figure.savefig(path, dpi=160)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def to_lti(layer: nn.Module, conjugate: bool = True) -> lti.DiagonalStateSpace |
     UnsupportedLayerError
         If it is none of these.
     """
-    family = _family(layer)
+    family = _family(layer, "read as a system")
     return family.read(tensors_of(layer), conjugate, **family.options(layer))
 
 
@@ -71,7 +71,7 @@ def load_lti_(layer: nn.Module, system: lti.DiagonalStateSpace, optimizer: Any =
     lti.LTIError
         If the layer cannot hold the system; nothing has been written then.
     """
-    family = _family(layer)
+    family = _family(layer, "write a system into")
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         new = family.write(system, tensors_of(layer), **family.options(layer))
     for name, value in new.items():
@@ -128,11 +128,11 @@ def directions(layer: nn.Module) -> int:
     return 1 + bool(getattr(layer, "bidirectional", False)) if family is None else family.directions
 
 
-def _family(layer: nn.Module) -> Family:
+def _family(layer: nn.Module, what: str) -> Family:
     family = family_of(layer)
     if family is None:
         raise UnsupportedLayerError(
-            f"{type(layer).__qualname__} is no layer that compressm can read as a system; "
+            f"{type(layer).__qualname__} is no layer that compressm can {what}; "
             "docs/adapters.md shows how to describe one with to_lti.register and "
             "load_lti_.register"
         )

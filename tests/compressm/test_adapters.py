@@ -107,3 +107,15 @@ def test_an_adapter_that_writes_nothing_is_found_out():
 def test_one_tensor_is_no_iterable_of_batches():
     with pytest.raises(ValueError, match=r"got one tensor of shape \(2, 9, 2\); pass \[data\]"):
         compress_(LRU(2, 4), Order(2), gramians="input", data=torch.zeros(2, 9, 2))
+
+
+def test_half_an_adapter_says_which_half_is_missing():
+    class Half(nn.Module):
+        d_state = 4
+
+    @to_lti.register
+    def _(layer: Half, conjugate: bool = True):
+        return to_lti(Mine(4), conjugate)
+
+    (cut,) = compress_(Half(), Order(2)).layers
+    assert "can write a system into" in cut.skipped
