@@ -72,7 +72,7 @@ def main():
                 policies |= {f"{t:.1%}": MetricDrop(measure, t) for t in arguments.tolerance}
             for within, policy in policies.items():
                 trial = copy.deepcopy(model)
-                compress_(trial, policy, data=images, **options)
+                compress_(trial, policy, data=images if "gramians" in options else (), **options)
                 show(seed, rule, within, trial)
 
 

@@ -56,6 +56,8 @@ def cut(model, n, optimizer, gramians, seen):
         for _, layer in selective_layers(model):
             keep_states_(layer, torch.randperm(layer.d_state)[:n].tolist(), optimizer)
         return
+    if gramians == "model" and not any(selective_layers(model)):
+        seen = ()
     for layer in compress_(model, Order(n), optimizer, gramians=gramians, data=seen).layers:
         if layer.skipped:
             print(f"{layer.name}: {layer.skipped}")

@@ -243,6 +243,10 @@ def _signals(
         )
     layers = observed_layers(gramians)
     if gramians == "model" and next(layers(model), None) is None:
+        if data != ():
+            raise ValueError(
+                'the Gramians of the model need no data; pass gramians="input" or "data" with it'
+            )
         return None
     signals = observe(model, data, gramians == "data", layers)
     if not signals:

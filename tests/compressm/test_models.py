@@ -111,7 +111,8 @@ def test_every_layer_trains_and_shrinks_and_is_found_in_a_checkpoint(layer):
         functional.cross_entropy(model(u), target).backward()
         optimizer.step()
         optimizer.zero_grad()
-        cuts = compress_(model, Order(2), optimizer, data=[u]).layers
+        data = [u] if layer == "mamba" else ()
+        cuts = compress_(model, Order(2), optimizer, data=data).layers
         assert [cut.name for cut in cuts] == names
         assert all(cut.after <= 2 and cut.skipped is None for cut in cuts)
     if layer == "mamba":

@@ -83,10 +83,10 @@ def test_layers_cut_by_observed_inputs_stay_stable(seed, stored):
 def test_on_the_inputs_observed_it_beats_the_exact_gramian_at_equal_size():
     u = smooth(8, 200, 4)
     errors = {}
-    for name in ("model", "input"):
+    for name, data in {"model": (), "input": [u]}.items():
         layer = lru(64)
         before = layer(u)
-        compress_(layer, Order(6), gramians=name, data=[u])
+        compress_(layer, Order(6), gramians=name, data=data)
         errors[name] = (layer(u) - before).square().mean()
     assert errors["input"] < 0.1 * errors["model"]
 
@@ -368,3 +368,8 @@ def test_gradients_need_a_parameter_to_go_to():
     model = SequenceModel(1, 2, d_model=3, d_state=4, n_layers=1).requires_grad_(False)
     with pytest.raises(ValueError, match="none of them requires one"):
         compress_(model, Order(2), gramians="data", data=[torch.randn(2, 9, 1)])
+
+
+def test_data_that_nobody_asked_for_are_refused():
+    with pytest.raises(ValueError, match='need no data; pass gramians="input"'):
+        compress_(lru(), Order(4), data=[smooth(2, 9, 4)])
