@@ -126,6 +126,11 @@ class CompressionEvent:
         )
         return f"step {self.step}: {cuts}"
 
+    def metrics(self) -> dict[str, float]:
+        """``<layer>/states`` and ``<layer>/energy_kept``, for a logger."""
+        states = {f"{cut.name}/states": float(cut.after) for cut in self.layers}
+        return states | {f"{cut.name}/energy_kept": cut.energy_kept for cut in self.layers}
+
 
 def compress_(
     model: nn.Module,
@@ -508,7 +513,7 @@ class _Plan:
         multiple_of: int,
     ) -> None:
         self.name, self.layer, self.G, self.stored = name, layer, G, stored_states(layer)
-        self.multiple_of, self.given = multiple_of, factors
+        self.multiple_of = multiple_of
         # The errors of two directions, at w and at -w, add up to sqrt(2) times that of both at most
         self.gain = directions(layer) ** 0.5
         self.real = isinstance(G, lti.StateSpace) or G.conjugate
@@ -550,18 +555,23 @@ class _Plan:
                 "are real and take one each; ask for a lower order"
             )
             raise _SkipError(None if full or self.multiple_of > 1 else reason)
+        return self._in_slots(n_slots, owners)
+
+    def _in_slots(self, n_slots: int, owners: Counter[int]) -> LayerCut:
         trial = _copied(self.layer)
-        while True:
-            orders = self._fill(n_slots)
-            modal, condition = self._diagonal(orders)
-            try:
-                _refuse_unstable(modal)
-                load_lti_(trial, modal)
-                break
-            except lti.UnstableError:
-                if self.factors[1] is None:
-                    raise
-                self._balance(self.factors[0], self._steadier(modal))
+        orders = self._fill(n_slots)
+        modal, condition = self._diagonal(orders)
+        try:
+            _refuse_unstable(modal)
+            load_lti_(trial, modal)
+        except lti.UnstableError:
+            if self.factors[1] is None:
+                raise
+            steadier = copy.copy(self)  # what this plan says to other policies stays as it is
+            steadier._balance(self.factors[0], self._steadier(modal))
+            cut = steadier._in_slots(n_slots, owners)
+            self.found = steadier.found
+            return cut
         if stored_states(trial) != modal.poles.shape[-1]:
             raise _SkipError(
                 f"load_lti_ left it with {stored_states(trial)} states where "

@@ -46,6 +46,8 @@ class CompressionCallback(TrainerCallback):
     >>> callback = CompressionCallback(policy=KeepEnergy(0.99), schedule=Every(500, stop=5_000))
     """
 
+    _compressor: Compressor
+
     def __init__(
         self,
         *,
@@ -64,14 +66,13 @@ class CompressionCallback(TrainerCallback):
             "gramians": gramians,
             "multiple_of": multiple_of,
         }
-        self._compressor: Compressor | None = None
 
     def on_train_begin(
         self,
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        model: nn.Module | None = None,
+        model: nn.Module,
         optimizer: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -88,7 +89,6 @@ class CompressionCallback(TrainerCallback):
                 f"processes with {args.n_gpu} devices each; use a loop of your own with "
                 "DistributedDataParallel and Compressor, or CUDA_VISIBLE_DEVICES=0"
             )
-        assert model is not None
         self._compressor = Compressor(model, optimizer, **self._options)
         self._compressor.load_state_dict({"steps": state.global_step})
 
@@ -106,12 +106,7 @@ class CompressionCallback(TrainerCallback):
         args, state, control, **kwargs
             As the trainer passes them.
         """
-        assert self._compressor is not None
         event = self._compressor.step()
         if event is not None:
             self.events.append(event)
-            entry: dict[str, float] = {"step": state.global_step}
-            for cut in event.layers:
-                entry[f"{cut.name}/states"] = float(cut.after)
-                entry[f"{cut.name}/energy_kept"] = cut.energy_kept
-            state.log_history.append(entry)
+            state.log_history.append({"step": state.global_step, **event.metrics()})

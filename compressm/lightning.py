@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning.pytorch as pl
 from torch import nn
@@ -81,13 +81,15 @@ class CompressionCallback(pl.Callback):
                 "CompressionCallback counts the steps of one optimizer, got "
                 f"{len(trainer.optimizers)}; build a Compressor in the module, and step it there"
             )
-        assert isinstance(model, nn.Module)
-        self._compressor = Compressor(model, trainer.optimizers[0], **self._options)
+        self._compressor = Compressor(
+            cast(nn.Module, model), trainer.optimizers[0], **self._options
+        )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go on at the step at which `trainer` does, with `pl_module` as it is."""
-        assert self._compressor is not None
-        self._compressor.load_state_dict({**self._state, "steps": trainer.global_step})
+        cast(Compressor, self._compressor).load_state_dict(
+            {**self._state, "steps": trainer.global_step}
+        )
 
     def on_train_batch_end(
         self,
@@ -101,17 +103,13 @@ class CompressionCallback(pl.Callback):
 
         `pl_module`, `outputs` and `batch_idx` are not looked at.
         """
-        assert self._compressor is not None
-        while self._compressor.state_dict()["steps"] < trainer.global_step:
-            event = self._compressor.step()
+        compressor = cast(Compressor, self._compressor)
+        while compressor.state_dict()["steps"] < trainer.global_step:
+            event = compressor.step()
             if event is not None:
                 self.events.append(event)
-                metrics = {}
-                for cut in event.layers:
-                    metrics[f"{cut.name}/states"] = float(cut.after)
-                    metrics[f"{cut.name}/energy_kept"] = cut.energy_kept
                 for logger in trainer.loggers:  # now: self.log waits for every 50th step or so
-                    logger.log_metrics(metrics, trainer.global_step)
+                    logger.log_metrics(event.metrics(), trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds beside the module and its optimizer."""

@@ -257,12 +257,12 @@ def agree_on_states_(model: nn.Module) -> None:
 
 def _surrogate(module: nn.Module, signals: Sequence[Signal]) -> tuple[Tensor, Tensor, Tensor]:
     """log p, b, c of the mean system: (channels, N) each, the first perhaps (channels, 1)."""
-    sums, count, A = [], 0, None
+    sums, count = [], 0
+    A: Any = None  # the same for all
     for signal in signals:
         _, dt, A, B, C, _ = coefficients(module, signal.u)
         sums.append([part.sum((0, 1), dtype=torch.float64) for part in (dt, B, C)])
         count += dt.shape[0] * dt.shape[1]
-    assert A is not None
     dt, B, C = (torch.stack(parts).sum(0) / count for parts in zip(*sums, strict=True))
     B, C = (part.repeat_interleave(len(A) // len(part), 0) for part in (B, C))
     return dt[:, None] * A, dt[:, None] * B, C

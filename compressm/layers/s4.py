@@ -172,10 +172,9 @@ class S4(ChannelLayer):
         def spread(s: Tensor) -> Tensor:
             return torch.einsum("rhn,...hr->...hn", Q, s[..., 0].to(Q.dtype))
 
+        v = torch.zeros_like(w) if v is None else v
         if x is not None:
-            x = (1 + w / 2) * x - spread(read(x))
-            v = x if v is None else x + v
-        assert v is not None
+            v = v + (1 + w / 2) * x - spread(read(x))
         inner = read(d * Q)[..., 0].movedim(0, -1)  # 2 Re(Q^H d Q), (H, rank, rank)
         inner = inner + torch.eye(self.rank, dtype=inner.dtype, device=inner.device)
         return d * (v - spread(torch.linalg.solve(inner, read(d * v))))
