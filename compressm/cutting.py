@@ -22,7 +22,7 @@ from compressm.families import UnsupportedLayerError
 from compressm.hankel import System, precision, require_known
 from compressm.layers import SSMLayer
 from compressm.observations import Layers, observability_factor, observe, observed_factor
-from compressm.policies import Budget, ErrorBound, MetricDrop, Policy
+from compressm.policies import Budget, ErrorBound, MetricDrop, Order, Policy
 from compressm.selection import (
     agree_on_states_,
     compressible_layers,
@@ -282,6 +282,11 @@ def require_sense(
         )
     if isinstance(multiple_of, bool) or not isinstance(multiple_of, int) or multiple_of < 1:
         raise ValueError(f"multiple_of must be an integer of at least 1, got {multiple_of!r}")
+    if isinstance(policy, Order) and policy.n_stored < multiple_of:
+        raise ValueError(
+            f"{policy} leaves no multiple of {multiple_of} to store; use a larger order, or a "
+            "smaller multiple_of"
+        )
 
 
 def require_optimizer(optimizer: Any) -> None:

@@ -158,9 +158,8 @@ def observed_factor(
     Neighbouring states tell little that is new, so about `TIMES` times of a sequence are looked at,
     at distances J: ``x[kJ]`` obeys the recurrence with ``A^J`` whose input is a block of J inputs.
     Of all these states `SAMPLES` for each state of the system are drawn, always the same ones.
-    What must not be few are the times: states at the same six of 784 steps of 600 sequences said
-    less than those at a hundred steps of fifty. S is updated by a QR decomposition for each of
-    `signals`; nothing is squared.
+    What must not be few are the times: a handful, the same in every sequence, mislead. S is updated
+    by a QR decomposition for each of `signals`; nothing is squared.
     """
     choice = torch.Generator().manual_seed(0)
     wanted = SAMPLES * system.order / sum(u.shape[0] * u.shape[1] for u in signals)

@@ -330,6 +330,8 @@ def test_stored_states_come_in_multiples(policy):
             assert cut.after <= free.after
     with pytest.raises(ValueError, match="multiple_of"):
         compress_(model, policy, multiple_of=0)
+    with pytest.raises(ValueError, match="leaves no multiple of 4 to store"):
+        compress_(model, Order(3), multiple_of=4)
 
 
 def test_a_budget_is_shared_by_the_layers():
