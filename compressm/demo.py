@@ -20,10 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from compressm.compressor import Compressor
-from compressm.cutting import CompressionEvent, stored_states
+from compressm.cutting import CompressionEvent
 from compressm.data import Dataset
 from compressm.hankel import hankel_spectra
 from compressm.models import SequenceModel
+from compressm.planning import stored_states
 from compressm.policies import KeepEnergy, Policy
 from compressm.schedules import Every, Schedule
 from compressm.selection import compressible_layers

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 import lti
 from compressm import DSS, LRU, LSSL, S4, S4D, S5, Order, SSMLayer, compress_, load_lti_, to_lti
+from compressm.empirical import observed_factor
 from compressm.hankel import ssm_layers
-from compressm.observations import observed_factor
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit.script

@@ -24,7 +24,8 @@ from compressm import (
     outlook,
 )
 from compressm.cutting import cut_
-from compressm.observations import observability_factor, observe, observed_factor
+from compressm.empirical import observability_factor, observed_factor
+from compressm.observations import observe
 from compressm.signals import Signal
 
 
@@ -36,7 +37,7 @@ def lru(d_state=24, seed=0, **options):
 @pytest.fixture
 def every_state(monkeypatch):
     """Look at all states, so that what is found is exact."""
-    monkeypatch.setattr("compressm.observations.SAMPLES", 10**6)
+    monkeypatch.setattr("compressm.empirical.SAMPLES", 10**6)
 
 
 def smooth(batch, length, m, seed=0):

@@ -1,0 +1,153 @@
+"""Gramians from data: second moments of the states that inputs drive, and of their adjoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+import lti
+from compressm.hankel import System
+from compressm.signals import Signal
+
+__all__ = ["ObservationError", "observability_factor", "observed_factor", "observed_factors"]
+
+SAMPLES = 16  # states looked at, for each state of the system ...
+TIMES = 128  # ... at so many times or more of each sequence
+
+
+class ObservationError(lti.LTIError):
+    """What was observed of a layer does not say what drives its states."""
+
+
+def observed_factors(
+    G: System, signals: Sequence[Signal], gramians: str, directions: int
+) -> tuple[Tensor | None, Tensor | None]:
+    """S and R that were observed; None for those that are the model's.
+
+    In two directions the reversed sequence drives the same states, and the second half of the
+    outputs is its.
+    """
+    if gramians == "model":
+        return None, None
+    width = math.prod(G.batch_shape) * G.n_inputs
+    inputs = [x.u for x in signals]
+    if not inputs:
+        raise ObservationError(
+            "no input of it was observed in this step: only forward passes in training mode count, "
+            "and one that was compiled before does not see who watches"
+        )
+    if any(u.ndim != 3 or u.shape[-1] != width for u in inputs):
+        raise ObservationError(
+            f"its inputs were {[tuple(u.shape) for u in inputs]}, not (batch, length, {width})"
+        )
+    both = [inputs, [u.flip(1) for u in inputs]][:directions]
+    S = observed_factor(G, [u for way in both for u in way])
+    if gramians == "input":
+        return S, None
+    gradients = [x.g for x in signals if x.g is not None]
+    if not gradients:
+        raise ObservationError("no gradient at its output was observed in this step")
+    rows = G.C.split(G.n_outputs // directions, dim=-2)
+    ways = [gradients, [g.flip(1) for g in gradients]]
+    R = [
+        observability_factor(replace(G, C=C, D=None), way)
+        for C, way in zip(rows, ways, strict=False)
+    ]
+    return S, torch.cat(R, dim=-1)
+
+
+def observed_factor(
+    system: lti.DiagonalStateSpace | lti.StateSpace, signals: Sequence[Tensor]
+) -> Tensor:
+    """S with S S^H = mean of x x^H over the states x that the inputs drive.
+
+    Parameters
+    ----------
+    system : lti.DiagonalStateSpace or lti.StateSpace
+        Discrete, n >= 1 states; real ones [Re x, Im x] if ``conjugate``. Or a stack of such, each
+        with inputs of its own.
+    signals : sequence of Tensor (batch, length, m)
+        Inputs, each sequence from the zero state; m counts those of the whole stack.
+
+    Returns
+    -------
+    Tensor (..., n, k)
+        For white inputs of unit variance S S^H is near the controllability Gramian.
+
+    Notes
+    -----
+    Neighbouring states tell little that is new, so about `TIMES` times of a sequence are looked at,
+    at distances J: ``x[kJ]`` obeys the recurrence with ``A^J`` whose input is a block of J inputs.
+    Of all these states `SAMPLES` for each state of the system are drawn, always the same ones.
+    What must not be few are the times: a handful, the same in every sequence, mislead. S is updated
+    by a QR decomposition for each of `signals`; nothing is squared.
+    """
+    choice = torch.Generator().manual_seed(0)
+    wanted = SAMPLES * system.order / sum(u.shape[0] * u.shape[1] for u in signals)
+    root, count = system.B.new_zeros(*system.batch_shape, 0, system.order), 0
+    for u in signals:
+        x = _states(system, u, max(1, u.shape[1] // TIMES))
+        k = min(x.shape[-2], math.ceil(wanted * u.shape[0] * u.shape[1]))
+        drawn = torch.randperm(x.shape[-2], generator=choice)[:k].to(x.device)
+        x = x.index_select(-2, drawn)
+        root = torch.linalg.qr(torch.cat([root.to(x), x], dim=-2), mode="r")[1]
+        count += k
+    return root.mT / count**0.5
+
+
+def observability_factor(
+    system: lti.DiagonalStateSpace | lti.StateSpace, signals: Sequence[Tensor]
+) -> Tensor:
+    """R with R R^H = mean of g g^H over the adjoint states, g[t] = C^H dJ/dy[t] + A^H g[t+1].
+
+    Parameters
+    ----------
+    system : lti.DiagonalStateSpace or lti.StateSpace
+        As in `observed_factor`.
+    signals : sequence of Tensor (batch, length, p)
+        Gradients dJ/dy at the outputs, p those of the whole stack.
+
+    Returns
+    -------
+    Tensor (..., n, k)
+        For white gradients of unit variance R R^H is near the observability Gramian.
+
+    References
+    ----------
+    Otto, Padovan, Rowley, "Model reduction for nonlinear systems by balanced truncation of state
+    and gradient covariance", SIAM J. Sci. Comput. 45 (2023), arXiv:2207.14387.
+    """
+    if isinstance(system, lti.DiagonalStateSpace):
+        C = system.C * (2.0 if system.conjugate else 1.0)  # y = 2 Re(C x)
+        adjoint = replace(system, poles=system.poles.conj(), B=C.mH, C=system.B.mH, D=None)
+    else:
+        adjoint = lti.StateSpace(system.A.mH, system.C.mH, system.B.mH, dt=system.dt)
+    return observed_factor(adjoint, [g.flip(1) for g in signals])
+
+
+def _states(system: lti.DiagonalStateSpace | lti.StateSpace, u: Tensor, every: int) -> Tensor:
+    """The states (..., samples, n) after each block of `every` inputs."""
+    batch, length, _ = u.shape
+    blocks = u[:, : length - length % every].to(system.B)
+    blocks = blocks.reshape(batch, -1, every, *system.batch_shape, system.n_inputs)
+    if isinstance(system, lti.DiagonalStateSpace):
+        A, times = system.poles[..., None], torch.mul
+    else:
+        A, times = system.A, torch.matmul
+    powers, gains = [A], [system.B]
+    for _ in range(every - 1):
+        powers.append(times(A, powers[-1]))
+        gains.append(times(A, gains[-1]))
+    drive = torch.einsum("bkj...m,j...nm->kb...n", blocks, torch.stack(gains[::-1]))
+    x, states = torch.zeros_like(drive[0]), []
+    for v in drive:
+        x = times(powers[-1], x[..., None])[..., 0] + v
+        states.append(x)
+    x = torch.cat(states).movedim(0, -2)
+    if isinstance(system, lti.DiagonalStateSpace) and system.conjugate:
+        x = torch.cat([x.real, x.imag], dim=-1)
+    return x
