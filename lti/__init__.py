@@ -2,6 +2,7 @@
 
 from lti.balancing import Balancing, balance, balanced_truncation, singular_perturbation
 from lti.discretize import bilinear
+from lti.empirical import GramianFactor, input_spectrum, spectral_factor
 from lti.errors import (
     CertificateError,
     DefectiveError,
@@ -37,6 +38,7 @@ __all__ = [
     "DiagonalStateSpace",
     "DimensionError",
     "FileError",
+    "GramianFactor",
     "LTIError",
     "Labels",
     "NonFiniteError",
@@ -61,6 +63,7 @@ __all__ = [
     "hankel_norm_approximation",
     "hankel_singular_values",
     "hinf_norm",
+    "input_spectrum",
     "linf_norm",
     "load",
     "modal_truncation",
@@ -72,4 +75,5 @@ __all__ = [
     "plot_response",
     "save",
     "singular_perturbation",
+    "spectral_factor",
 ]

@@ -24,6 +24,7 @@ from lti._array import (
     to_numpy,
 )
 from lti._checks import one_of
+from lti.empirical import GramianFactor, named
 from lti.errors import OptionError, OrderError, ReductionWarning
 from lti.factors import Factors, choose_factors
 from lti.hankel import (
@@ -281,8 +282,8 @@ def balance(
     weighting: str = "enns",
     frequencies: Any = None,
     times: Any = None,
-    controllability: Array | None = None,
-    observability: Array | None = None,
+    controllability: Array | GramianFactor | None = None,
+    observability: Array | GramianFactor | None = None,
 ) -> Balancing:
     """T = S V sigma^-1/2, W = sigma^-1/2 U^H R^H with U diag(sigma) V^H = R^H S (square root).
 
@@ -309,9 +310,9 @@ def balance(
         mirrored to negative ones.
     times : (t1, t2) or sequence of such pairs, optional
         Only these times of the impulse response count.
-    controllability, observability : array (..., n, k), optional
+    controllability, observability : array (..., n, k) or GramianFactor, optional
         Factors S, R of any P = S S^H, Q = R R^H in place of the Gramians, for example states
-        observed in data.
+        observed in data. A `GramianFactor` also says what it is.
 
     Returns
     -------
@@ -355,10 +356,11 @@ def balance(
     double = sys.double()
     parts = parts_of(double, unstable)
     k = parts.rest.order
+    given_S, given_R = named(controllability), named(observability)
     factors = choose_factors(
         parts,
-        controllability=controllability,
-        observability=observability,
+        controllability=given_S,
+        observability=given_R,
         input_weight=input_weight,
         output_weight=output_weight,
         weighting=weighting,
@@ -367,7 +369,9 @@ def balance(
     )
     S, R = factors.S, factors.R
     xp = namespace(S)
-    sigma, right, left = balanced(parts.stable, S, R, (controllability, observability))
+    sigma, right, left = balanced(
+        parts.stable, S, R, (given_S and given_S.factor, given_R and given_R.factor)
+    )
     if k:
         T, W = parts.T, parts.W
         right = xp.concat([T[..., :k], T[..., k:] @ right], axis=-1)

@@ -11,6 +11,7 @@ from typing import Any
 from lti._array import Array, H, from_numpy, is_like, spectral_norm, to_numpy, tracked, widen
 from lti._checks import as_array, common, one_of
 from lti.algebra import dual, series, static
+from lti.empirical import GramianFactor
 from lti.errors import DerivativeError, DimensionError, OptionError
 from lti.gramians import double_factors, known_factors
 from lti.hankel import square_root
@@ -59,8 +60,8 @@ class Factors:
 def choose_factors(
     parts: Split,
     *,
-    controllability: Array | None = None,
-    observability: Array | None = None,
+    controllability: GramianFactor | None = None,
+    observability: GramianFactor | None = None,
     input_weight: System | None = None,
     output_weight: System | None = None,
     weighting: str = "enns",
@@ -93,7 +94,7 @@ def choose_factors(
     if W_i or W_o:
         names.append(f"weighted by the rule of {RULES[weighting]}")
     if any(x is not None for x in given):
-        names.append("given")
+        names += dict.fromkeys(x.name for x in (controllability, observability) if x is not None)
     gain = spectral_norm(sys.B[..., :0, :0]) + 1.0
     if (weighted or limited) and tracked(*sys.matrices):
         raise DerivativeError(
@@ -153,11 +154,13 @@ def _weight(name: str, weight: System | None, sys: System) -> StateSpace | None:
     return StateSpace(A, B, C, D, W.dt)
 
 
-def _given(name: str, given: Array | None, move: Array, k: int, sys: System) -> Array | None:
+def _given(
+    name: str, given: GramianFactor | None, move: Array, k: int, sys: System
+) -> Array | None:
     """A given factor in double precision, checked, in the coordinates of the stable part."""
     if given is None:
         return None
-    factor: Any = as_array(given)
+    factor: Any = as_array(given.factor)
     if not is_like(factor, sys.B):
         factor = from_numpy(to_numpy(factor), sys.B)
     factor = common(**{name: factor})[0]

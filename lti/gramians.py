@@ -256,7 +256,7 @@ def _cauchy(sys: DiagonalStateSpace) -> tuple[Array, Array]:
     S, R = both[0, ...], both[1, ...]
     if not sys.conjugate:
         return S, R
-    return _in_real_coordinates(S, n), 2 * _in_real_coordinates(R, n)
+    return in_real_coordinates(S, n), 2 * in_real_coordinates(R, n)
 
 
 def _wider(x: Array, width: int) -> Array:
@@ -266,7 +266,7 @@ def _wider(x: Array, width: int) -> Array:
     return xp.concat([x, zeros], axis=-1) if missing else x
 
 
-def _in_real_coordinates(S: Array, n: int) -> Array:
+def in_real_coordinates(S: Array, n: int) -> Array:
     """A factor for the state [Re x, Im x] from one for [x, conj x], of n stored modes."""
     xp, x, mirror = namespace(S), S[..., :n, :], S[..., n:, :]
     S = xp.concat([(x + mirror) / 2, (x - mirror) / 2j], axis=-2)

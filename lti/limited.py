@@ -20,6 +20,7 @@ from lti._array import (
 )
 from lti.algebra import dual
 from lti.discretize import optimal_shift, to_discrete
+from lti.empirical import stacked_factor
 from lti.errors import OptionError
 from lti.gramians import double_factors
 from lti.response import resolvent
@@ -79,14 +80,8 @@ def frequency_limited_factors(sys: System, bands: Any) -> tuple[Array, Array]:
 
 def _spectral(sys: StateSpace, angles: np.ndarray, weights: np.ndarray) -> Array:
     """The LQ factor of [(e^{j t} - A)^-1 B sqrt(weight)] over all nodes t."""
-    xp, S = namespace(sys.B), sys.B[..., :0]
-    for at, X in resolvent(sys, from_numpy(np.exp(1j * angles), like=sys.B)):
-        X = X * from_numpy(weights[at], like=sys.B)[:, None, None]
-        X = xp.moveaxis(X, -3, -2)
-        X = xp.reshape(X, (*X.shape[:-2], X.shape[-2] * X.shape[-1]))
-        parts = [X] if is_complex(sys.B) else [xp.real(X), xp.imag(X)]
-        S = lq_factor(xp.concat([S, *parts], axis=-1))
-    return S
+    z, weights = (from_numpy(x, like=sys.B) for x in (np.exp(1j * angles), weights))
+    return stacked_factor(sys, (X * weights[at, None, None] for at, X in resolvent(sys, z)))
 
 
 def _nodes(poles: np.ndarray, arcs: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:

@@ -53,6 +53,18 @@ def frequency_response(sys: System, w: Array) -> Array:
     array([1. +0.j , 0.5-0.5j])
     """
     sys = as_statespace(sys)
+    s, like = points(sys, w), sys.B
+    try:
+        response = transfer_function(sys.double(), s)
+    except (np.linalg.LinAlgError, RuntimeError):
+        response = None
+    if response is None or not bool(namespace(like).all(namespace(like).isfinite(response))):
+        raise OptionError("a pole lies at one of the frequencies in w; move it a little")
+    return narrow(response, like=like)
+
+
+def points(sys: System, w: Array) -> Array:
+    """j w, or e^{j w dt}, in the library of `sys`; w is checked."""
     like = sys.B
     xp = namespace(like)
     w = from_numpy(to_numpy(w), like)
@@ -63,14 +75,7 @@ def frequency_response(sys: System, w: Array) -> Array:
         )
     require_finite("w", w)
     w = xp.astype(w, xp.float64)
-    s = xp.exp(1j * w * (1.0 if sys.dt is True else sys.dt)) if sys.is_discrete else 1j * w
-    try:
-        response = transfer_function(sys.double(), s)
-    except (np.linalg.LinAlgError, RuntimeError):
-        response = None
-    if response is None or not bool(xp.all(xp.isfinite(response))):
-        raise OptionError("a pole lies at one of the frequencies in w; move it a little")
-    return narrow(response, like=like)
+    return xp.exp(1j * w * (1.0 if sys.dt is True else sys.dt)) if sys.is_discrete else 1j * w
 
 
 def transfer_function(sys: System, s: Array) -> Array:

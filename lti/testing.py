@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from lti._array import to_numpy
+from lti._array import is_complex, to_numpy
 from lti._checks import one_of
-from lti.balancing import balanced_truncation
+from lti.balancing import balance, balanced_truncation
 from lti.discretize import bilinear
-from lti.errors import OptionError, ReductionWarning
+from lti.empirical import GramianFactor
+from lti.errors import DimensionError, OptionError, ReductionWarning
 from lti.gramians import controllability_gramian, observability_gramian
 from lti.hankel import hankel_singular_values
 from lti.interop import as_statespace
@@ -36,6 +37,9 @@ __all__ = [
     "assert_balanced",
     "assert_error_bound",
     "assert_gramian",
+    "assert_reproduces",
+    "assert_stays_stable",
+    "excitations",
     "stable_systems",
     "unitary",
     "unstable_systems",
@@ -161,6 +165,36 @@ def unstable_systems(
     """
     designs = _designs(order, inputs, outputs, field, form, ("unstable",))
     return _systems(designs, dt, feedthrough)
+
+
+@st.composite
+def excitations(draw: Any, sys: System) -> np.ndarray:
+    """S (n, k), a factor of any P: that of states which only some inputs, or none, ever drive.
+
+    Few columns or many, in directions of very different size, some of them zero.
+
+    Parameters
+    ----------
+    draw : callable
+        Given by hypothesis.
+    sys : StateSpace or DiagonalStateSpace
+        Of n states.
+
+    Examples
+    --------
+    >>> from hypothesis import given, strategies as st
+    >>> import lti.testing
+    >>> @given(st.data(), lti.testing.stable_systems(order=(1, 3)))
+    ... def test_stability(data, sys):
+    ...     S = data.draw(lti.testing.excitations(sys))
+    ...     lti.testing.assert_stays_stable(sys, controllability=S)
+    >>> test_stability()
+    """
+    n, k = sys.order, draw(st.integers(1, sys.order + 2))
+    U = draw(_bases(n, is_complex(sys.to_dense().B)))
+    sizes = st.just(0.0) | st.integers(-6, 0).map(lambda d: 10.0**d)
+    S = U[:, : min(n, k)] * draw(st.lists(sizes, min_size=min(n, k), max_size=min(n, k)))
+    return S @ unitary(max(n, k), draw(st.integers(0, 999)))[: min(n, k), :k]
 
 
 def _designs(
@@ -651,3 +685,137 @@ def assert_gramian(
                 f"the {kind} Gramian has a {what} of {value[at]:.3g}, allowed is {tol:g} * "
                 f"{unit[at]:.3g}\n\nP = {P.tolist()}\nsys = {as_code(sys)}"
             )
+
+
+def assert_stays_stable(
+    sys: System, *, controllability: Any = None, observability: Any = None
+) -> np.ndarray:
+    """A_r^H Sigma_r A_r <= Sigma_r: with one Gramian given and one exact, every order is stable.
+
+    Parameters
+    ----------
+    sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
+        Stable.
+    controllability, observability : array (..., n, k) or GramianFactor
+        One of the two: as in `lti.balance`.
+
+    Returns
+    -------
+    array (orders, ...)
+        Of each order from 1 to that of the last value above rounding, the largest modulus of a
+        pole, in continuous time the largest real part.
+
+    Raises
+    ------
+    AssertionError
+        If a pole lies beyond the boundary by more than ``1e2 n eps |R| |A| |S| / sigma_r``, which
+        rounding allows.
+    OptionError
+        If not just one of the two is given.
+
+    Examples
+    --------
+    >>> import lti, lti.testing, numpy as np
+    >>> sys = lti.StateSpace(np.diag([-1.0, -2.0]), np.ones((2, 1)), np.ones((1, 2)))
+    >>> lti.testing.assert_stays_stable(sys, controllability=np.diag([1.0, 10.0])).round(2)
+    array([-1.99, -1.  ])
+    """
+    if (controllability is None) == (observability is None):
+        raise OptionError("give one of controllability and observability; the other is exact")
+    sys = as_statespace(sys)
+    balancing = balance(sys, controllability=controllability, observability=observability)
+    A, S, R, sigma = (
+        to_numpy(x)
+        for x in (
+            balancing.balanced.A,
+            balancing.factors.S,
+            balancing.factors.R,
+            balancing.sigma,
+        )
+    )
+    sizes = [np.linalg.norm(x, axis=(-2, -1)) for x in (R, to_numpy(sys.to_dense().A), S)]
+    moved = 1e2 * sys.order * np.finfo(A.dtype).eps * np.prod(np.broadcast_arrays(*sizes), axis=0)
+    worst = []
+    for r in range(1, balancing.minimal_order + 1):
+        poles = np.linalg.eigvals(A[..., :r, :r])
+        poles = abs(poles) if sys.is_discrete else poles.real
+        worst.append(poles.max(axis=-1))
+        alive = sigma[..., r - 1] > 0  # members of lower rank are filled up with zeros
+        allowed = moved / np.where(alive, sigma[..., r - 1], 1.0)
+        excess = worst[-1] - float(sys.is_discrete) - allowed
+        if (alive & (excess > 0)).any():
+            at = np.unravel_index(np.argmax(np.where(alive, excess, -1)), excess.shape)
+            raise AssertionError(
+                f"at order {r} there is a pole at {worst[-1][at]:.12g}, beyond the boundary by "
+                f"more than rounding allows, {allowed[at]:.3g}\n\nsys = {as_code(sys)}\n"
+                f"controllability, observability = {controllability!r}, {observability!r}"
+            )
+    return np.array(worst)
+
+
+def assert_reproduces(sys: System, u: Any, *, tol: float = 1e-8) -> int:
+    """y_r = y on the inputs whose states were balanced: what they never excite costs nothing.
+
+    Parameters
+    ----------
+    sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
+        Stable, discrete, of n states; no stack.
+    u : array (sequences, length, m)
+        Inputs, each from the state zero.
+    tol : float, optional
+        Largest deviation of an output, in units of the largest output plus ``|C| |x|``, the largest
+        that the states met could give.
+
+    Returns
+    -------
+    int
+        The order that sufficed: at most the number of dimensions of the states met.
+
+    Raises
+    ------
+    AssertionError
+        If an output deviates by more.
+    DimensionError
+        If `u` does not fit.
+
+    Examples
+    --------
+    >>> import lti, lti.testing, numpy as np
+    >>> sys = lti.StateSpace(np.diag([0.9, 0.5, 0.1]), np.ones((3, 1)), np.ones((1, 3)), dt=True)
+    >>> lti.testing.assert_reproduces(sys, np.ones((1, 2, 1)))  # two states in all
+    2
+    """
+    sys, u = as_statespace(sys).double().to_dense(), np.asarray(to_numpy(u))
+    if u.ndim != 3 or u.shape[-1] != sys.n_inputs or sys.batch_shape or not sys.is_discrete:
+        raise DimensionError(
+            f"inputs of {sys} are (sequences, length, {sys.n_inputs}), got shape {u.shape}; it "
+            "must be discrete, and no stack"
+        )
+    y, x = _simulated(sys, u)
+    S = GramianFactor.of_states(x.reshape(-1, sys.order))
+    balancing = balance(sys, controllability=S)
+    order = balancing.minimal_order
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ReductionWarning)
+        reduced = balancing.truncate(order).system
+    error = np.abs(_simulated(reduced, u)[0] - y).max(initial=0.0)
+    size = np.abs(y).max(initial=0.0) + np.linalg.norm(to_numpy(sys.C)) * np.abs(x).max(initial=0.0)
+    rank = np.linalg.matrix_rank(x.reshape(-1, sys.order))
+    if error > tol * size or order > rank:
+        raise AssertionError(
+            f"order {order} gives outputs that differ by {error:.3g} at a size of {size:.3g}, "
+            f"allowed is {tol:g}; the states met have {rank} dimensions\n\n"
+            f"sys = {as_code(sys)}\nu = {u.tolist()}"
+        )
+    return order
+
+
+def _simulated(sys: StateSpace, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """y[t] = C x[t] + D u[t], x[t+1] = A x[t] + B u[t] from zero; x[1], ... too."""
+    A, B, C, D = (to_numpy(M) for M in sys.matrices)
+    x, states, outputs = np.zeros((len(u), sys.order), dtype=A.dtype), [], []
+    for now in np.moveaxis(u, 1, 0):
+        outputs.append(x @ C.T + now @ D.T)
+        x = x @ A.T + now @ B.T
+        states.append(x)
+    return np.stack(outputs, axis=1), np.stack(states, axis=1)
