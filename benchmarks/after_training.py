@@ -17,7 +17,8 @@ import torch
 
 from compressm import MetricDrop, Order, SequenceModel, compress_
 from compressm.data import mnist
-from compressm.demo import MNIST, accuracy, orders, run
+from compressm.demo import MNIST
+from compressm.training import accuracy, orders, run
 
 RULES = {
     "complex": {"system": "complex"},
@@ -31,7 +32,7 @@ def trained(data, seed, max_phase, cache):
     """A full-size model, from the cache if it was trained before."""
     path = cache / f"mnist-{max_phase:g}-{seed}.pt"
     if not path.exists():
-        settings = replace(MNIST, max_phase=max_phase)
+        settings = replace(MNIST, layer_options={"max_phase": max_phase})
         torch.save(run(data, settings, seed=seed).model.state_dict(), path)
     model = SequenceModel(1, 10, MNIST.d_model, MNIST.d_state, MNIST.n_layers)
     model.load_state_dict(torch.load(path, weights_only=True))
@@ -47,7 +48,9 @@ def main():
     parser.add_argument(
         "--shifts", action="store_true", help="at --at states only, also on images that differ"
     )
-    parser.add_argument("--max-phase", type=float, default=MNIST.max_phase, help="of initial poles")
+    parser.add_argument(
+        "--max-phase", type=float, default=MNIST.layer_options["max_phase"], help="of initial poles"
+    )
     parser.add_argument("--cache", type=Path, default=Path("."), help="folder for trained models")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -14,7 +14,7 @@ from torch import nn
 
 from compressm import Budget, Order, SequenceModel, compress_
 from compressm.data import digits
-from compressm.demo import accuracy, orders
+from compressm.training import accuracy, orders
 
 
 def trained(data, layer, layers, steps, seed):

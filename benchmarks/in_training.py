@@ -16,7 +16,8 @@ import torch
 
 from compressm import KeepEnergy
 from compressm.data import mnist
-from compressm.demo import MNIST, run
+from compressm.demo import MNIST
+from compressm.training import run
 
 RULES = {  # each with the share of its own energy that a cut keeps: they are not comparable
     "complex": (0.98, "model", "complex"),

@@ -15,9 +15,9 @@ from torch import nn
 
 from compressm import Order, SequenceModel, compress_, keep_states_
 from compressm.data import digits
-from compressm.demo import accuracy, orders
 from compressm.models import LAYERS
 from compressm.selection import selective_layers
+from compressm.training import accuracy, orders
 
 
 def trained(data, name, n, steps, seed, gramians=None):

@@ -1,6 +1,12 @@
 """State-space models that shrink while they train."""
 
 from compressm.adapters import load_lti_, to_lti
+from compressm.checkpoints import (
+    load_checkpoint,
+    random_state,
+    save_checkpoint,
+    set_random_state,
+)
 from compressm.compressor import Compressor
 from compressm.cutting import CompressionEvent, LayerCut, compress_, outlook
 from compressm.families import UnsupportedLayerError
@@ -17,10 +23,12 @@ from compressm.penalties import (
     tail_energy,
 )
 from compressm.policies import Budget, ErrorBound, KeepEnergy, MetricDrop, Order, Policy
+from compressm.rollback import Rollback
 from compressm.scan import linear_ssm
 from compressm.schedules import Every, Schedule
 from compressm.selection import keep_states_, state_values
 from compressm.surgery import resize_
+from compressm.trees import CheckpointError
 
 __all__ = [
     "DSS",
@@ -30,6 +38,7 @@ __all__ = [
     "S4D",
     "S5",
     "Budget",
+    "CheckpointError",
     "CompressionEvent",
     "Compressor",
     "ErrorBound",
@@ -41,6 +50,7 @@ __all__ = [
     "MetricDrop",
     "Order",
     "Policy",
+    "Rollback",
     "SSMLayer",
     "Schedule",
     "SequenceModel",
@@ -51,11 +61,15 @@ __all__ = [
     "hankel_spectra",
     "hankel_tail_energy",
     "linear_ssm",
+    "load_checkpoint",
     "keep_states_",
     "load_lti_",
     "nuclear_norm",
     "outlook",
+    "random_state",
     "resize_",
+    "save_checkpoint",
+    "set_random_state",
     "smooth_order",
     "state_values",
     "tail_energy",

@@ -1,178 +1,204 @@
-"""State-space layers found in a file of weights, which is read and never run."""
+"""A training run in one file, from which it goes on: model, optimizer, compressor."""
 
 from __future__ import annotations
 
-import warnings
+import random
 from collections.abc import Mapping
-from inspect import signature
+from copy import deepcopy
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import lti
-from compressm.adapters import is_supported
-from compressm.data import MissingPackageError, require
-from compressm.families import FAMILIES
-from compressm.layers import SSMLayer
-from compressm.models import LAYERS
+from compressm.distributed import replica_of, rewrap_
+from compressm.families import tensors_of
+from compressm.layers import Mamba, SSMLayer
+from compressm.selection import compressible_layers
+from compressm.snapshots import attributes_of, restore_, snapshot
+from compressm.trees import CheckpointError, load_tree, save_tree
 
-__all__ = ["CheckpointError", "layers_in", "read_checkpoint"]
-
-
-# The worth of a selective layer's states depends on data, so there is nothing to say of a file
-KINDS = [kind for kind in LAYERS.values() if issubclass(kind, SSMLayer)]
-
-# Options that names and shapes show
-SHOWN: list[dict[str, Any]] = [{"bidirectional": True}, {"version": "softmax", "l_max": 1}]
+__all__ = ["load_checkpoint", "random_state", "save_checkpoint", "set_random_state"]
 
 
-class CheckpointError(ValueError):
-    """A file that holds no weights that can be read safely, or no state-space layer."""
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """The tensors in a file by their names; nothing in it is executed.
+def save_checkpoint(
+    path: str | Path,
+    model: nn.Module,
+    optimizer: Any = None,
+    compressor: Any = None,
+    extra: Any = None,
+) -> None:
+    """path <- model, optimizer, compressor and `extra`, whole or not at all; no pickle.
 
     Parameters
     ----------
     path : str or Path
-        ``.safetensors`` (needs the package of that name), or what ``torch.save`` wrote of a state
-        dict, or of a dict that holds one under "state_dict", "model" or "model_state_dict".
-
-    Returns
-    -------
-    dict of str to Tensor
+        A safetensors file: weights go by their names after "model.", so that ``compressm inspect``
+        reads it too. What is there stays until the new file is complete and on the disk.
+    model : nn.Module
+        A ``DistributedDataParallel`` is saved as the model inside; on one rank, please.
+    optimizer : torch.optim.Optimizer, optional
+    compressor : Compressor, optional
+    extra : object, optional
+        What else the run needs, such as ``{"step": step, "scheduler": scheduler.state_dict(),
+        "average": averaged.state_dict(), "random": random_state()}``: dicts, lists and tuples of
+        tensors, numbers, strings, and None.
 
     Raises
     ------
     CheckpointError
-        If the file is missing, damaged, or holds anything but tensors and plain values.
+        If something in it is of another type. Nothing has been written then.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from compressm import Order, SequenceModel, compress_, load_checkpoint, save_checkpoint
+    >>> model = SequenceModel(d_input=1, d_output=2, d_model=4, d_state=16, n_layers=1)
+    >>> fresh = SequenceModel(d_input=1, d_output=2, d_model=4, d_state=16, n_layers=1)
+    >>> event = compress_(model, Order(6))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_checkpoint(f"{folder}/run.safetensors", model, extra={"step": 100})
+    ...     load_checkpoint(f"{folder}/run.safetensors", fresh)
+    {'step': 100}
+    >>> fresh.blocks[0].layer.d_state
+    6
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"there is no file {path}")
-    try:
-        content = _safetensors(path) if path.suffix == ".safetensors" else _plain(path)
-    except MissingPackageError:
-        raise
-    except Exception as error:  # a damaged file may fail anywhere in the two readers
-        foreign = isinstance(error, UnpicklingError)
-        reason = "it holds more than tensors" if foreign else str(error).partition("\n")[0]
-        raise CheckpointError(
-            f"{path} holds no weights that can be read without running code from it ({reason}); "
-            "save the state dict, by torch.save(model.state_dict(), ...) or as safetensors"
-        ) from error
-    for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    tensors = {k: v for k, v in _items(content) if isinstance(v, Tensor)}
-    if not tensors:
-        raise CheckpointError(f"{path} holds no tensors; save the state dict of a model")
-    return tensors
+    model = _unwrapped(model)
+    tree = {"model": dict(model.state_dict()), "attributes": attributes_of(model), "extra": extra}
+    if optimizer is not None:
+        tree["optimizer"] = {"of": _owned(model, optimizer), "state": optimizer.state_dict()}
+    if compressor is not None:
+        tree["compressor"] = compressor.state_dict()
+    save_tree(path, tree)
 
 
-def _plain(path: Path) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the format; what matters is said above
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _safetensors(path: Path) -> Any:
-    return require("safetensors.torch").load_file(path)
-
-
-def _items(content: Any) -> Any:
-    return content.items() if isinstance(content, Mapping) else ()
-
-
-def layers_in(tensors: Mapping[str, Tensor], **options: Any) -> nn.Module:
-    """A model of the layers that a state dict holds, known by the names of their parameters.
+def load_checkpoint(
+    path: str | Path, model: nn.Module, optimizer: Any = None, compressor: Any = None
+) -> Any:
+    """model, optimizer, compressor <- what `save_checkpoint` wrote, and back comes its `extra`.
 
     Parameters
     ----------
-    tensors : mapping of str to Tensor
-        State dict of a model.
-    **options
-        Of the layers, where they cannot be seen in the tensors, such as ``discretization``.
+    path : str or Path
+    model : nn.Module
+        As it was built: of the original size, or of the size that it had. Layers of ours and of
+        others get the numbers of states that they were saved with; parameters keep their identity.
+    optimizer : torch.optim.Optimizer, optional
+        Of the same kind, with the same parameters in the same order.
+    compressor : Compressor, optional
 
     Returns
     -------
-    nn.Module
-        With the layers under the names that they have in the model.
+    object
+        `extra`, with its tensors on the CPU.
 
     Raises
     ------
     CheckpointError
-        If there is none.
+        If the file is missing, damaged, not one of `save_checkpoint`, without one of the parts that
+        are asked for, or of another model or optimizer. Nothing has changed then.
     """
-    known = {name for kind in KINDS for name in signature(kind).parameters}
-    for name in options.keys() - known:
-        raise CheckpointError(f"no layer has an option {name!r}; there are {', '.join(known)}")
-    model = nn.Module()
-    taken: list[str] = []
-    for prefix in _prefixes(tensors):  # a layer comes before its parts
-        if not any(prefix.startswith(outer) for outer in taken):
-            group = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            layer = _ours(group, options) or _theirs(group)
-            if layer is not None:
-                taken.append(prefix)
-                _put(model, prefix + "layer" if prefix == "" else prefix[:-1], layer)
-    if not taken:
-        names = {kind.__name__: list(kind(1, 2).state_dict()) for kind in KINDS}
-        names |= {family.name: list(family.shapes) for family in FAMILIES}
+    tree, replica, model = load_tree(path), replica_of(model), _unwrapped(model)
+    asked = {"model": model, "optimizer": optimizer, "compressor": compressor}
+    keys = tree.keys() if isinstance(tree, dict) else ()
+    missing = [name for name, part in asked.items() if part is not None and name not in keys]
+    if missing or "extra" not in keys:
         raise CheckpointError(
-            "found no state-space layer by the names and shapes of its parameters; known are "
-            + ", ".join(f"{kind} ({', '.join(own)})" for kind, own in names.items())
+            f"{path} holds no {missing[0] if missing else 'extra'}; give it to save_checkpoint, or "
+            "load without it"
         )
-    return model
+    if optimizer is not None:
+        _require_same(path, tree["optimizer"]["of"], _owned(model, optimizer))
+    before = snapshot(model)
+    others = [deepcopy(part.state_dict()) for part in (optimizer, compressor) if part is not None]
+    name = "model"
+    try:
+        _load_model_(model, tree["model"], tree["attributes"])
+        for name, part in list(asked.items())[1:]:
+            if part is not None:
+                part.load_state_dict(tree[name]["state"] if name == "optimizer" else tree[name])
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, lti.LTIError) as error:
+        restore_(model, before)
+        for part, state in zip(filter(None, (optimizer, compressor)), others, strict=True):
+            part.load_state_dict(state)
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{path} is of another {name} ({reason}); build the {name} that was saved"
+        ) from error
+    if replica is not None:
+        rewrap_(replica)
+    return tree["extra"]
 
 
-def _prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Of every module that the names of the tensors tell of: "" and "blocks.0.", say."""
-    paths = [name.split(".")[:-1] for name in tensors]
-    prefixes = ("".join(f"{x}." for x in path[:k]) for path in paths for k in range(len(path) + 1))
-    return list(dict.fromkeys(prefixes))
+def random_state() -> dict[str, Any]:
+    """Where the random numbers of torch, NumPy and Python are, for ``extra`` of `save_checkpoint`.
+
+    Returns
+    -------
+    dict
+        For `set_random_state`. Generators of your own are not in it: save their ``get_state()``.
+    """
+    numpy: Any = np.random.get_state(legacy=False)
+    numpy["state"]["key"] = numpy["state"]["key"].tolist()
+    state = {"torch": torch.get_rng_state(), "numpy": numpy, "python": random.getstate()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
 
 
-def _ours(group: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module | None:
-    for kind in KINDS:
-        known = signature(kind).parameters
-        given = {k: v for k, v in options.items() if k in known}
-        for guess in ({}, *(x for x in SHOWN if x.keys() <= known.keys())):
-            layer = kind(1, 2, **(guess | given))
-            if set(group) == set(layer.state_dict()):
-                layer = kind(len(group["D"]), 2, **(guess | given)).to(group["D"].dtype)
-                try:
-                    layer.load_state_dict(dict(group))
-                except (RuntimeError, lti.LTIError):  # of other shapes: no layer of this kind
-                    continue
-                return layer
-    return None
+def set_random_state(state: dict[str, Any]) -> None:
+    """Go on with the random numbers that would have come next.
+
+    Parameters
+    ----------
+    state : dict
+        What `random_state` returned, perhaps in another process.
+    """
+    numpy = deepcopy(state["numpy"])
+    numpy["state"]["key"] = np.array(numpy["state"]["key"], dtype=np.uint32)
+    np.random.set_state(numpy)
+    random.setstate(state["python"])
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def _theirs(group: Mapping[str, Tensor]) -> nn.Module | None:
-    """A module that holds the tensors of a known family, and does nothing else."""
-    if not any(family.fits(group) for family in FAMILIES):
-        return None
-    layer = nn.Module()
-    for name, value in group.items():
-        path, _, own = name.rpartition(".")
-        _path(layer, path).register_parameter(own, nn.Parameter(value, value.is_floating_point()))
-    return layer if is_supported(layer) else None
+def _unwrapped(model: nn.Module) -> nn.Module:
+    replica = replica_of(model)
+    return model if replica is None else replica.module
 
 
-def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
-    path, _, own = name.rpartition(".")
-    _path(model, path).add_module(own, layer)
+def _owned(model: nn.Module, optimizer: Any) -> list[Any]:
+    """Kind of an optimizer, and the names of its parameters in each of its groups."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = [[names.get(id(p)) for p in group["params"]] for group in optimizer.param_groups]
+    return [type(optimizer).__qualname__, groups]
 
 
-def _path(module: nn.Module, path: str) -> nn.Module:
-    """The part of `module` under a dotted name, made of empty modules where there is none."""
-    for part in filter(None, path.split(".")):
-        if not hasattr(module, part):
-            module.add_module(part, nn.Module())
-        module = module.get_submodule(part)
-    return module
+def _require_same(path: str | Path, saved: list[Any], own: list[Any]) -> None:
+    if saved[0] != own[0]:
+        raise CheckpointError(f"{path} holds the state of {saved[0]}, got {own[0]}; build the same")
+    if saved[1] != own[1]:
+        raise CheckpointError(
+            f"{path} holds the state of an optimizer with other parameters, or with the same in "
+            "another order; build model and optimizer as they were when it was saved"
+        )
+
+
+def _load_model_(model: nn.Module, state: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
+    """Layers of ours follow their state dict by themselves; those of others are led."""
+    layers = dict(compressible_layers(model))
+    names = {
+        f"{name}.{own}" if name else own
+        for name, layer in layers.items()
+        if not isinstance(layer, (SSMLayer, Mamba))
+        for own in tensors_of(layer)
+    }
+    led = {name: state[name] for name in names & state.keys()}
+    restore_(model, {"tensors": led, "attributes": attributes})
+    model.load_state_dict(state)
+    lost = layers.keys() - dict(compressible_layers(model)).keys()
+    if lost:
+        raise ValueError(f"{sorted(lost)[0]} would no longer be a layer that can be read")

@@ -1,4 +1,4 @@
-"""The command line: `compressm demo`, `compressm inspect`."""
+"""The command line: `compressm demo`, `train`, `report` and `inspect`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from typing import Any
 import torch
 
 import lti
-from compressm.checkpoints import CheckpointError, layers_in, read_checkpoint
 from compressm.cutting import outlook
 from compressm.data import DataError, MissingPackageError, digits, mnist, require
 from compressm.demo import DIGITS, MNIST, demo
 from compressm.policies import KeepEnergy
+from compressm.recipes import SHIPPED, RecipeError, load_data, read_recipe
+from compressm.runs import ARMS, RunError, read_run, train
+from compressm.training import TrainingError
+from compressm.trees import CheckpointError
+from compressm.weights import layers_in, read_checkpoint
 
 __all__ = ["main"]
 
@@ -27,7 +31,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return arguments.command(arguments)
-    except (CheckpointError, DataError, MissingPackageError, lti.LTIError) as error:
+    except (
+        CheckpointError,
+        DataError,
+        MissingPackageError,
+        RecipeError,
+        RunError,
+        TrainingError,
+        lti.LTIError,
+    ) as error:
         print(f"compressm: {error}", file=sys.stderr)
         return 1
 
@@ -128,7 +140,77 @@ def _parser() -> argparse.ArgumentParser:
         "such as discretization=bilinear",
     )
     option("--json", type=_file, metavar="FILE", help="also save all of it, with the spectra")
+    _add_train(commands)
+    _add_report(commands)
     return parser
+
+
+def _add_train(commands: Any) -> None:
+    command = commands.add_parser(
+        "train",
+        help="train one model by a recipe, and keep all of it in a folder",
+        description="Train one model by a recipe: a YAML file of settings, or one of those "
+        f"shipped ({', '.join(SHIPPED)}). The folder of the run holds its recipe, its log, its "
+        "checkpoint and its result.",
+    )
+    command.set_defaults(command=_train)
+    option = command.add_argument
+    option("recipe", metavar="CONFIG", help="a YAML file, or the name of a shipped recipe")
+    option(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="settings in place of those in the file, such as lr=1e-3 layer_options.r_min=0.5",
+    )
+    option(
+        "--arm",
+        choices=ARMS,
+        default="compressed",
+        help="full: never cut; compressed: cut in training (default); small: the size --order from "
+        "scratch; after: cut once, after the last step",
+    )
+    option(
+        "--order",
+        metavar="N|RUN",
+        help="states of each layer of the small arm: a number, or the folder of a compressed run",
+    )
+    option("--seed", type=int, default=0, metavar="S", help="seed of everything random (0)")
+    option("--steps", type=_positive, metavar="N", help="training steps, as --set steps=N")
+    option(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder of the run (runs/CONFIG-ARM-SEED)",
+    )
+    option("--resume", action="store_true", help="go on from the checkpoint in the folder, if any")
+    option(
+        "--data-dir",
+        metavar="DIR",
+        help="folder that holds the data (default: $COMPRESSM_DATA, else they are downloaded)",
+    )
+    option("--device", default="cpu", metavar="D", help="where to train, such as cuda (cpu)")
+    option("--threads", type=_positive, default=1, metavar="N", help="threads of torch (1)")
+    option("--tensorboard", action="store_true", help="write files for TensorBoard as well")
+
+
+def _add_report(commands: Any) -> None:
+    command = commands.add_parser(
+        "report",
+        help="compare runs on one page",
+        description="Compare the runs of `compressm train`, also of those that still go on, on one "
+        "page of HTML, which needs nothing beside it. Its pictures are saved next to it as well.",
+    )
+    command.set_defaults(command=_report)
+    command.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run")
+    command.add_argument(
+        "--output",
+        type=_file,
+        default="report.html",
+        metavar="HTML",
+        help="where to save the page (%(default)s)",
+    )
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -201,6 +283,70 @@ def _inspect(arguments: argparse.Namespace) -> int:
         }
         arguments.json.write_text(json.dumps(report, default=lambda x: x.tolist()))
     return 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    require("rich")
+    from rich.console import Console
+
+    from compressm.report import Watch, plus
+
+    torch.set_num_threads(arguments.threads)
+    steps = [f"steps={arguments.steps}"] if arguments.steps else []
+    recipe = read_recipe(arguments.recipe, [*arguments.set, *steps])
+    name = f"{Path(arguments.recipe).stem}-{arguments.arm}-{arguments.seed}"
+    folder = arguments.output or Path("runs") / name
+    console = Console(highlight=False)
+    watch = Watch(console)
+    data = load_data(recipe, arguments.data_dir)
+    console.print(
+        f"{data.name}: {len(data.y_train):,} training and {len(data.y_test):,} test sequences of "
+        f"length {data.length}.\nArm {arguments.arm}, {recipe.steps:,} steps, seed "
+        f"{arguments.seed}, in {folder}:",
+        soft_wrap=True,
+    )
+    try:
+        with watch:
+            result = train(
+                recipe,
+                data,
+                folder,
+                arm=arguments.arm,
+                seed=arguments.seed,
+                order=_order(arguments.order),
+                device=arguments.device,
+                resume=arguments.resume,
+                tensorboard=arguments.tensorboard,
+                on_step=watch,
+            )
+    except KeyboardInterrupt:
+        print(
+            f"compressm: stopped {watch.where()}; the same command with --resume goes on from the "
+            "last checkpoint.",
+            file=sys.stderr,
+        )
+        return 130
+    console.print(
+        f"Accuracy {result.accuracy:.2%} on all test sequences, {plus(result.orders)} states, "
+        f"{result.parameters:,} parameters, {result.seconds:.1f} s of training."
+    )
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    require("matplotlib")
+    from compressm.html import save_report
+
+    for path in save_report([read_run(run) for run in arguments.runs], arguments.output):
+        print(path)
+    return 0
+
+
+def _order(text: str | None) -> int | None:
+    """A number of states, or that of a run."""
+    if text is None:
+        return None
+    return int(text) if text.isdecimal() else read_run(text).mean_order
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -18,9 +18,10 @@ from compressm.cutting import (
     require_optimizer,
     require_sense,
 )
-from compressm.distributed import decide_together, replica_of, rewrap_
+from compressm.distributed import decide_together, from_first, replica_of, rewrap_
 from compressm.observations import Observer
 from compressm.policies import Budget, MetricDrop, Policy
+from compressm.rollback import Net, Rollback
 from compressm.schedules import Schedule
 from compressm.signals import Signal
 
@@ -58,6 +59,8 @@ class Compressor:
         inputs of the step in every case, and have no bound, see `state_values`.
     multiple_of : int, optional
         Number of stored states to round up to, for the hardware's sake.
+    rollback : Rollback, optional
+        When to take a cut back; never if left out.
 
     References
     ----------
@@ -90,6 +93,7 @@ class Compressor:
         system: Literal["real", "complex"] = "real",
         gramians: Literal["model", "input", "data"] = "model",
         multiple_of: int = 1,
+        rollback: Rollback | None = None,
     ) -> None:
         require_sense(policy, system, gramians, multiple_of)
         require_layers(model)
@@ -103,6 +107,8 @@ class Compressor:
         self.gramians: Literal["model", "input", "data"] = gramians
         self.multiple_of = multiple_of
         self._steps = 0
+        self.rollback = rollback
+        self._net = rollback and Net(rollback, self.model, optimizer, self._share)
         self._observer = Observer(
             self.model,
             gradients=gramians == "data",
@@ -118,11 +124,18 @@ class Compressor:
         -------
         CompressionEvent or None
             None if no cut was due. A layer that cannot be reduced safely (unstable, not finite,
-            ill-conditioned, tied to another) is left as it is, and its `LayerCut` says why.
+            ill-conditioned, tied to another) is left as it is, and its `LayerCut` says why. Where a
+            cut was taken back, layers are larger ``after`` than ``before``, and ``skipped`` says
+            why; none is cut at such a step.
         """
         self._steps += 1
-        event = None
-        if self.schedule(self._steps):
+        due, event = self.schedule(self._steps), None
+        if self._net and (due or self._net.is_due(self._steps)):
+            event = self._net.judge(self._steps)
+        if event is not None:
+            self._observer.stop()  # it has seen the model that is gone
+            self._rewrap_()
+        elif due:
             event = replace(self._cut(), step=self._steps)
         self._watch()
         return event
@@ -133,15 +146,24 @@ class Compressor:
             event, writes = self._decide(signals)
         else:
             event, writes = decide_together(self._replica, self._steps, signals, self._decide)
+        if self._net:
+            self._net.spread(self._steps, event)
         carry_out_(self.model, writes, self.optimizer)
-        if self._replica is not None:
-            rewrap_(self._replica)
+        self._rewrap_()
         return event
 
     def _decide(self, signals: Mapping[str, Sequence[Signal]]) -> tuple[CompressionEvent, Writes]:
-        return decide(
+        event, writes = decide(
             self.model, self.policy, self.system, signals, self.gramians, self.multiple_of
         )
+        return self._net.spare(event, writes) if self._net else (event, writes)
+
+    def _rewrap_(self) -> None:
+        if self._replica is not None:
+            rewrap_(self._replica)
+
+    def _share(self, find: Callable[[], float]) -> float:
+        return find() if self._replica is None else from_first(self._replica, find)
 
     def _watch(self) -> None:
         """Observe the layers if the step that begins now ends in a cut."""
@@ -149,8 +171,12 @@ class Compressor:
             self._observer.start()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs beside the state dicts of model and optimizer."""
-        return {"steps": self._steps}
+        """What a resumed run needs beside the state dicts of model and optimizer.
+
+        With a `Rollback`, from a cut to its judgement, that is also what they were before the cut.
+        """
+        state: dict[str, Any] = {"steps": self._steps}
+        return state | {"rollback": self._net.state_dict()} if self._net else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from what `state_dict` returned.
@@ -161,5 +187,7 @@ class Compressor:
             Load the model and the optimizer as well.
         """
         self._steps = int(state["steps"])
+        if self._net:
+            self._net.load_state_dict(state.get("rollback", {"refused": {}, "pending": {}}))
         self._observer.stop()
         self._watch()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,9 +15,10 @@ from torch.nn.parallel import DistributedDataParallel
 from compressm.cutting import CompressionEvent, Writes
 from compressm.signals import Signal
 
-__all__ = ["decide_together", "replica_of", "rewrap_"]
+__all__ = ["decide_together", "from_first", "replica_of", "rewrap_"]
 
 Signals = Mapping[str, Sequence[Signal]]
+Found = TypeVar("Found")
 
 
 def replica_of(model: nn.Module) -> DistributedDataParallel | None:
@@ -126,26 +127,48 @@ def decide_together(
     size = dist.get_world_size(group)
     mine = step, shapes, {name: [_share(s, size) for s in own] for name, own in signals.items()}
     everyone: Any = [None] * size
-    leads = dist.get_rank(group) == 0
+    leads = dist.get_rank(group) == first
     dist.gather_object(mine, everyone if leads else None, first, group)
-    answer: list[Any] = [None]
+
+    def find() -> tuple[CompressionEvent, Writes]:
+        _require_equal(everyone)
+        event, writes = decide(_merged([own for _, _, own in everyone]))
+        return event, {name: _to(what, "cpu") for name, what in writes.items()}
+
+    event, writes = from_first(ddp, find)
+    # Not what it has found itself, even on the first rank: everybody writes the same numbers
+    return event, {name: _to(what, ddp.device) for name, what in writes.items()}
+
+
+def from_first(ddp: DistributedDataParallel, find: Callable[[], Found]) -> Found:
+    """find(), on the first rank alone; every rank returns what it found.
+
+    Parameters
+    ----------
+    ddp : DistributedDataParallel
+    find : callable
+        What it returns is pickled.
+
+    Raises
+    ------
+    RuntimeError
+        On the other ranks if the first fails, which raises its own error.
+    """
+    group, first = ddp.process_group, 0
+    answer: list[Any] = [None, None]
     failure = None
-    if leads:
+    if dist.get_rank(group) == first:
         try:
-            _require_equal(everyone)
-            event, writes = decide(_merged([own for _, _, own in everyone]))
-            answer = [(event, {name: _to(what, "cpu") for name, what in writes.items()})]
+            answer = [find(), None]
         except Exception as error:
             failure = error
-            answer = [f"the first rank could not decide on a cut: {error!r}"]
+            answer = [None, f"the first rank could not decide on a cut: {error!r}"]
     dist.broadcast_object_list(answer, first, group)
     if failure is not None:
         raise failure
-    if isinstance(answer[0], str):
-        raise RuntimeError(answer[0])
-    event, writes = answer[0]
-    # Not what it has found itself, even on the first rank: everybody writes the same numbers
-    return event, {name: _to(what, ddp.device) for name, what in writes.items()}
+    if answer[1] is not None:
+        raise RuntimeError(answer[1])
+    return answer[0]
 
 
 def _require_equal(everyone: Sequence[tuple[int, Any, Any]]) -> None:

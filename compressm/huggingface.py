@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from compressm.callbacks import Deferred
 from compressm.compressor import Compressor
-from compressm.cutting import CompressionEvent, require_sense
-from compressm.policies import Budget, MetricDrop, Policy
-from compressm.schedules import Schedule
+from compressm.trees import CheckpointError, load_tree, save_tree
 
 __all__ = ["CompressionCallback"]
 
 
-class CompressionCallback(TrainerCallback):
+class CompressionCallback(Deferred, TrainerCallback):
     """A `Compressor` around the model that a ``transformers.Trainer`` trains, and its optimizer.
 
     Parameters
     ----------
     policy, schedule
         As in `Compressor`; steps are those of the optimizer, ``state.global_step``.
-    system, gramians, multiple_of
+    system, gramians, multiple_of, rollback
         As in `Compressor`.
 
     Attributes
@@ -34,7 +34,8 @@ class CompressionCallback(TrainerCallback):
     -----
     After each cut the stored states and the energy kept of every layer go to the log history, under
     the layer's name. The trainer's own checkpoints are enough to resume: all that is needed beside
-    the model and the optimizer is the step, which ``trainer_state.json`` holds.
+    the model and the optimizer is the step, which ``trainer_state.json`` holds. With a `Rollback`
+    each checkpoint gets a file ``compressor.safetensors``, which is looked for in ``output_dir``.
 
     One process: the trainer hands its ``DistributedDataParallel`` to no callback. Several are
     refused when training begins.
@@ -47,25 +48,6 @@ class CompressionCallback(TrainerCallback):
     """
 
     _compressor: Compressor
-
-    def __init__(
-        self,
-        *,
-        policy: Policy | Budget | MetricDrop,
-        schedule: Schedule,
-        system: Literal["real", "complex"] = "real",
-        gramians: Literal["model", "input", "data"] = "model",
-        multiple_of: int = 1,
-    ) -> None:
-        require_sense(policy, system, gramians, multiple_of)
-        self.events: list[CompressionEvent] = []
-        self._options: dict[str, Any] = {
-            "policy": policy,
-            "schedule": schedule,
-            "system": system,
-            "gramians": gramians,
-            "multiple_of": multiple_of,
-        }
 
     def on_train_begin(
         self,
@@ -89,8 +71,16 @@ class CompressionCallback(TrainerCallback):
                 f"processes with {args.n_gpu} devices each; use a loop of your own with "
                 "DistributedDataParallel and Compressor, or CUDA_VISIBLE_DEVICES=0"
             )
-        self._compressor = Compressor(model, optimizer, **self._options)
-        self._compressor.load_state_dict({"steps": state.global_step})
+        self._compressor = self._build(model, optimizer)
+        path, saved = self._path(args, state), {}
+        if self._compressor.rollback and state.global_step:
+            if not path.is_file():
+                raise CheckpointError(
+                    f"there is no file {path}, without which a run with a Rollback cannot resume; "
+                    "give the output_dir that it was saved in"
+                )
+            saved = load_tree(path)
+        self._compressor.load_state_dict({**saved, "steps": state.global_step})
 
     def on_step_end(
         self,
@@ -106,7 +96,27 @@ class CompressionCallback(TrainerCallback):
         args, state, control, **kwargs
             As the trainer passes them.
         """
-        event = self._compressor.step()
+        event = self._step(self._compressor)
         if event is not None:
-            self.events.append(event)
             state.log_history.append({"step": state.global_step, **event.metrics()})
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Put what a `Rollback` may go back to beside what the trainer has saved.
+
+        Parameters
+        ----------
+        args, state, control, **kwargs
+            As the trainer passes them.
+        """
+        if self._compressor.rollback:
+            save_tree(self._path(args, state), self._compressor.state_dict())
+
+    def _path(self, args: TrainingArguments, state: TrainerState) -> Path:
+        folder = f"checkpoint-{state.global_step}"
+        return Path(str(args.output_dir)) / folder / "compressor.safetensors"

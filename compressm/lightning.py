@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, cast
 
 import lightning.pytorch as pl
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from compressm.callbacks import Deferred
 from compressm.compressor import Compressor
-from compressm.cutting import CompressionEvent, require_sense
-from compressm.policies import Budget, MetricDrop, Policy
-from compressm.schedules import Schedule
 
 __all__ = ["CompressionCallback"]
 
 
-class CompressionCallback(pl.Callback):
+class CompressionCallback(Deferred, pl.Callback):
     """A `Compressor` around the module that a Lightning trainer fits, and its optimizer.
 
     Parameters
     ----------
     policy, schedule
         As in `Compressor`; steps are those of the optimizer, ``trainer.global_step``.
-    system, gramians, multiple_of
+    system, gramians, multiple_of, rollback
         As in `Compressor`.
 
     Attributes
@@ -46,26 +45,8 @@ class CompressionCallback(pl.Callback):
     >>> callback = CompressionCallback(policy=KeepEnergy(0.99), schedule=Every(500, stop=5_000))
     """
 
-    def __init__(
-        self,
-        *,
-        policy: Policy | Budget | MetricDrop,
-        schedule: Schedule,
-        system: Literal["real", "complex"] = "real",
-        gramians: Literal["model", "input", "data"] = "model",
-        multiple_of: int = 1,
-    ) -> None:
-        require_sense(policy, system, gramians, multiple_of)
-        self.events: list[CompressionEvent] = []
-        self._options: dict[str, Any] = {
-            "policy": policy,
-            "schedule": schedule,
-            "system": system,
-            "gramians": gramians,
-            "multiple_of": multiple_of,
-        }
-        self._compressor: Compressor | None = None
-        self._state: dict[str, Any] = {}
+    _compressor: Compressor | None = None
+    _state: Mapping[str, Any] = MappingProxyType({})
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Build the compressor, or refuse; `trainer` has wrapped `pl_module` by now."""
@@ -81,9 +62,8 @@ class CompressionCallback(pl.Callback):
                 "CompressionCallback counts the steps of one optimizer, got "
                 f"{len(trainer.optimizers)}; build a Compressor in the module, and step it there"
             )
-        self._compressor = Compressor(
-            cast(nn.Module, model), trainer.optimizers[0], **self._options
-        )
+        self._state = self.state_dict()  # of an earlier fit
+        self._compressor = self._build(model, trainer.optimizers[0])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go on at the step at which `trainer` does, with `pl_module` as it is."""
@@ -105,15 +85,14 @@ class CompressionCallback(pl.Callback):
         """
         compressor = cast(Compressor, self._compressor)
         while compressor.state_dict()["steps"] < trainer.global_step:
-            event = compressor.step()
+            event = self._step(compressor)
             if event is not None:
-                self.events.append(event)
                 for logger in trainer.loggers:  # now: self.log waits for every 50th step or so
                     logger.log_metrics(event.metrics(), trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds beside the module and its optimizer."""
-        return self._state if self._compressor is None else self._compressor.state_dict()
+        return dict(self._state) if self._compressor is None else self._compressor.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume from a checkpoint; Lightning calls this before the fit starts.
@@ -123,4 +102,4 @@ class CompressionCallback(pl.Callback):
         state_dict : dict
             What `state_dict` returned.
         """
-        self._state = state_dict
+        self._state, self._compressor = state_dict, None

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
+from torch.nn.functional import gelu, glu
 
 from compressm.layers import DSS, LRU, LSSL, S4, S4D, S5, Mamba
+from compressm.scan import steps_within
 
 __all__ = ["LAYERS", "SequenceModel"]
 
@@ -88,14 +89,41 @@ class SequenceModel(nn.Module):
         )
         self.head = nn.Linear(d_model, d_output)
 
-    def forward(self, u: Tensor) -> Tensor:
-        """`u` (batch, length, d_input) -> (batch, d_output); (batch, length, d_output) unpooled."""
-        x = self.blocks(self.encoder(u))
+    def forward(self, u: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """`u` (batch, length, d_input) -> (batch, d_output); (batch, length, d_output) unpooled.
+
+        Parameters
+        ----------
+        u : Tensor (batch, length, d_input)
+        lengths : Tensor (batch,), optional
+            Steps that each sequence has, integers from 1 to length; all of them when absent. What
+            lies beyond has no say: not in the output, where it is zero, in no average, and not in
+            what a layer reads from the end to the start.
+
+        Returns
+        -------
+        Tensor (batch, d_output) or (batch, length, d_output)
+
+        Raises
+        ------
+        lti.DimensionError
+            If `lengths` does not hold one number for each sequence.
+        lti.OptionError
+            If these are no integers from 1 to length.
+        """
+        within = None if lengths is None else steps_within(lengths, u, least=1)
+        x = self.encoder(u)
+        for block in self.blocks:
+            x = block(x, within)
+        if within is not None:
+            x = x.masked_fill(~within, 0)
+        ends = x.shape[1] if lengths is None else lengths.unsqueeze(1)
         if self.pool == "mean":
-            x = x.sum(1) / x.shape[1]  # not mean: its gradient is written out for every step
+            x = x.sum(1) / ends  # not mean: its gradient is written out for every step
         elif self.pool == "last":
-            x = x[:, -1]
-        return self.head(x)
+            x = x[:, -1] if lengths is None else x[torch.arange(len(x)), lengths - 1]
+        y = self.head(x)
+        return y if within is None or self.pool != "none" else y.masked_fill(~within, 0)
 
 
 class _Block(nn.Module):
@@ -108,9 +136,17 @@ class _Block(nn.Module):
         self.mix = nn.Linear(d_model, 2 * d_model)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        z = self.layer(self.norm(x.flatten(0, 1)).view(x.shape))
-        z = self.dropout(gelu(z)).flatten(0, 1)
-        # Channels first, so that each half is contiguous; with them last, glu takes twice as long.
-        value, gate = torch.addmm(self.mix.bias[:, None], self.mix.weight, z.mT).chunk(2)
-        return x + self.dropout((value * gate.sigmoid()).mT.view(x.shape))
+    def forward(self, x: Tensor, within: Tensor | None = None) -> Tensor:
+        # Channels first, so that each half is contiguous: glu is far slower with them last.
+        z = self.layer(self._normed(x, within)).mT.contiguous()
+        z = self.dropout(gelu(z))
+        W = self.mix.weight.expand(len(z), -1, -1)
+        return x + self.dropout(glu(torch.baddbmm(self.mix.bias[:, None], W, z), 1)).mT
+
+    def _normed(self, x: Tensor, within: Tensor | None) -> Tensor:
+        """Statistics over the steps there are, and zero where there are none."""
+        if within is None:
+            return self.norm(x.flatten(0, 1)).view(x.shape)
+        steps = within.squeeze(2)
+        normed = self.norm(x[steps])
+        return normed.new_zeros(x.shape).index_put((steps,), normed)

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from compressm.demo import RunResult, Step
+from compressm.training import RunResult, Step
 
 __all__ = ["Watch", "picture", "table"]
 
@@ -31,7 +31,7 @@ COLORS = ("#555555", "#0072B2", "#D55E00")
 
 
 class Watch:
-    """Progress bars of the runs; an instance is the `on_step` of `compressm.demo.demo`."""
+    """Progress bars of the runs; an instance is an `on_step` of `compressm.training.run`."""
 
     def __init__(self, console: Console) -> None:
         self.bars = Progress(
@@ -110,28 +110,35 @@ def picture(results: Sequence[RunResult], path: str | os.PathLike[str]) -> None:
     """Save the picture of full, compressed and small: spectra with the cuts, accuracy over time."""
     figure = Figure(figsize=(12.5, 5), layout="constrained", facecolor="white")
     left, right = figure.subplots(1, 2)
-    _spectra(left, results[1])
-    _accuracy(right, results)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(FAINT)
-        axes.tick_params(which="both", color=FAINT, labelcolor=INK, length=3)
-        axes.grid(axis="y", color="#ececec", linewidth=0.8)
-        axes.set_axisbelow(True)
+    draw_spectra(left, result=results[1])
+    labels = [f"{x.name}\n{x.accuracy:.1%}, {plus(x.orders)} states" for x in results]
+    draw_accuracy(right, results, COLORS, labels)
     figure.savefig(path, dpi=160)
 
 
-def _spectra(axes: Axes, result: RunResult) -> None:
-    """Hankel singular values of the first layer: before training, at each cut, at the end."""
-    first = {event.step: event.layers[0] for event in result.events}
-    cuts = {step: cut for step, cut in first.items() if cut.after < cut.before}
-    curves = {step: next(iter(layers.values())) for step, layers in result.spectra.items()}
-    curves |= {step: cut.hsv for step, cut in cuts.items()}
-    height = 0.99
-    for place, step in reversed(list(enumerate(sorted(curves)))):
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(which="both", color=FAINT, labelcolor=INK, length=3)
+    axes.grid(axis="y", color="#ececec", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def draw_spectra(axes: Axes, result: RunResult, place: int = 0) -> None:
+    """Hankel singular values of one layer: before training, at each cut, at the end.
+
+    Of channels that are systems of their own, the largest value of each index.
+    """
+    own = {event.step: event.layers[place] for event in result.events}
+    cuts = {step: cut for step, cut in own.items() if cut.after < cut.before}
+    curves = {step: list(layers.values())[place] for step, layers in result.spectra.items()}
+    curves |= {step: cut.hsv for step, cut in own.items() if cut.hsv.size}
+    curves = {step: hsv.reshape(-1, hsv.shape[-1]).max(0) for step, hsv in curves.items()}
+    height, drop = 0.99, min(0.07, 0.35 / max(1, len(cuts)))
+    for rank, step in reversed(list(enumerate(sorted(curves)))):
         hsv = curves[step] / curves[step][0]
         index = np.arange(1, len(hsv) + 1)
-        color = colormaps["viridis"](0.8 * place / max(1, len(curves) - 1))
+        color = colormaps["viridis"](0.8 * rank / max(1, len(curves) - 1))
         kept = cuts[step].order if step in cuts else len(hsv)
         axes.semilogy(index[:kept], hsv[:kept], color=color, linewidth=2)
         axes.semilogy(index[kept - 1 :], hsv[kept - 1 :], color=color, linewidth=1.2, alpha=0.4)
@@ -165,48 +172,89 @@ def _spectra(axes: Axes, result: RunResult) -> None:
             color=INK,
             path_effects=[HALO],
         )
-        height -= 0.07
+        height -= drop
     # Room above the largest value for the flags, and none below for what rounding has left.
     lowest = max(axes.get_ylim()[0], 1e-5)
     axes.set_xlim(0, 1.35 * max(int((hsv > lowest * hsv[0]).sum()) for hsv in curves.values()))
     axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 1])
     axes.minorticks_off()
-    axes.set_ylim(lowest, 10 ** (0.1 + 0.35 * len(cuts)))
+    axes.set_ylim(lowest, 10 ** (0.1 + 5 * drop * len(cuts)))
     axes.set_title("Hankel singular values: each cut keeps the solid part", loc="left", color=INK)
     axes.set_xlabel("index (two for each stored complex state)", color=INK)
     seen = " under the layer's inputs" if result.settings.gramians == "input" else ""
     axes.set_ylabel(f"Hankel singular value{seen}, largest = 1", color=INK)
+    _plain(axes)
 
 
-def _accuracy(axes: Axes, results: Sequence[RunResult]) -> None:
+def draw_accuracy(
+    axes: Axes,
+    results: Sequence[RunResult],
+    colors: Sequence[str],
+    labels: Sequence[str],
+    gap: float = 0.11,
+) -> None:
     """Accuracy over time; the axis is logarithmic in the error, where the runs differ."""
     ends = []
-    for result, color in zip(results, COLORS, strict=True):
+    for result, color in zip(results, colors, strict=True):
         seconds = [point.seconds for point in result.history]
         errors = [max(1 - point.accuracy, 1e-3) for point in result.history]
         axes.semilogy(seconds, errors, color=color, linewidth=2)
         axes.plot(seconds[-1], errors[-1], "o", color=color, markersize=6, zorder=5)
-        ends.append((errors[-1], seconds[-1], color, result))
+        ends.append((seconds[-1], errors[-1]))
     axes.invert_yaxis()
     ticks = (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
     axes.set_yticks(ticks, [f"{100 * (1 - tick):g}%" for tick in ticks])
     axes.minorticks_off()
-    longest = max(seconds for _, seconds, *_ in ends)
+    label_ends(axes, ends, colors, labels, gap)
+    axes.set_title("Test accuracy over training time", loc="left", color=INK)
+    axes.set_xlabel("seconds of training", color=INK)
+    _plain(axes)
+
+
+def draw_orders(
+    axes: Axes,
+    results: Sequence[RunResult],
+    colors: Sequence[str],
+    labels: Sequence[str],
+    gap: float = 0.11,
+) -> None:
+    """Stored states over steps: a thin line for each layer, a thick one for their mean."""
+    ends = []
+    for result, color in zip(results, colors, strict=True):
+        steps = [point.step for point in result.history]
+        orders = np.array([point.orders for point in result.history])
+        axes.plot(steps, orders, color=color, linewidth=0.8, alpha=0.5)
+        axes.plot(steps, orders.mean(1), color=color, linewidth=2)
+        ends.append((steps[-1], float(orders[-1].mean())))
+    axes.set_ylim(0)
+    label_ends(axes, ends, colors, labels, gap)
+    axes.set_title("Stored states of a layer over training", loc="left", color=INK)
+    axes.set_xlabel("step", color=INK)
+    _plain(axes)
+
+
+def label_ends(
+    axes: Axes,
+    ends: Sequence[tuple[float, float]],
+    colors: Sequence[str],
+    labels: Sequence[str],
+    gap: float,
+) -> None:
+    """Name curves beyond the longest, where none passes under the names, `gap` apart at least."""
+    longest = max(x for x, _ in ends)
     axes.set_xlim(0, 1.45 * longest)
+    to_axes = axes.transData + axes.transAxes.inverted()
+    places = [to_axes.transform((longest, y)) for _, y in ends]
     ceiling = 1.0
-    # All beyond the longest run, where no curve passes under them
-    for error, _, color, result in sorted(ends, key=lambda end: end[0]):
-        place = axes.transAxes.inverted().transform(axes.transData.transform((longest, error)))
-        ceiling = min(place[1], ceiling - 0.11)
+    for i in sorted(range(len(ends)), key=lambda i: -places[i][1]):
+        ceiling = min(places[i][1], ceiling - gap)
         axes.annotate(
-            f"{result.name}\n{result.accuracy:.1%}, {plus(result.orders)} states",
-            (place[0], ceiling),
+            labels[i],
+            (places[i][0], ceiling),
             xycoords="axes fraction",
             xytext=(9, 0),
             textcoords="offset points",
-            color=color,
+            color=colors[i],
             va="center",
             path_effects=[HALO],
         )
-    axes.set_title("Test accuracy over training time", loc="left", color=INK)
-    axes.set_xlabel("seconds of training", color=INK)

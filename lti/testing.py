@@ -718,7 +718,7 @@ def assert_stays_stable(
     >>> import lti, lti.testing, numpy as np
     >>> sys = lti.StateSpace(np.diag([-1.0, -2.0]), np.ones((2, 1)), np.ones((1, 2)))
     >>> lti.testing.assert_stays_stable(sys, controllability=np.diag([1.0, 10.0])).round(2)
-    array([-1.99, -1.  ])
+    array([-1.98, -1.  ])
     """
     if (controllability is None) == (observability is None):
         raise OptionError("give one of controllability and observability; the other is exact")

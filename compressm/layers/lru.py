@@ -121,8 +121,7 @@ class LRU(SSMLayer):
         -------
         (batch, length, d_model)
         """
-        y, _ = linear_ssm(u, *self._system(), state)
-        return torch.addcmul(y, self.D, u)
+        return linear_ssm(u, *self._system(), state, D=self.D)[0]
 
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x = lambda * state + gamma * (B u),  y = Re(C x) + D * u: one time step.

@@ -181,11 +181,10 @@ class S5(SSMLayer):
         if self.bidirectional and state is not None:
             raise self._no_state()
         poles, B, C = self._system()
-        y, _ = linear_ssm(u, poles, B, C[: self.d_model], state)
+        y, _ = linear_ssm(u, poles, B, C[: self.d_model], state, D=self.D)
         if self.bidirectional:
-            back, _ = linear_ssm(u.flip(1), poles, B, C[self.d_model :])
-            y = y + back.flip(1)
-        return torch.addcmul(y, self.D, u)
+            y = y + linear_ssm(u, poles, B, C[self.d_model :], reverse=True)[0]
+        return y
 
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x = p * state + g * (B u),  y = 2 Re(C x) + D * u: one time step.

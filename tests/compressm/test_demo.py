@@ -12,7 +12,8 @@ import torch
 
 from compressm import Every, Order
 from compressm.data import Dataset
-from compressm.demo import Settings, _batches, demo, run
+from compressm.demo import demo
+from compressm.training import Settings, _batches, run
 
 TINY = Settings(
     d_model=4,

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from compressm import Compressor, Every, KeepEnergy, Order, SequenceModel, compress_
+from compressm import Compressor, Every, KeepEnergy, Order, Rollback, SequenceModel, compress_
 from compressm.distributed import rewrap_
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -186,6 +186,14 @@ def of_lightning(rank):
     return [cuts_of(event) for event in callback.events], module.snapshots
 
 
+def taken_back(rank):
+    """The metric is that of the first rank, and the other's would say otherwise."""
+    rollback = Rollback(lambda m: m.blocks[0].layer.d_state * (1 - rank), 0, window=2)
+    model = DistributedDataParallel(model_of())
+    options = {"policy": Order(6), "schedule": Every(2, stop=2), "rollback": rollback}
+    return train(model, adamw, [rank], **options)
+
+
 RUNS = {
     "plain": wrapped({}, policy=Order(6)),
     "energy": wrapped({}, policy=KeepEnergy(0.9), gramians="input"),
@@ -194,6 +202,7 @@ RUNS = {
     "mamba": wrapped({}, layer="mamba", policy=Order(6)),
     "input": observed("input"),
     "data": observed("data"),
+    "taken back": taken_back,
     "by hand": by_hand,
     "disagreeing": disagreeing,
     "sharded": sharded,
@@ -266,6 +275,13 @@ def test_what_both_observe_counts_as_if_one_process_had(ranks, gramians):
             torch.testing.assert_close(cut[3], own[3], rtol=1e-3, atol=1e-6)
     for p, q in zip(parameters[-1], expected[-1], strict=True):  # and gradients are averaged still
         torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-4)
+
+
+def test_all_ranks_take_a_cut_back_where_the_first_does(ranks):
+    assert_one_run(*(rank["taken back"] for rank in ranks))
+    events, parameters = ranks[0]["taken back"]
+    assert [[cut[:2] for cut in event] for event in events] == [[(16, 6)] * 2, [(6, 16)] * 2]
+    assert [p.shape for p in parameters[4]] == [p.shape for p in parameters[1]]
 
 
 def test_a_model_compressed_by_hand_trains_on_once_rewrapped(ranks):

@@ -8,7 +8,7 @@ import transformers
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from compressm import Every, KeepEnergy, Order, SequenceModel
+from compressm import CheckpointError, Every, KeepEnergy, Order, Rollback, SequenceModel
 from compressm.huggingface import CompressionCallback
 
 
@@ -99,3 +99,26 @@ def test_several_processes_are_refused(world_size, n_gpu):
 def test_what_makes_no_sense_is_refused_at_once():
     with pytest.raises(ValueError, match="multiple_of"):
         CompressionCallback(policy=Order(6), schedule=Every(2), multiple_of=0)
+
+
+def test_a_cut_is_taken_back_also_by_a_run_that_resumes_within_the_window(tmp_path):
+    def parts(seed, **options):
+        rollback = Rollback(lambda m: m.model.blocks[0].layer.d_state, 0, window=3)
+        callback = CompressionCallback(
+            policy=Order(6), schedule=Every(3, stop=6), rollback=rollback
+        )
+        model = Classifier(seed)
+        return model, callback, trainer_of(tmp_path, model, callback, **options)
+
+    whole, first, trainer = parts(0, save_strategy="steps", save_steps=4)
+    trainer.train()
+    resumed, second, other = parts(1)
+    other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert [(event.step, event.layers[0].after) for event in first.events] == [(3, 6), (6, 16)]
+    assert list(map(str, second.events)) == list(map(str, first.events[1:]))
+    assert losses(other) == losses(trainer)
+    for p, q in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(p, q)
+    (tmp_path / "checkpoint-4" / "compressor.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="there is no file"):
+        parts(1)[2].train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))

@@ -9,7 +9,7 @@ from lightning.pytorch.loggers.logger import Logger
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from compressm import Every, KeepEnergy, Order, SequenceModel
+from compressm import Every, KeepEnergy, Order, Rollback, SequenceModel
 from compressm.lightning import CompressionCallback
 
 pytestmark = pytest.mark.filterwarnings(
@@ -144,3 +144,32 @@ def test_a_strategy_that_splits_the_module_is_refused():
 def test_what_makes_no_sense_is_refused_at_once():
     with pytest.raises(ValueError, match="multiple_of"):
         CompressionCallback(policy=Order(6), schedule=Every(2), multiple_of=0)
+
+
+def test_a_cut_is_taken_back_also_by_a_run_that_resumes_within_the_window(tmp_path):
+    def callback():
+        rollback = Rollback(lambda m: m.model.blocks[0].layer.d_state, 0, window=3)
+        return CompressionCallback(policy=Order(6), schedule=Every(3, stop=6), rollback=rollback)
+
+    def saver():
+        return pl.callbacks.ModelCheckpoint(
+            tmp_path, filename="{step}", every_n_epochs=1, save_top_k=-1
+        )
+
+    whole, resumed, first, second = Module(), Module(seed=1), callback(), callback()
+    fit(whole, first, saver(), n_batches=4, max_epochs=3)
+    fit(resumed, second, saver(), n_batches=4, max_epochs=3, ckpt_path=tmp_path / "step=4.ckpt")
+    assert [(event.step, event.layers[0].after) for event in first.events] == [(3, 6), (6, 16)]
+    assert list(map(str, second.events)) == list(map(str, first.events[1:]))
+    assert resumed.losses == whole.losses[4:]
+    for p, q in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_a_second_fit_goes_on_within_the_window():
+    module, rollback = Module(), Rollback(lambda m: m.model.blocks[0].layer.d_state, 0, window=3)
+    callback = CompressionCallback(policy=Order(6), schedule=Every(11, stop=11), rollback=rollback)
+    trainer = fit(module, callback)
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(module, batches(12))
+    assert [(e.step, e.layers[0].after) for e in callback.events] == [(11, 6), (14, 16)]
