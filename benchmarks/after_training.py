@@ -1,10 +1,12 @@
 """The smallest order within a tolerance of the full model's accuracy, for each way to weigh states.
 
-Trains sequential-MNIST models of 256 states at full size, then truncates each once, without any
-training afterwards: by the complex system of the CompreSSM paper, by the real system, by the second
-moment of the states that training images drive, and by that of the adjoint states as well.
+Trains sequential-MNIST models of 256 states at full size, or those of a recipe, then truncates each
+once, without any training afterwards: by the complex system of the CompreSSM paper, by the real
+one, by the second moment of the states that training data drive, and by that of the adjoint states
+as well.
 
     COMPRESSM_DATA=folder/of/mnist.npz python benchmarks/after_training.py --seeds 0 1 2
+    COMPRESSM_DATA=folder/of/fsdd.npz python benchmarks/after_training.py --recipe spoken-digits
 """
 
 import argparse
@@ -15,10 +17,11 @@ from pathlib import Path
 
 import torch
 
-from compressm import MetricDrop, Order, SequenceModel, compress_
+from compressm import MetricDrop, Order, compress_
 from compressm.data import mnist
 from compressm.demo import MNIST
-from compressm.training import accuracy, orders, run
+from compressm.recipes import load_data, read_recipe
+from compressm.training import accuracy, model_of, orders, run
 
 RULES = {
     "complex": {"system": "complex"},
@@ -28,13 +31,11 @@ RULES = {
 }
 
 
-def trained(data, seed, max_phase, cache):
-    """A full-size model, from the cache if it was trained before."""
-    path = cache / f"mnist-{max_phase:g}-{seed}.pt"
+def trained(data, settings, seed, path):
+    """A full-size model, from the file if it was trained before."""
     if not path.exists():
-        settings = replace(MNIST, layer_options={"max_phase": max_phase})
         torch.save(run(data, settings, seed=seed).model.state_dict(), path)
-    model = SequenceModel(1, 10, MNIST.d_model, MNIST.d_state, MNIST.n_layers)
+    model = model_of(data, settings)
     model.load_state_dict(torch.load(path, weights_only=True))
     return model
 
@@ -43,7 +44,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--tolerance", type=float, nargs="+", default=[0.003, 0.012])
-    parser.add_argument("--images", type=int, default=600, help="training images looked at")
+    parser.add_argument("--recipe", help="in place of MNIST, such as spoken-digits")
+    parser.add_argument("--images", type=int, default=600, help="training sequences looked at")
     parser.add_argument("--at", type=int, default=16, help="stored states to compare accuracies at")
     parser.add_argument(
         "--shifts", action="store_true", help="at --at states only, also on images that differ"
@@ -54,7 +56,12 @@ def main():
     parser.add_argument("--cache", type=Path, default=Path("."), help="folder for trained models")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    data = mnist()
+    if arguments.recipe:
+        settings = read_recipe(arguments.recipe)
+        data, name = load_data(settings), arguments.recipe
+    else:
+        settings = replace(MNIST, layer_options={"max_phase": arguments.max_phase})
+        data, name = mnist(), f"mnist-{arguments.max_phase:g}"
     images = data.x_train[: arguments.images].split(50)
     measure = partial(accuracy, x=data.x_test, y=data.y_test)
     print("seed  rule     within   stored  accuracy" + "  moved     noisy" * arguments.shifts)
@@ -67,7 +74,7 @@ def main():
         print(row, flush=True)
 
     for seed in arguments.seeds:
-        model = trained(data, seed, arguments.max_phase, arguments.cache)
+        model = trained(data, settings, seed, arguments.cache / f"{name}-{seed}.pt")
         show(seed, "full", "", model)
         for rule, options in RULES.items():
             policies = {"": Order(arguments.at)}
