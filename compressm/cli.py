@@ -213,9 +213,13 @@ def _add_report(commands: Any) -> None:
     )
 
 
-def _demo(arguments: argparse.Namespace) -> int:
+def _require_report() -> None:
     for package in ("rich", "matplotlib"):
         require(package)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    _require_report()
     # Only here, since report.py is made of the two packages just asked for.
     from rich.console import Console
 
@@ -286,7 +290,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    require("rich")
+    _require_report()
     from rich.console import Console
 
     from compressm.report import Watch, plus
@@ -334,7 +338,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    require("matplotlib")
+    _require_report()
     from compressm.html import save_report
 
     for path in save_report([read_run(run) for run in arguments.runs], arguments.output):

@@ -311,6 +311,11 @@ def _read_wavs(folder: Path) -> list[Recording]:
 
 def _dataset(name: str, x: np.ndarray, y: np.ndarray, xt: np.ndarray, yt: np.ndarray) -> Dataset:
     """Sequences (n, length, n_input), standardised by x."""
+    if not (x.size and xt.size) or x.min() == x.max():
+        raise DataError(
+            f"{name}: {len(x)} sequences to train, {len(xt)} to test, and there must be some of "
+            "each, not all constant: give the whole data set."
+        )
     mean, std = float(x.mean()), float(x.std())
 
     def sequences(values: np.ndarray) -> Tensor:

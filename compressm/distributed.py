@@ -162,7 +162,7 @@ def from_first(ddp: DistributedDataParallel, find: Callable[[], Found]) -> Found
             answer = [find(), None]
         except Exception as error:
             failure = error
-            answer = [None, f"the first rank could not decide on a cut: {error!r}"]
+            answer = [None, f"the first rank failed, and all others with it: {error!r}"]
     dist.broadcast_object_list(answer, first, group)
     if failure is not None:
         raise failure

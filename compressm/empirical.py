@@ -83,20 +83,21 @@ def observed_factor(
     Neighbouring states tell little that is new, so about `TIMES` times of a sequence are looked at,
     at distances J: ``x[kJ]`` obeys the recurrence with ``A^J`` whose input is a block of J inputs.
     Of all these states `SAMPLES` for each state of the system are drawn, always the same ones.
-    What must not be few are the times: a handful, the same in every sequence, mislead. S is updated
-    by a QR decomposition for each of `signals`; nothing is squared.
+    What must not be few are the times: a handful, the same in every sequence, mislead. S is
+    updated for each of `signals`, see `lti.GramianFactor.joined`; nothing is squared.
     """
     choice = torch.Generator().manual_seed(0)
     wanted = SAMPLES * system.order / sum(u.shape[0] * u.shape[1] for u in signals)
-    root, count = system.B.new_zeros(*system.batch_shape, 0, system.order), 0
+    P: lti.GramianFactor | None = None
     for u in signals:
         x = _states(system, u, max(1, u.shape[1] // TIMES))
         k = min(x.shape[-2], math.ceil(wanted * u.shape[0] * u.shape[1]))
         drawn = torch.randperm(x.shape[-2], generator=choice)[:k].to(x.device)
         x = x.index_select(-2, drawn)
-        root = torch.linalg.qr(torch.cat([root.to(x), x], dim=-2), mode="r")[1]
-        count += k
-    return root.mT / count**0.5
+        P = lti.GramianFactor.of_states(x) if P is None else P.joined(x)
+    if P is None:
+        raise ObservationError("nothing was observed; pass at least one sequence of inputs")
+    return P.factor
 
 
 def observability_factor(

@@ -25,6 +25,7 @@ from compressm.recipes import Recipe, read_recipe, to_yaml
 from compressm.schedules import Every
 from compressm.tensorboard import Board
 from compressm.training import Entry, Point, RunResult, Step, from_record, run, to_record
+from compressm.trees import replacing
 
 __all__ = ["ARMS", "Run", "RunError", "read_run", "train"]
 
@@ -199,7 +200,8 @@ def _claim(folder: Path, recipe: Recipe, what: dict[str, Any], resume: bool) -> 
 
 
 def _write(folder: Path, about: dict[str, Any]) -> None:
-    (folder / "run.json").write_text(json.dumps(about, indent=1, allow_nan=False) + "\n")
+    with replacing(folder / "run.json") as file:
+        file.write_text(json.dumps(about, indent=1, allow_nan=False) + "\n")
 
 
 class _Log:
@@ -214,7 +216,8 @@ class _Log:
             # A run that goes on may have come further than the checkpoint that it goes on from
             kept = _read_log(self.path) if self.path.exists() else []
             lines = [_line(entry) for entry in kept if entry.step < step.step and step.step > 1]
-            self.path.write_text("".join(lines))
+            with replacing(self.path) as file:
+                file.write_text("".join(lines))
             self.begun = True
         if step.news:
             with self.path.open("a") as file:

@@ -148,6 +148,8 @@ def linear_ssm_reference(
 def steps_within(lengths: Tensor, u: Tensor, least: int = 0) -> Tensor:
     """t < lengths, (batch, length, 1) boolean: the steps of `u` that each sequence has.
 
+    The numbers are checked, for which an accelerator is waited for.
+
     Parameters
     ----------
     lengths : Tensor (batch,)

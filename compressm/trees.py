@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from compressm.data import require
 
-__all__ = ["CheckpointError", "load_tree", "save_tree"]
+__all__ = ["CheckpointError", "load_tree", "replacing", "save_tree"]
 
 KEY = "compressm"  # of the JSON among the metadata of the file
 CONTAINERS = {kind.__name__: kind for kind in (dict, OrderedDict, Counter, list, tuple)}
@@ -42,9 +43,22 @@ def save_tree(path: str | Path, tree: Any) -> None:
     """
     path, tensors = Path(path), {}
     text = json.dumps(_encoded(tree, "", tensors))
+    with replacing(path) as partial:
+        require("safetensors.torch").save_file(tensors, partial, {KEY: text})
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to, which takes its place when it is complete.
+
+    Parameters
+    ----------
+    path : Path
+        Whatever is there stays if anything fails, or the machine dies.
+    """
     partial = path.with_name(path.name + ".partial")
     try:
-        require("safetensors.torch").save_file(tensors, partial, {KEY: text})
+        yield partial
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)

@@ -20,7 +20,7 @@ from lti._array import (
     to_numpy,
     widen,
 )
-from lti._checks import as_array, common
+from lti._checks import as_array, common, require_finite
 from lti.errors import DimensionError, OptionError
 from lti.gramians import in_real_coordinates
 from lti.interop import as_statespace
@@ -130,8 +130,24 @@ class GramianFactor:
         Parameters
         ----------
         states : array (..., samples, n)
+
+        Raises
+        ------
+        OptionError
+            If P is no mean of states, so that its share in the new one is not known.
+        DimensionError
+            If there is none, or they are of another system.
+        NonFiniteError
+            If a state is not finite.
         """
+        if self.samples < 1:
+            raise OptionError("P is no mean of states; begin with GramianFactor.of_states")
         new = self.of_states(states, self.name)
+        if new.factor.shape[:-1] != self.factor.shape[:-1]:
+            raise DimensionError(
+                f"the states so far were {tuple(self.factor.shape[:-1])}, the new ones are "
+                f"{tuple(new.factor.shape[:-1])}; join those of one system, or stack"
+            )
         total = self.samples + new.samples
         old = self.factor * (self.samples / total) ** 0.5
         joined = lq_join(old, new.factor * (new.samples / total) ** 0.5)
@@ -201,15 +217,21 @@ def spectral_factor(
             f"{sys.n_inputs} inputs; pass ({z.shape[0]}, {sys.n_inputs}, q)"
         )
     roots = widen(from_numpy(to_numpy(roots), sys.B))
-    if bool(namespace(z).any(z[:, None] == namespace(z).reshape(sys.poles, (1, -1)))):
-        raise OptionError("a pole lies at one of the frequencies in w; move it a little")
-    if isinstance(sys, DiagonalStateSpace):
-        closed = sys.closed()
-        X = closed.B[..., None, :, :] / (z[:, None, None] - closed.poles[..., None, :, None])
+    both = sys.closed() if isinstance(sys, DiagonalStateSpace) else sys
+    at_pole = OptionError("a pole lies at one of the frequencies in w; move it a little")
+    if bool(namespace(z).any(z[:, None] == namespace(z).reshape(both.poles, (1, -1)))):
+        raise at_pole
+    if isinstance(both, DiagonalStateSpace):
+        X = both.B[..., None, :, :] / (z[:, None, None] - both.poles[..., None, :, None])
         blocks: Any = [(slice(None), X)]
     else:
-        blocks = resolvent(sys, z)
-    return GramianFactor(stacked_factor(sys, (X @ (roots[at] + 0j) for at, X in blocks)), name)
+        blocks = resolvent(both, z)
+    try:
+        S = stacked_factor(sys, (X @ (roots[at] + 0j) for at, X in blocks))
+    except (np.linalg.LinAlgError, RuntimeError) as error:
+        raise at_pole from error
+    require_finite("the factor", S)
+    return GramianFactor(S, name)
 
 
 def stacked_factor(sys: System, blocks: Iterable[Array]) -> Array:

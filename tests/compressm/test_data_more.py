@@ -195,3 +195,12 @@ def test_what_cannot_be_drawn_is_said(monkeypatch):
         listops(n_train=1, n_test=1, min_length=50, max_length=60, max_depth=2, max_args=3)
     with pytest.raises(ValueError, match="min_length at most max_length"):
         listops(min_length=9, max_length=8)
+
+
+def test_recordings_of_one_part_alone_are_no_data_set(tmp_path):
+    write_wavs(tmp_path)
+    for path in (tmp_path / "recordings").glob("*.wav"):
+        if int(path.stem.split("_")[2]) >= 5:
+            path.unlink()
+    with pytest.raises(DataError, match="0 sequences to train, 15 to test"):
+        spoken_digits(tmp_path, length=60)

@@ -1,6 +1,7 @@
 """Recipes and their runs: what is refused, that a seed and a checkpoint reproduce, what is kept."""
 
 import json
+import os
 import tarfile
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import torch
 
 from compressm import cli
 from compressm.recipes import SHIPPED, RecipeError, load_data, read_recipe, to_yaml
-from compressm.runs import RunError, read_run, train
+from compressm.runs import RunError, _write, read_run, train
 from compressm.training import Settings, TrainingError, _rate, model_of, run, to_record
 
 TINY = ["d_model=4", "d_state=8", "n_layers=2", "batch_size=4", "steps=6", "eval_every=2"]
@@ -260,3 +261,16 @@ def test_the_command_line_says_what_is_wrong(folder, capsys, monkeypatch):
 def test_settings_are_checked_in_python_too():
     with pytest.raises(ValueError, match="d_state must be at least 1, got 0"):
         Settings(d_model=1, d_state=0, n_layers=1, steps=1, batch_size=1, lr=1.0)
+
+
+def test_a_record_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    _write(tmp_path, {"a": 1})
+
+    def full(descriptor):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        _write(tmp_path, {"a": 2})
+    assert json.loads((tmp_path / "run.json").read_text()) == {"a": 1}
+    assert os.listdir(tmp_path) == ["run.json"]

@@ -226,20 +226,42 @@ def test_a_pole_at_a_frequency_is_said(form):
         lti.spectral_factor(sys, [0.0], np.ones((1, 1, 1)))
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_pole_whose_conjugate_lies_at_a_frequency_is_said(sign):
+    z = np.exp(1j * np.array([np.pi / 2]))
+    sys = lti.DiagonalStateSpace(
+        z if sign > 0 else z.conj(), [[1.0]], [[1.0]], dt=True, conjugate=True
+    )
+    with pytest.raises(lti.OptionError, match="a pole lies"):
+        lti.spectral_factor(sys, [np.pi / 2], np.ones((1, 1, 1)))
+
+
+def test_states_join_only_the_mean_of_states_of_one_system():
+    with pytest.raises(lti.OptionError, match="no mean of states"):
+        lti.GramianFactor(np.eye(2)).joined(np.ones((3, 2)))
+    with pytest.raises(lti.DimensionError, match="of one system"):
+        lti.GramianFactor.of_states(np.ones((3, 2))).joined(np.ones((3, 4)))
+
+
+@pytest.mark.parametrize("library", [np.asarray, torch.as_tensor])
 @pytest.mark.parametrize("form", FORMS)
-def test_a_torch_stack_is_its_members(form):
+def test_a_stack_is_its_members_in_each_library(form, library):
     rng = np.random.default_rng(0)
     poles = np.array([[0.5, 0.3], [0.2, -0.4]])
     B, C = rng.standard_normal((2, 2, 1)), rng.standard_normal((2, 1, 2))
 
     def make(p, b, c):
         if form == "dense":
-            return lti.StateSpace(p[..., None] * np.eye(2), b, c, dt=True)
-        return lti.DiagonalStateSpace(p + 0.1j, b, c, dt=True, conjugate=form == "conjugate")
+            return lti.StateSpace(*map(library, (p[..., None] * np.eye(2), b, c)), dt=True)
+        matrices = map(library, (p + 0.1j, b, c))
+        return lti.DiagonalStateSpace(*matrices, dt=True, conjugate=form == "conjugate")
 
-    w, roots = lti.input_spectrum(rng.standard_normal((2, 8, 1)))
+    w, roots = lti.input_spectrum(library(rng.standard_normal((2, 8, 1))))
     stack = make(poles, B, C)
     one = lti.spectral_factor(stack, w, roots).factor
     members = [lti.spectral_factor(make(poles[i], B[i], C[i]), w, roots).factor for i in range(2)]
-    for S, member in zip(one, members, strict=True):
-        np.testing.assert_allclose(square(S), square(member), atol=1e-12)
+    assert type(one) is type(members[0]) is type(library(B))
+    for i in range(2):
+        np.testing.assert_allclose(
+            square(np.asarray(one[i])), square(np.asarray(members[i])), atol=1e-12
+        )
