@@ -1,25 +1,35 @@
-"""Sequential MNIST, paired seeds: full size, cut in training by each rule, small from scratch.
+"""Paired seeds: full size, cut in training by each rule, small from scratch, cut after training.
 
 Each arm trains the same model on the same batches. Differences are those to the full arm of the
 same seed, with their standard error. Seconds are those of training steps and cuts.
 
     COMPRESSM_DATA=folder/of/mnist.npz python benchmarks/in_training.py --seeds 0 1 2 3 4
+    COMPRESSM_DATA=folder/of/fsdd.npz python benchmarks/in_training.py --recipe spoken-digits
+
+An arm that is cut is a rule, with or without a share of energy that each cut keeps in place of the
+rule's own, and the weight of a penalty on the Hankel nuclear norm: input, input:0.998,
+input:0.998+1e-3. "small" is trained at the states that the first of these ends with, and "after"
+is the full model cut to them after the last step, by 600 training sequences.
 """
 
+from __future__ import annotations
+
 import argparse
+import copy
 import json
 import statistics
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from compressm import KeepEnergy
-from compressm.data import mnist
+from compressm import KeepEnergy, Order, compress_
 from compressm.demo import MNIST
-from compressm.training import run
+from compressm.recipes import Recipe, load_data, read_recipe
+from compressm.training import RunResult, accuracy, orders, run
 
-RULES = {  # each with the share of its own energy that a cut keeps: they are not comparable
+RULES: dict[str, tuple[float, Any, Any]] = {  # energies of different rules are not comparable
     "complex": (0.98, "model", "complex"),
     "real": (0.98, "model", "real"),
     "input": (0.9995, "input", "real"),
@@ -27,65 +37,123 @@ RULES = {  # each with the share of its own energy that a cut keeps: they are no
 }
 
 
-def measured(data, arm, seed, small):
-    """Accuracy, stored states, seconds, and accuracies just before and after each cut."""
-    settings, options = MNIST, {}
-    if arm in RULES:
-        energy, gramians, system = RULES[arm]
-        settings = replace(MNIST, gramians=gramians)
-        options = {"policy": KeepEnergy(energy), "system": system}
-    elif arm == "small":
-        settings = replace(MNIST, d_state=small)
-    result = run(data, settings, seed=seed, **options)
-    cuts = {event.step for event in result.events}
-    around = [point.accuracy for point in result.history if point.step in cuts]
+def cut_as(settings: Recipe, arm: str) -> tuple[Recipe, dict[str, Any]]:
+    """The settings of an arm, and what else its run takes."""
+    name, _, weight = arm.partition("+")
+    rule, _, energy = name.partition(":")
+    if rule not in RULES:
+        return settings, {}
+    share, gramians, system = RULES[rule]
+    settings = replace(
+        settings, gramians=gramians, system=system, penalty_weight=float(weight or 0)
+    )
+    options = {"policy": KeepEnergy(float(energy or share)), "system": system}
+    return settings, options | ({"penalty": settings.penalize} if weight else {})
+
+
+def row_of(arm: str, result: RunResult) -> dict[str, Any]:
+    """Accuracy, stored states, seconds, and what was so just before and just after each cut."""
+    steps = {event.step for event in result.events}
+    around = [point for point in result.history if point.step in steps]
+    pairs = list(zip(around[::2], around[1::2], strict=True))
     return {
         "arm": arm,
-        "seed": seed,
+        "seed": result.seed,
         "accuracy": result.accuracy,
-        "states": result.orders[0],
+        "states": sum(result.orders) / len(result.orders),
         "seconds": result.seconds,
-        "cuts": [[event.step, event.layers[0].after] for event in result.events],
-        "around": list(zip(around[::2], around[1::2], strict=True)),
+        "cutting": sum(after.seconds - before.seconds for before, after in pairs),
+        "cuts": [[event.step, *(cut.after for cut in event.layers)] for event in result.events],
+        "around": [(before.accuracy, after.accuracy) for before, after in pairs],
     }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--arms", nargs="+", default=["full", *RULES, "small"])
-    parser.add_argument("--small", type=int, default=24, help="states of the small arm")
-    parser.add_argument("--output", type=Path, help="file to add a line of JSON to for each run")
+def rows(data: Any, settings: Recipe, arms: list[str], seed: int, small: int | None) -> Any:
+    """A row for each arm, as soon as there is one."""
+    full = None
+    for arm in arms:
+        if arm == "small":
+            result = run(data, replace(settings, d_state=small), seed=seed)
+        elif arm == "after":
+            if full is None or small is None:
+                raise SystemExit("after needs the arms full and, before it, one that is cut")
+            model, images = copy.deepcopy(full.model), data.x_train[:600].split(50)
+            compress_(model, Order(small), gramians="input", data=images)
+            measured = accuracy(model, data.x_test, data.y_test)
+            result = replace(full, model=None, accuracy=measured, orders=orders(model))
+        else:
+            changed, options = cut_as(settings, arm)
+            result = run(data, changed, seed=seed, **options)
+            if arm == "full":
+                full = result
+            small = small or (round(row_of(arm, result)["states"]) if result.events else None)
+        yield row_of(arm, result)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    option = parser.add_argument
+    option("--recipe", help="in place of the MNIST model of the demo, such as spoken-digits")
+    option(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings in place of its own"
+    )
+    option("--seeds", type=int, nargs="+", default=[0])
+    option("--arms", nargs="+", default=["full", "input", "complex", "real", "data", "small"])
+    option("--small", type=int, help="states of the arms small and after")
+    option("--output", type=Path, help="file to add a line of JSON to for each run")
+    option("--rows", type=Path, nargs="+", help="only the table, of what such files hold")
     arguments = parser.parse_args()
+    if arguments.rows:
+        lines = [line for path in arguments.rows for line in path.read_text().splitlines()]
+        return report([json.loads(line) for line in lines])
     torch.set_num_threads(1)
-    data, found = mnist(), []
+    if arguments.recipe:
+        settings = read_recipe(arguments.recipe, arguments.set)
+    else:
+        settings = read_recipe("smnist", [*as_set(), *arguments.set])
+    data, found = load_data(settings), []
     for seed in arguments.seeds:
-        for arm in arguments.arms:
-            row = measured(data, arm, seed, arguments.small)
+        for row in rows(data, settings, arguments.arms, seed, arguments.small):
             found.append(row)
             if arguments.output:
                 with arguments.output.open("a") as file:
                     file.write(json.dumps(row) + "\n")
-            print(f"{seed:3} {arm:8} {row['accuracy']:7.2%} {row['states']:4} states "
+            print(f"{seed:3} {row['arm']:16} {row['accuracy']:7.2%} {row['states']:5g} states "
                   f"{row['seconds']:6.1f} s  {row['around']}", flush=True)  # fmt: skip
     report(found)
 
 
-def report(found):
+def as_set() -> list[str]:
+    """The settings of the demo on MNIST, as changes to a recipe."""
+    names = ("steps", "lr", "lr_schedule", "weight_decay", "dropout", "eval_every", "cuts")
+    return [f"{name}={vars(MNIST)[name]}" for name in names] + [
+        f"layer_options={json.dumps(MNIST.layer_options)}"
+    ]
+
+
+def report(found: list[dict[str, Any]]) -> None:
     """Means over seeds, and differences to the full arm of the same seed."""
     full = {row["seed"]: row for row in found if row["arm"] == "full"}
+    print("\n| arm | accuracy | against full (standard error) | states at the end | seconds "
+          "| times as fast | in cuts |")  # fmt: skip
+    print("|---|---:|---:|---|---:|---:|---:|")
     for arm in dict.fromkeys(row["arm"] for row in found):
-        rows = [row for row in found if row["arm"] == arm and row["seed"] in full]
-        if not rows:
+        paired = [row for row in found if row["arm"] == arm and row["seed"] in full]
+        if not paired:
             continue
-        differences = [row["accuracy"] - full[row["seed"]]["accuracy"] for row in rows]
-        speeds = [full[row["seed"]]["seconds"] / row["seconds"] for row in rows]
-        error = statistics.stdev(differences) / len(rows) ** 0.5 if len(rows) > 1 else float("nan")
-        states = [row["states"] for row in rows]
+        points = [100 * (row["accuracy"] - full[row["seed"]]["accuracy"]) for row in paired]
+        error = statistics.stdev(points) / len(paired) ** 0.5 if len(paired) > 1 else float("nan")
+        against = "" if arm == "full" else f"{statistics.mean(points):+.2f} ({error:.2f})"
+        states = sorted(row["states"] for row in paired)
+        span = f"{states[0]:g}" + (f" to {states[-1]:g}" if states[0] < states[-1] else "")
+        mean = {key: statistics.mean(row[key] for row in paired) for key in ("accuracy", "seconds")}
+        speed = statistics.mean(full[row["seed"]]["seconds"] / row["seconds"] for row in paired)
+        share = statistics.mean(row["cutting"] / row["seconds"] for row in paired)
         print(
-            f"{arm:8} {statistics.mean(row['accuracy'] for row in rows):7.2%}  "
-            f"{100 * statistics.mean(differences):+.2f} points (standard error {100 * error:.2f})  "
-            f"{min(states)} to {max(states)} states  {statistics.mean(speeds):.1f} times as fast"
+            f"| {arm} | {mean['accuracy']:.2%} | {against} | {span} | {mean['seconds']:.0f} "
+            f"| {speed:.1f} | {share:.1%} |"
         )
 
 

@@ -290,7 +290,7 @@ def run(
     model = model_of(data, settings).to(device)
     torch.manual_seed(seed)
     optimizer = torch.optim.AdamW(
-        _groups(model, settings), lr=settings.lr, weight_decay=settings.weight_decay
+        _groups(model, settings), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
     )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(settings))
     compressor = None

@@ -78,6 +78,23 @@ def test_dropout_acts_in_training_only_and_keeps_the_mean():
     assert torch.equal(model_of(dropout=0.0)(u), model_of(dropout=0.0)(u))
 
 
+@pytest.mark.parametrize("p", [0.1, 0.5, 1e-6, 1.0])
+def test_dropout_drops_each_number_by_itself_with_its_probability(p):
+    dropout, u = model_of(dropout=p).blocks[0].dropout, torch.ones(401, 503, requires_grad=True)
+    y = dropout(u)
+    kept = y != 0
+    share = 1 - kept.double().mean()
+    assert abs(share - p) <= 5 * (p * (1 - p) / u.numel()) ** 0.5 + 1e-5
+    torch.testing.assert_close(
+        y[kept], torch.full_like(y[kept], 1 / max(1 - p, 2**-16)), rtol=2e-5, atol=0
+    )
+    y.sum().backward()
+    assert torch.equal(u.grad, y)  # the derivative at one is the factor itself
+    if p == 0.5:
+        same = kept.flatten()[1:] == kept.flatten()[:-1]  # four neighbours share a draw
+        assert abs(same.double().mean() - 0.5) < 5 * 0.5 / u.numel() ** 0.5
+
+
 def test_learns_what_a_sequence_began_with():
     model = model_of(d_input=1, d_output=2, d_model=8, d_state=16, n_layers=1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
