@@ -208,6 +208,8 @@ class HankelPenalty:
         Evaluations for which one balancing serves; 1 for the exact penalty.
     system : {"real", "complex"}, optional
         As in `Compressor`.
+    weight : float, optional
+        Factor of all of it.
 
     Raises
     ------
@@ -231,9 +233,9 @@ class HankelPenalty:
     >>> import torch
     >>> from compressm import HankelPenalty, SequenceModel
     >>> model = SequenceModel(d_input=1, d_output=2, d_model=4, d_state=6, n_layers=1)
-    >>> penalty = HankelPenalty(model, every=2)
+    >>> penalty = HankelPenalty(model, every=2, weight=1e-3)
     >>> for step in range(4):
-    ...     loss = model(torch.randn(3, 10, 1)).square().mean() + 1e-3 * penalty()
+    ...     loss = model(torch.randn(3, 10, 1)).square().mean() + penalty()
     ...     loss.backward()
     """
 
@@ -245,6 +247,7 @@ class HankelPenalty:
         every: int = 1,
         refresh: int = 100,
         system: Literal["real", "complex"] = "real",
+        weight: float = 1.0,
     ) -> None:
         for name, value in (("every", every), ("refresh", refresh)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -255,6 +258,7 @@ class HankelPenalty:
         self.every = every
         self.refresh = refresh
         self.system = system
+        self.weight = weight
         self._calls = 0
         self._tangents: dict[Any, Tangent] = {}
 
@@ -295,7 +299,31 @@ class HankelPenalty:
             value = tangent(*matrices)
             total = total.to(value.device) + value
         self._tangents = tangents  # none of a model that is no more
-        return self.every * total
+        return self.weight * self.every * total
+
+    def state_dict(self) -> dict[str, Any]:
+        """The balancings in use, and how long they have served: what a resumed run needs."""
+        tangents = [
+            {"layers": key[0], "shape": tuple(key[1]), "tangent": tuple(tangent)}
+            for key, tangent in self._tangents.items()
+        ]
+        return {"calls": self._calls, "tangents": tangents}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as the penalty would have that `state_dict` was called of.
+
+        Parameters
+        ----------
+        state : dict
+            Load the model as well, before.
+        """
+        layers = dict(ssm_layers(self.model))
+        self._calls, self._tangents = int(state["calls"]), {}
+        for part in state["tangents"]:
+            names = tuple(part["layers"])
+            device = next(layers[names[0]].parameters()).device
+            tangent = Tangent(*(x.to(device) for x in part["tangent"]))
+            self._tangents[names, torch.Size(part["shape"]), tangent.M.dtype, device] = tangent
 
 
 # ------------------------------------------------------------------ the first order of a measure

@@ -26,6 +26,7 @@ from compressm.cutting import CompressionEvent
 from compressm.data import Dataset
 from compressm.hankel import hankel_spectra
 from compressm.models import SequenceModel
+from compressm.penalties import HankelPenalty
 from compressm.planning import LayerCut, stored_states
 from compressm.policies import Budget, Policy
 from compressm.schedules import Every, Schedule
@@ -242,7 +243,7 @@ def run(
     policy: Policy | Budget | None = None,
     schedule: Schedule | None = None,
     system: Literal["real", "complex"] = "real",
-    penalty: Callable[[nn.Module], Callable[[], Tensor]] | None = None,
+    penalty: Callable[[nn.Module], HankelPenalty] | None = None,
     seed: int = 0,
     device: str = "cpu",
     spectra_at: Sequence[int] = (),
@@ -254,7 +255,7 @@ def run(
     The seed fixes initial weights, order of the data and dropout, each from its own start: two
     runs of one seed see the same batches and the same dropout, whatever their size. On a CPU,
     with the same number of threads, a seed reproduces a run to the last bit, and so does one that
-    goes on from a checkpoint (a penalty apart, whose balancing is not kept).
+    goes on from a checkpoint.
 
     Parameters
     ----------
@@ -304,7 +305,7 @@ def run(
             gramians=settings.gramians,
         )
     criterion = nn.CrossEntropyLoss()
-    extra = penalty(model) if penalty else lambda: 0.0
+    extra = penalty(model) if penalty else None
     # Spread over the test set, whose order may follow the writers.
     subset = torch.linspace(0, len(data.y_test) - 1, min(settings.eval_size, len(data.y_test)))
     subset = subset.round().long()
@@ -319,6 +320,8 @@ def run(
     if checkpoint and checkpoint.exists():
         state = load_checkpoint(checkpoint, model, optimizer, compressor)
         scheduler.load_state_dict(state["scheduler"])
+        if extra:
+            extra.load_state_dict(state["penalty"])
         _set_random(state["random"], device)
         log = [from_record(record) for record in state["log"]]
         seconds, begun, told = state["seconds"], state["step"], len(log)
@@ -333,7 +336,7 @@ def run(
         start = perf_counter()
         x, y = data.x_train[index].to(device), data.y_train[index].to(device)
         loss = criterion(model(x), y)
-        (loss + extra()).backward()
+        (loss + extra() if extra else loss).backward()
         optimizer.step()
         optimizer.zero_grad()
         scheduler.step()
@@ -380,6 +383,7 @@ def run(
                 "accuracy": seen,
                 "log": [to_record(entry) for entry in log],
                 "scheduler": scheduler.state_dict(),
+                "penalty": extra and extra.state_dict(),
                 "random": _random(device),
             }
             save_checkpoint(checkpoint, model, optimizer, compressor, state)

@@ -27,11 +27,7 @@ torch.set_num_threads(1)  # so small a model is fastest on one
 
 
 def penalized(weight, measure):
-    def of(model):
-        penalty = HankelPenalty(model, measure)
-        return lambda: arguments.scale * weight * penalty()
-
-    return of
+    return lambda model: HankelPenalty(model, measure, weight=arguments.scale * weight)
 
 
 PENALTIES = {

@@ -9,7 +9,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from torch import Tensor, nn
+from torch import nn
 
 from compressm.data import Dataset, cifar, digits, mnist, require, spoken_digits
 from compressm.listops import listops
@@ -69,10 +69,10 @@ class Recipe(Settings):
         except (TypeError, ValueError) as error:
             raise RecipeError(f"policy: {error}") from error
 
-    def penalize(self, model: nn.Module) -> Callable[[], Tensor]:
+    def penalize(self, model: nn.Module) -> HankelPenalty:
         """What is to be added to the loss of `model`."""
-        penalty = HankelPenalty(model, PENALTIES[self.penalty], system=self.system)
-        return lambda: self.penalty_weight * penalty()
+        measure = PENALTIES[self.penalty]
+        return HankelPenalty(model, measure, system=self.system, weight=self.penalty_weight)
 
 
 def read_recipe(source: str | Path, changes: Iterable[str] = ()) -> Recipe:

@@ -25,6 +25,7 @@ from compressm import (
 )
 from compressm.hankel import alike, ssm_layers, stacked
 from compressm.penalties import tangent_of
+from compressm.trees import load_tree, save_tree
 
 PENALTIES = {
     hankel_nuclear_norm: nuclear_norm,
@@ -149,6 +150,28 @@ def test_training_goes_on_through_a_cut():
         compressor.step()
     assert [layer.d_state for _, layer in ssm_layers(model)] == [4, 4]
     assert all((model.get_parameter(name) != before[name]).any() for name in cut_parameters)
+
+
+def test_a_penalty_goes_on_from_its_state(tmp_path):
+    model, options = network(), {"refresh": 3, "every": 2, "weight": 0.5}
+    penalty, resumed = (HankelPenalty(model, **options) for _ in range(2))
+    for _ in range(3):
+        penalty()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.05)
+    save_tree(tmp_path / "state.safetensors", penalty.state_dict())
+    resumed.load_state_dict(load_tree(tmp_path / "state.safetensors"))
+    exact = 2 * 0.5 * hankel_nuclear_norm(model)
+    # a call that is left out, one more of the old balancing, and the same of a new one
+    for of_old in (None, True, None, False):
+        value, same = penalty(), resumed()
+        assert torch.equal(value, same)
+        if of_old is None:
+            assert value == 0
+            continue
+        assert torch.isclose(value, exact, rtol=1e-9) != of_old
+        assert all(map(torch.equal, slopes(value, model), slopes(same, model)))
 
 
 def test_no_balancing_of_a_model_that_is_no_more_comes_back():
