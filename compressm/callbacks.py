@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from compressm.compressor import Compressor
 from compressm.cutting import CompressionEvent, require_sense
-from compressm.policies import Budget, MetricDrop, Policy
+from compressm.policies import Budget, Kind, MetricDrop, Policy
 from compressm.rollback import Rollback
 from compressm.schedules import Schedule
 
@@ -25,10 +25,10 @@ class Deferred:
     def __init__(
         self,
         *,
-        policy: Policy | Budget | MetricDrop,
+        policy: Policy | Budget | MetricDrop | None = None,
         schedule: Schedule,
         system: Literal["real", "complex"] = "real",
-        gramians: Literal["model", "input", "data"] = "model",
+        gramians: Kind | None = None,
         multiple_of: int = 1,
         rollback: Rollback | None = None,
     ) -> None:

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ import lti
 from compressm.cutting import outlook
 from compressm.data import DataError, MissingPackageError, digits, mnist, require
 from compressm.demo import DIGITS, MNIST, demo
-from compressm.policies import KeepEnergy
-from compressm.recipes import SHIPPED, RecipeError, load_data, read_recipe
+from compressm.policies import KeepEnergy, Kind
+from compressm.rebuilding import inputs_of, rebuilt
+from compressm.recipes import DATASETS, SHIPPED, RecipeError, load_data, read_recipe
 from compressm.runs import ARMS, RunError, read_run, train
-from compressm.training import TrainingError
+from compressm.training import TrainingError, to_record
 from compressm.trees import CheckpointError
 from compressm.weights import layers_in, read_checkpoint
 
@@ -103,8 +104,9 @@ def _parser() -> argparse.ArgumentParser:
         "inspect",
         help="say what each threshold would cost a trained model",
         description="Find the state-space layers in a file of weights by the names of their "
-        "parameters, and say what keeping each share of their energy would leave. Nothing is "
-        "changed, and no code in the file is run.",
+        "parameters, and say what keeping each share of their energy would leave. With inputs of "
+        "the model, weigh their states by these as well, side by side. Nothing is changed, and no "
+        "code in the file is run.",
     )
     command.set_defaults(command=_inspect)
     option = command.add_argument
@@ -113,9 +115,29 @@ def _parser() -> argparse.ArgumentParser:
         "--energy",
         type=_share,
         nargs="+",
-        default=(0.9, 0.99, 0.999),
         metavar="E",
-        help="shares of the sum of Hankel singular values to keep (0.9 0.99 0.999)",
+        help="shares of the sum of Hankel singular values to keep (0.9 0.99 0.999; with --data "
+        "also the default of each way to weigh states)",
+    )
+    option(
+        "--data",
+        metavar="FILE",
+        help="inputs (sequences, length, channels) as the model was trained on: a .npz, .npy or "
+        f".safetensors file, or the name of a data set: {', '.join(DATASETS)}; cast to the "
+        "precision of the model",
+    )
+    option("--key", help="name of the array in FILE (the only one, else x_train or x_test)")
+    option(
+        "--sequences",
+        type=_positive,
+        default=300,
+        metavar="N",
+        help="how many of the inputs are looked at, from the first (%(default)s)",
+    )
+    option(
+        "--model",
+        metavar="MODULE:FUNCTION",
+        help="function without arguments that builds the model, where it is no SequenceModel",
     )
     option(
         "--system",
@@ -271,21 +293,42 @@ def _inspect(arguments: argparse.Namespace) -> int:
     require("rich")
     from rich.console import Console
 
-    from compressm.tables import outlook_table, spectra_table
+    from compressm.tables import kinds_table, outlook_table, spectra_table
 
-    model = layers_in(read_checkpoint(arguments.checkpoint), **dict(arguments.option))
-    policies = [KeepEnergy(energy) for energy in sorted(arguments.energy)]
-    events = outlook(model, policies, system=arguments.system, multiple_of=arguments.multiple_of)
     console = Console(highlight=False)
+    policies: list[Any] = [
+        KeepEnergy(energy) for energy in sorted(arguments.energy or (0.9, 0.99, 0.999))
+    ]
+    options: dict[str, Any] = {"system": arguments.system, "multiple_of": arguments.multiple_of}
+    kinds: tuple[Kind, ...] = ("model",)
+    if arguments.data:
+        kinds = ("model", "input", "data")
+        policies = policies if arguments.energy else [None, *policies]
+        model, assumed = rebuilt(arguments.checkpoint, arguments.model, **dict(arguments.option))
+        options["data"] = inputs_of(
+            model, arguments.data, arguments.key, arguments.checkpoint, arguments.sequences
+        )
+        if assumed:
+            console.print(f"Assumed of the model: {assumed}.\n", style="dim")
+        torch.manual_seed(0)  # of the projections that stand for the loss
+    elif arguments.key or arguments.model:
+        raise DataError("--key and --model are of use with --data only; give it, or leave them out")
+    else:
+        model = layers_in(read_checkpoint(arguments.checkpoint), **dict(arguments.option))
+    events = outlook(model, policies, gramians=kinds, **options)
     console.print(spectra_table(events[0]))
     console.print()
-    console.print(outlook_table(events, policies))
+    if arguments.data:
+        console.print(kinds_table(events, policies, kinds))
+    else:
+        console.print(outlook_table(events, policies))
     if arguments.json:
-        report = {
-            f"{p.energy:g}": [asdict(x) for x in e.layers]
-            for p, e in zip(policies, events, strict=True)
-        }
-        arguments.json.write_text(json.dumps(report, default=lambda x: x.tolist()))
+        names = [f"{policy.energy:g}" if policy else "default" for policy in policies]
+        layers = iter([to_record(event)["event"]["layers"] for event in events])
+        report = {kind: dict(zip(names, layers, strict=False)) for kind in kinds}
+        arguments.json.write_text(
+            json.dumps(report if arguments.data else report["model"], allow_nan=False)
+        )
     return 0
 
 

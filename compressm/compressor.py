@@ -13,6 +13,7 @@ from compressm.cutting import (
     Writes,
     carry_out_,
     decide,
+    kind_for,
     observed_layers,
     require_layers,
     require_optimizer,
@@ -20,7 +21,7 @@ from compressm.cutting import (
 )
 from compressm.distributed import decide_together, from_first, replica_of, rewrap_
 from compressm.observations import Observer
-from compressm.policies import Budget, MetricDrop, Policy
+from compressm.policies import Budget, Kind, MetricDrop, Policy
 from compressm.rollback import Net, Rollback
 from compressm.schedules import Schedule
 from compressm.signals import Signal
@@ -42,8 +43,9 @@ class Compressor:
     optimizer : torch.optim.Optimizer or None
         Trains the model; what it knows of parameters that are cut is forgotten, see `resize_`.
         LBFGS is refused: it knows nothing of single parameters.
-    policy : Policy
-        How far: ``KeepEnergy(0.99)``, ``ErrorBound(1e-2)``, ``Order(32)``, ``Budget(256)``.
+    policy : Policy, optional
+        How far: ``KeepEnergy(0.99)``, ``ErrorBound(1e-2)``, ``Order(32)``, ``Budget(256)``. If left
+        out, `KeepEnergy` of ``compressm.policies.ENERGIES[x]``, where x is what weighed the layer.
     schedule : Schedule
         When: ``Every(500, stop=5_000)``.
     system : {"real", "complex"}, optional
@@ -55,7 +57,9 @@ class Compressor:
         drive, their second moment over the last forward passes of the step, with the exact
         observability Gramian, without a bound. "data": by that, and by what the loss feels, the
         second moment of the adjoint states over the backward passes; where the reduced system would
-        not be stable, the exact observability Gramian takes its place. Selective layers need the
+        not be stable, the exact observability Gramian takes its place. If left out, each layer is
+        weighed by what is at hand: "input", or "model" where no input of it was observed, and
+        throughout with `ErrorBound`, which promises a bound. Selective layers need the
         inputs of the step in every case, and have no bound, see `state_values`.
     multiple_of : int, optional
         Number of stored states to round up to, for the hardware's sake.
@@ -88,10 +92,10 @@ class Compressor:
         model: nn.Module,
         optimizer: Any = None,
         *,
-        policy: Policy | Budget | MetricDrop,
+        policy: Policy | Budget | MetricDrop | None = None,
         schedule: Schedule,
         system: Literal["real", "complex"] = "real",
-        gramians: Literal["model", "input", "data"] = "model",
+        gramians: Kind | None = None,
         multiple_of: int = 1,
         rollback: Rollback | None = None,
     ) -> None:
@@ -104,7 +108,7 @@ class Compressor:
         self.policy = policy
         self.schedule = schedule
         self.system: Literal["real", "complex"] = system
-        self.gramians: Literal["model", "input", "data"] = gramians
+        self.gramians: Kind | None = gramians
         self.multiple_of = multiple_of
         self._steps = 0
         self.rollback = rollback
@@ -113,7 +117,7 @@ class Compressor:
             self.model,
             gradients=gramians == "data",
             training=True,
-            layers=observed_layers(gramians),
+            layers=observed_layers(kind_for(policy, gramians)),
         )
         self._watch()
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import lti
 from compressm.adapters import directions, is_supported, load_lti_, to_lti
-from compressm.empirical import observed_factors
+from compressm.empirical import observed_factors, split_off
 from compressm.families import UnsupportedLayerError
 from compressm.hankel import require_known
 from compressm.observations import Layers, observe
@@ -28,7 +28,16 @@ from compressm.planning import (
     left_alone,
     refuse_parametrized,
 )
-from compressm.policies import Budget, ErrorBound, MetricDrop, Order, Policy
+from compressm.policies import (
+    ENERGIES,
+    Budget,
+    ErrorBound,
+    KeepEnergy,
+    Kind,
+    MetricDrop,
+    Order,
+    Policy,
+)
 from compressm.selection import (
     agree_on_states_,
     compressible_layers,
@@ -48,7 +57,6 @@ __all__ = [
 ]
 
 LINALG_ERROR: type[Exception] = torch.linalg.LinAlgError  # pyright: ignore
-GRAMIANS = ("model", "input", "data")
 # What is to be written into each layer that is cut: a system, or the states that it keeps
 Writes = dict[str, lti.DiagonalStateSpace | list[int]]
 
@@ -71,6 +79,7 @@ class CompressionEvent:
     def __str__(self) -> str:
         cuts = ", ".join(
             f"{cut.name}: {cut.before} -> {cut.after}"
+            + (f" by {cut.gramians}" if cut.gramians else "")
             + (f" (skipped: {cut.skipped})" if cut.skipped else "")
             for cut in self.layers
         )
@@ -84,11 +93,11 @@ class CompressionEvent:
 
 def compress_(
     model: nn.Module,
-    policy: Policy | Budget | MetricDrop,
+    policy: Policy | Budget | MetricDrop | None = None,
     optimizer: Any = None,
     *,
     system: Literal["real", "complex"] = "real",
-    gramians: Literal["model", "input", "data"] = "model",
+    gramians: Kind | None = None,
     data: Iterable[Any] = (),
     multiple_of: int = 1,
     dry_run: bool = False,
@@ -100,17 +109,18 @@ def compress_(
     model : nn.Module
         Its state-space layers are compressed: each `SSMLayer`, and what `to_lti` was taught. So are
         selective layers (Mamba), by a choice of states.
-    policy : Policy
-        How far.
+    policy : Policy, optional
+        How far; as in `Compressor`.
     optimizer : torch.optim.Optimizer, optional
         If training is to go on; as in `Compressor`.
     system : {"real", "complex"}, optional
         As in `Compressor`.
     gramians : {"model", "input", "data"}, optional
         As in `Compressor`, but the layers' inputs are those that `data` causes, and gradients those
-        of random projections of the model's output.
+        of random projections of the model's output. If left out, "input" with `data`, and "model"
+        without.
     data : iterable, optional
-        Inputs of the model, for ``gramians`` other than "model" and for selective layers: tensors,
+        Inputs of the model, for `gramians` other than "model" and for selective layers: tensors,
         or tuples whose first element is one. Each is run once in evaluation mode, and the layers'
         inputs are kept until the cut: a few hundred sequences will do.
     multiple_of : int, optional
@@ -133,16 +143,16 @@ def compress_(
     """
     require_sense(policy, system, gramians, multiple_of)
     require_optimizer(optimizer)
-    signals = _signals(model, gramians, data)
+    signals = _signals(model, [kind_for(policy, gramians)], data)
     return cut_(model, policy, optimizer, system, signals, gramians, multiple_of, dry_run)
 
 
 def outlook(
     model: nn.Module,
-    policies: Iterable[Policy | Budget | MetricDrop],
+    policies: Iterable[Policy | Budget | MetricDrop | None] | None = None,
     *,
     system: Literal["real", "complex"] = "real",
-    gramians: Literal["model", "input", "data"] = "model",
+    gramians: Kind | Sequence[Kind] | None = None,
     data: Iterable[Any] = (),
     multiple_of: int = 1,
 ) -> tuple[CompressionEvent, ...]:
@@ -151,16 +161,20 @@ def outlook(
     Parameters
     ----------
     model : nn.Module
-        As in `compress_`, like all arguments but the next.
-    policies : iterable of Policy
-        For example ``[KeepEnergy(x) for x in (0.9, 0.99, 0.999)]``.
-    system, gramians, data, multiple_of
+        As in `compress_`, like all arguments but the next and `gramians`.
+    policies : iterable of Policy, optional
+        For example ``[KeepEnergy(x) for x in (0.9, 0.99, 0.999)]``; None among them, or in their
+        place, is the policy that is taken where none is given.
+    gramians : {"model", "input", "data"} or sequence of these, optional
+        As in `compress_`, or several, to be seen side by side; the data run through the model once.
+    system, data, multiple_of
         As in `compress_`.
 
     Returns
     -------
     tuple of CompressionEvent
-        One for each policy: orders, bounds, parameters, operations.
+        One for each policy: orders, bounds, parameters, operations. With several `gramians`, those
+        of all policies for the first, then for the next; `LayerCut.gramians` says which.
 
     Examples
     --------
@@ -170,11 +184,14 @@ def outlook(
     >>> [event.layers[0].parameters for event in outlook(model, [Order(8), Order(2)])]
     [(308, 156), (308, 42)]
     """
-    policies = tuple(policies)
-    for policy in policies:
-        require_sense(policy, system, gramians, multiple_of)
-    thought = _think(model, system, _signals(model, gramians, data), gramians, multiple_of)
-    return tuple(_settle(model, policy, *thought) for policy in policies)
+    policies = (None,) if policies is None else tuple(policies)
+    kinds: Any = (gramians,) if gramians is None or isinstance(gramians, str) else gramians
+    asked = [(policy, kind_for(policy, kind)) for kind in kinds for policy in policies]
+    for policy, kind in asked:
+        require_sense(policy, system, kind, multiple_of)
+    signals = _signals(model, [kind for _, kind in asked], data)
+    thought = cache(lambda kind: _think(model, system, signals, kind, multiple_of))
+    return tuple(_settle(model, policy, *thought(kind)) for policy, kind in asked)
 
 
 def require_layers(model: nn.Module) -> None:
@@ -187,8 +204,13 @@ def require_layers(model: nn.Module) -> None:
         )
 
 
+def kind_for(policy: Policy | Budget | MetricDrop | None, gramians: Kind | None) -> Kind | None:
+    """What is to weigh the states under a policy: a bound holds by the model's Gramians alone."""
+    return "model" if gramians is None and isinstance(policy, ErrorBound) else gramians
+
+
 def _signals(
-    model: nn.Module, gramians: str, data: Iterable[Any]
+    model: nn.Module, kinds: Sequence[str | None], data: Iterable[Any]
 ) -> dict[str, list[Signal]] | None:
     require_layers(model)
     if isinstance(data, Tensor):
@@ -196,16 +218,18 @@ def _signals(
             f"data must be an iterable of batches, got one tensor of shape {tuple(data.shape)}; "
             "pass [data], or data.split(50)"
         )
-    layers = observed_layers(gramians)
-    if gramians == "model" and next(layers(model), None) is None:
+    weighing = [kind for kind in kinds if kind != "model" and (kind or data != ())]
+    layers = observed_layers(weighing[0] if weighing else "model")
+    if next(layers(model), None) is None:
         if data != ():
             raise ValueError(
-                'the Gramians of the model need no data; pass gramians="input" or "data" with it'
+                "the Gramians of the model, and so ErrorBound, need no data; leave it out, or pass "
+                'gramians="input" or "data" with it'
             )
         return None
-    signals = observe(model, data, gramians == "data", layers)
+    signals = observe(model, data, "data" in weighing, layers)
     if not signals:
-        what = "a selective layer" if gramians == "model" else f"gramians={gramians!r}"
+        what = f"gramians={weighing[0]!r}" if weighing else "a selective layer"
         raise ValueError(
             f"{what} needs data that reaches the layers, and none did; pass "
             "data=, an iterable of inputs of the model"
@@ -213,19 +237,22 @@ def _signals(
     return signals
 
 
-def observed_layers(gramians: str) -> Layers:
+def observed_layers(gramians: str | None) -> Layers:
     """Which layers cannot be weighed without what reaches them."""
     return selective_layers if gramians == "model" else compressible_layers
 
 
 def require_sense(
-    policy: Policy | Budget | MetricDrop, system: str, gramians: str, multiple_of: int
+    policy: Policy | Budget | MetricDrop | None,
+    system: str,
+    gramians: str | None,
+    multiple_of: int,
 ) -> None:
     """ValueError unless these go together."""
     require_known(system)
-    if gramians not in GRAMIANS:
+    if gramians is not None and gramians not in ENERGIES:
         raise ValueError(f"gramians must be 'model', 'input' or 'data', got {gramians!r}")
-    if isinstance(policy, ErrorBound) and gramians != "model":
+    if isinstance(policy, ErrorBound) and gramians not in (None, "model"):
         raise ValueError(
             f"{policy} promises a bound, and none holds with Gramians from data; use the exact "
             "Gramians, or KeepEnergy or Order"
@@ -250,11 +277,11 @@ def require_optimizer(optimizer: Any) -> None:
 
 def cut_(
     model: nn.Module,
-    policy: Policy | Budget | MetricDrop,
+    policy: Policy | Budget | MetricDrop | None,
     optimizer: Any,
     system: str,
     signals: Mapping[str, Sequence[Signal]] | None,
-    gramians: str,
+    gramians: Kind | None,
     multiple_of: int = 1,
     dry_run: bool = False,
 ) -> CompressionEvent:
@@ -267,14 +294,14 @@ def cut_(
 
 def decide(
     model: nn.Module,
-    policy: Policy | Budget | MetricDrop,
+    policy: Policy | Budget | MetricDrop | None,
     system: str,
     signals: Mapping[str, Sequence[Signal]] | None,
-    gramians: str,
+    gramians: Kind | None,
     multiple_of: int,
 ) -> tuple[CompressionEvent, Writes]:
     """What `cut_` would do, and what it would write; the model stays as it is."""
-    cuts, plans = _think(model, system, signals, gramians, multiple_of)
+    cuts, plans = _think(model, system, signals, kind_for(policy, gramians), multiple_of)
     event = _settle(model, policy, cuts, plans)
     return event, {plan.name: plan.found for plan in plans if plan.found is not None}
 
@@ -298,7 +325,7 @@ def _think(
     model: nn.Module,
     system: str,
     signals: Mapping[str, Sequence[Signal]] | None,
-    gramians: str,
+    gramians: Kind | None,
     multiple_of: int,
 ) -> tuple[dict[str, LayerCut], list[Plan | Selection]]:
     """Every layer balanced, or left as it is."""
@@ -306,24 +333,25 @@ def _think(
     plans: list[Plan | Selection] = []
     for name, layer in compressible_layers(model):
         with _skipping(cuts, name, layer):
-            observed = (signals or {}).get(name, ())
+            observed, held = split_off((signals or {}).get(name, ()))
+            kind = gramians or ("input" if observed else "model")
             if not is_supported(layer):
-                values = state_values(layer, observed, gramians)
-                plans.append(Selection(name, layer, values, multiple_of))
+                values = state_values(layer, observed, kind)
+                plans.append(Selection(name, layer, values, kind, multiple_of, held))
                 continue
             refuse_parametrized(layer)
             G = to_lti(layer, conjugate=system == "real")
             if G.order == 0:
                 raise SkipError(None)
-            factors = observed_factors(G, observed, gramians, directions(layer))
-            plans.append(Plan(name, layer, G, factors, multiple_of))
+            factors = observed_factors(G, observed, kind, directions(layer))
+            plans.append(Plan(name, layer, G, factors, multiple_of, held))
     return cuts, plans
 
 
 @torch.no_grad()
 def _settle(
     model: nn.Module,
-    policy: Policy | Budget | MetricDrop,
+    policy: Policy | Budget | MetricDrop | None,
     cuts: Mapping[str, LayerCut],
     plans: Sequence[Plan | Selection],
 ) -> CompressionEvent:
@@ -338,11 +366,15 @@ def _settle(
 
 
 def _orders(
-    model: nn.Module, policy: Policy | Budget | MetricDrop, plans: Sequence[Plan | Selection]
+    model: nn.Module,
+    policy: Policy | Budget | MetricDrop | None,
+    plans: Sequence[Plan | Selection],
 ) -> list[int]:
     spectra = [plan.hsv for plan in plans]
     if not plans:
         return []
+    if policy is None:
+        return [KeepEnergy(ENERGIES[plan.gramians])(plan.hsv, plan.slots) for plan in plans]
     if isinstance(policy, Budget):
         return policy.across(spectra, [plan.slots for plan in plans])
     if isinstance(policy, MetricDrop):

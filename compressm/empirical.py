@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,10 +13,18 @@ import lti
 from compressm.hankel import System
 from compressm.signals import Signal
 
-__all__ = ["ObservationError", "observability_factor", "observed_factor", "observed_factors"]
+__all__ = [
+    "ObservationError",
+    "observability_factor",
+    "observed_factor",
+    "observed_factors",
+    "output_error",
+    "relative_error",
+    "split_off",
+]
 
-SAMPLES = 16  # states looked at, for each state of the system ...
-TIMES = 128  # ... at so many times or more of each sequence
+SAMPLES = 4  # states looked at, for each state of the system ...
+TIMES = 64  # ... at so many times or more of each sequence
 
 
 class ObservationError(lti.LTIError):
@@ -128,6 +136,73 @@ def observability_factor(
     else:
         adjoint = lti.StateSpace(system.A.mH, system.C.mH, system.B.mH, dt=system.dt)
     return observed_factor(adjoint, [g.flip(1) for g in signals])
+
+
+def output_error(
+    system: System, reduced: System, signals: Sequence[Signal], directions: int = 1
+) -> float | None:
+    """rms(y_r - y) / rms(y) of the outputs y = C x and y_r that the same inputs cause.
+
+    Parameters
+    ----------
+    system, reduced : lti.DiagonalStateSpace or lti.StateSpace
+        As in `observed_factor`.
+    signals : sequence of Signal
+        Inputs that had no part in the reduction.
+    directions : int, optional
+        2 if the second half of the outputs is that of the reversed sequence; each direction's are
+        outputs of their own here, not their sum.
+
+    Returns
+    -------
+    float or None
+        At the times that `observed_factor` looks at; None without inputs, or if all y are zero.
+    """
+    return relative_error(
+        (_outputs(system, x.u, directions), _outputs(reduced, x.u, directions)) for x in signals
+    )
+
+
+def relative_error(pairs: Iterable[tuple[Tensor, Tensor]]) -> float | None:
+    """rms(y_r - y) / rms(y) over all pairs of y and y_r; None if all y are zero, or there is none.
+
+    Parameters
+    ----------
+    pairs : iterable of (Tensor, Tensor)
+    """
+    norm, error, size = torch.linalg.vector_norm, 0.0, 0.0
+    for y, y_r in pairs:
+        error, size = math.hypot(error, float(norm(y_r - y))), math.hypot(size, float(norm(y)))
+    return error / size if size else None
+
+
+def split_off(signals: Sequence[Signal], every: int = 8) -> tuple[list[Signal], list[Signal]]:
+    """All but each eighth sequence, and each eighth: none if there are fewer.
+
+    Parameters
+    ----------
+    signals : sequence of Signal
+    every : int, optional
+    """
+    parts: tuple[list[Signal], list[Signal]] = [], []
+    seen = 0
+    for signal in signals:
+        held = torch.arange(seen + 1, seen + 1 + len(signal.u), device=signal.u.device) % every == 0
+        seen += len(signal.u)
+        for part, of in zip(parts, (~held, held), strict=True):
+            if of.any():
+                part.append(Signal(signal.u[of], None if signal.g is None else signal.g[of]))
+    return parts
+
+
+def _outputs(system: System, u: Tensor, directions: int) -> Tensor:
+    """y = C x at the times of `_states`, the outputs of each direction after the other."""
+    C = system.C
+    if isinstance(system, lti.DiagonalStateSpace) and system.conjugate:
+        C = 2 * torch.cat([C.real, -C.imag], dim=-1)  # y = 2 Re(C x)
+    every = max(1, u.shape[1] // TIMES)
+    ways = zip(C.split(system.n_outputs // directions, dim=-2), (u, u.flip(1)), strict=False)
+    return torch.cat([(_states(system, way, every) @ rows.mT).real for rows, way in ways], dim=-1)
 
 
 def _states(system: lti.DiagonalStateSpace | lti.StateSpace, u: Tensor, every: int) -> Tensor:

@@ -112,9 +112,10 @@ def _page(runs: Sequence[Run], images: dict[str, str]) -> str:
         rows = [[cut[place] for place in used] for cut in cuts]
         parts += [
             "<h2>Cuts</h2>",
-            _table([CUTS[place] for place in used], rows, text=(0, 2, used.index(7) + 1)),
+            _table([CUTS[place] for place in used], rows, text=(0, 2, used.index(8) + 1)),
             "<p class=note>The error bound is on the H-infinity norm of the change of the layer; "
-            "there is none where states are weighed by data, nor for selective layers. Accuracy on "
+            "there is none where states are weighed by data, nor for selective layers. The output "
+            "error is that measured on sequences held out. Accuracy on "
             "the part of the test set looked at during training, just before the cut and just "
             "after.</p>",
         ]
@@ -157,7 +158,7 @@ def _results(runs: Sequence[Run]) -> tuple[Sequence[str], list[list[str]]]:
 
 
 CUTS = ("run", "step", "layer", "states", "energy discarded", "error bound")
-CUTS += ("bound / largest value", "accuracy", "left as it was, since")
+CUTS += ("bound / largest value", "output error", "accuracy", "left as it was, since")
 
 
 def _cuts(runs: Sequence[Run]) -> Iterator[list[str]]:
@@ -174,6 +175,7 @@ def _cuts(runs: Sequence[Run]) -> Iterator[list[str]]:
                     f"{1 - cut.energy_kept:.3%}",
                     f"{cut.error_bound:.3g}" if bounded else "none",
                     f"{cut.error_bound / cut.hsv.max():.2%}" if bounded else "",
+                    "" if cut.output_error is None else f"{cut.output_error:.2%}",
                     " → ".join(f"{accuracy:.1%}" for accuracy in looks[:2]),
                     cut.skipped or "",
                 ]

@@ -42,9 +42,9 @@ class CompressionCallback(Deferred, TrainerCallback):
 
     Examples
     --------
-    >>> from compressm import Every, KeepEnergy
+    >>> from compressm import Every
     >>> from compressm.huggingface import CompressionCallback
-    >>> callback = CompressionCallback(policy=KeepEnergy(0.99), schedule=Every(500, stop=5_000))
+    >>> callback = CompressionCallback(schedule=Every(500, stop=5_000))
     """
 
     _compressor: Compressor

@@ -40,9 +40,9 @@ class CompressionCallback(Deferred, pl.Callback):
 
     Examples
     --------
-    >>> from compressm import Every, KeepEnergy
+    >>> from compressm import Every
     >>> from compressm.lightning import CompressionCallback
-    >>> callback = CompressionCallback(policy=KeepEnergy(0.99), schedule=Every(500, stop=5_000))
+    >>> callback = CompressionCallback(schedule=Every(500, stop=5_000))
     """
 
     _compressor: Compressor | None = None

@@ -6,13 +6,17 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 import lti
 
-__all__ = ["Budget", "ErrorBound", "KeepEnergy", "MetricDrop", "Order", "Policy"]
+__all__ = ["ENERGIES", "Budget", "ErrorBound", "KeepEnergy", "MetricDrop", "Order", "Policy"]
+
+Kind = Literal["model", "input", "data"]  # of Gramians, see `Compressor`
+ENERGIES: dict[str, float] = {"model": 0.98, "input": 0.9995, "data": 0.9995}
+"""The share that is kept of a layer's energy where no policy says otherwise, by what weighed it."""
 
 
 class Policy(Protocol):

@@ -54,7 +54,7 @@ class Rollback:
     ...     event = compressor.step()
     ...     if event:
     ...         print(event)
-    step 2: blocks.0.layer: 16 -> 4
+    step 2: blocks.0.layer: 16 -> 4 by model
     step 5: blocks.0.layer: 4 -> 16 (skipped: the cut after step 2 was taken back, as the metric \
 fell from 16 to 4, by more than 0)
     """

@@ -8,9 +8,10 @@ import numpy as np
 from rich.table import Table
 
 from compressm.cutting import CompressionEvent
-from compressm.policies import KeepEnergy
+from compressm.planning import LayerCut
+from compressm.policies import KeepEnergy, Kind
 
-__all__ = ["outlook_table", "spectra_table"]
+__all__ = ["kinds_table", "outlook_table", "spectra_table"]
 
 SHARES = {"90%": 0.9, "99%": 0.99, "99.9%": 0.999}
 
@@ -85,3 +86,52 @@ def outlook_table(events: Sequence[CompressionEvent], policies: Sequence[KeepEne
         table.caption = "Left as it is, at " + "; at ".join(notes)
         table.caption_justify = "left"
     return table
+
+
+def kinds_table(
+    events: Sequence[CompressionEvent],
+    policies: Sequence[KeepEnergy | None],
+    kinds: Sequence[Kind],
+) -> Table:
+    """What each policy would leave of each layer, by what weighs its states, side by side.
+
+    Parameters
+    ----------
+    events : sequence of CompressionEvent
+        Of `outlook`, with several ``gramians``.
+    policies : sequence of KeepEnergy or None
+    kinds : sequence of str
+        The ``gramians``.
+    """
+    table = Table(box=None, pad_edge=False, title="If cut now, states by", title_justify="left")
+    table.add_column("keep")
+    table.add_column("layer", no_wrap=True)
+    for kind in kinds:
+        table.add_column(kind, justify="right")
+    notes = []
+    for i, policy in enumerate(policies):
+        keep = "default" if policy is None else f"{policy.energy:g}"
+        for row in zip(*(event.layers for event in events[i :: len(policies)]), strict=True):
+            first, last = (row[0] is events[i].layers[k] for k in (0, -1))
+            cells = [_left(cut, kind) for cut, kind in zip(row, kinds, strict=True)]
+            table.add_row(keep if first else "", row[0].name, *cells, end_section=last)
+            notes += [
+                f"{keep}, {kind}, {cut.name}: {cut.skipped}"
+                for kind, cut in zip(kinds, row, strict=True)
+                if cut.skipped
+            ]
+    table.caption = (
+        "states left (share of the energy kept; error of the layer's output on sequences held out)"
+    )
+    if any(" by " in str(cell) for column in table.columns[2:] for cell in column.cells):
+        table.caption += "; by what, where it would not be stable otherwise"
+    if notes:
+        table.caption += "\nLeft as it is, at " + "; at ".join(notes)
+    table.caption_justify = "left"
+    return table
+
+
+def _left(cut: LayerCut, kind: str) -> str:
+    error = "" if cut.output_error is None else f"; {100 * cut.output_error:.2g}%"
+    instead = f" by {cut.gramians}" if cut.gramians not in ("", kind) else ""
+    return f"{cut.after} ({100 * cut.energy_kept:.4g}%{error}){instead}"

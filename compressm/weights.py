@@ -20,7 +20,7 @@ from compressm.layers import SSMLayer
 from compressm.models import LAYERS
 from compressm.trees import CheckpointError
 
-__all__ = ["layers_in", "read_checkpoint"]
+__all__ = ["layers_in", "prefixes", "read_checkpoint"]
 
 
 # The worth of a selective layer's states depends on data, so there is nothing to say of a file
@@ -110,7 +110,7 @@ def layers_in(tensors: Mapping[str, Tensor], **options: Any) -> nn.Module:
         raise CheckpointError(f"no layer has an option {name!r}; there are {', '.join(known)}")
     model = nn.Module()
     taken: list[str] = []
-    for prefix in _prefixes(tensors):  # a layer comes before its parts
+    for prefix in prefixes(tensors):  # a layer comes before its parts
         if not any(prefix.startswith(outer) for outer in taken):
             group = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             layer = _ours(group, options) or _theirs(group)
@@ -127,11 +127,11 @@ def layers_in(tensors: Mapping[str, Tensor], **options: Any) -> nn.Module:
     return model
 
 
-def _prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
+def prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
     """Of every module that the names of the tensors tell of: "" and "blocks.0.", say."""
     paths = [name.split(".")[:-1] for name in tensors]
-    prefixes = ("".join(f"{x}." for x in path[:k]) for path in paths for k in range(len(path) + 1))
-    return list(dict.fromkeys(prefixes))
+    found = ("".join(f"{x}." for x in path[:k]) for path in paths for k in range(len(path) + 1))
+    return list(dict.fromkeys(found))
 
 
 def _ours(group: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module | None:

@@ -37,14 +37,15 @@ def main():
         optimizer.zero_grad()
     print(f"trained: {accuracy(model, *held_out):.1%}")
 
-    # What would each threshold leave? Nothing is changed here.
+    # What would each threshold leave, by each way to weigh states? Nothing is changed here.
     policies = [KeepEnergy(energy) for energy in (0.9, 0.99, 0.999)]
-    for policy, event in zip(policies, outlook(model, policies), strict=True):
-        print(policy, [f"{cut.before} -> {cut.after}" for cut in event.layers])
+    seen = u[:300].split(50)
+    for event in outlook(model, policies, gramians=("model", "input", "data"), data=seen):
+        print(event)
 
     # Let the accuracy decide; states are weighed by what training sequences drive.
     policy = MetricDrop(partial(accuracy, u=held_out[0], labels=held_out[1]), arguments.tolerance)
-    print(compress_(model, policy, gramians="input", data=u[:300].split(50)))
+    print(compress_(model, policy, data=seen))
     print(f"compressed: {accuracy(model, *held_out):.1%}")
     torch.save(model.state_dict(), "compressed.pt")
 

@@ -23,7 +23,7 @@ def train(rank: int, store: str) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     criterion = torch.nn.CrossEntropyLoss()
     compressor = Compressor(  # given the wrapper, it cuts on all ranks
-        model, optimizer, policy=KeepEnergy(0.95), schedule=Every(20, stop=60), gramians="input"
+        model, optimizer, policy=KeepEnergy(0.95), schedule=Every(20, stop=60)
     )
     for _ in range(100):
         target = torch.randint(2, (16,))

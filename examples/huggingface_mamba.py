@@ -22,7 +22,7 @@ data = [{"input_ids": x, "labels": x} for x in sequences]
 model = MambaForCausalLM(
     MambaConfig(vocab_size=TOKENS, hidden_size=16, state_size=16, num_hidden_layers=2)
 )
-callback = CompressionCallback(policy=Order(4), schedule=Every(40, stop=40), gramians="input")
+callback = CompressionCallback(policy=Order(4), schedule=Every(40, stop=40))
 with tempfile.TemporaryDirectory() as folder:
     arguments = TrainingArguments(
         folder,

@@ -202,6 +202,7 @@ RUNS = {
     "mamba": wrapped({}, layer="mamba", policy=Order(6)),
     "input": observed("input"),
     "data": observed("data"),
+    "at hand": observed(None),
     "taken back": taken_back,
     "by hand": by_hand,
     "disagreeing": disagreeing,
@@ -264,10 +265,10 @@ def test_both_ranks_make_the_same_cuts_and_go_on_alike(ranks, name):
     assert all(cut[1] < cut[0] == 16 for cut in events[0])
 
 
-@pytest.mark.parametrize("gramians", ["input", "data"])
-def test_what_both_observe_counts_as_if_one_process_had(ranks, gramians):
-    events, parameters = ranks[0][gramians]
-    assert_one_run(*(rank[gramians] for rank in ranks))
+@pytest.mark.parametrize("name, gramians", [("input",) * 2, ("data",) * 2, ("at hand", "input")])
+def test_what_both_observe_counts_as_if_one_process_had(ranks, name, gramians):
+    events, parameters = ranks[0][name]
+    assert_one_run(*(rank[name] for rank in ranks))
     alone, expected = train(model_of(norm=False), sgd, [0, 1], policy=Order(6), gramians=gramians)
     for event, other in zip(events, alone, strict=True):
         for cut, own in zip(event, other, strict=True):

@@ -55,12 +55,13 @@ def losses(trainer):
 
 def test_it_steps_with_the_optimizer_and_logs_what_it_did(tmp_path):
     model = Classifier()
-    callback = CompressionCallback(policy=Order(6), schedule=Every(2, stop=2), gramians="input")
+    callback = CompressionCallback(policy=Order(6), schedule=Every(2, stop=2))
     trainer = trainer_of(tmp_path, model, callback, gradient_accumulation_steps=3)
     trainer.train()
     assert trainer.state.global_step == 4  # of 12 batches
     (event,) = callback.events
     assert event.step == 2 and [(c.after, c.skipped) for c in event.layers] == [(6, None)] * 2
+    assert [cut.gramians for cut in event.layers] == ["input"] * 2
     (entry,) = [x for x in trainer.state.log_history if "model.blocks.0.layer/states" in x]
     assert entry["step"] == 2 and entry["model.blocks.1.layer/states"] == 6
     assert entry["model.blocks.1.layer/energy_kept"] == event.layers[1].energy_kept

@@ -77,11 +77,12 @@ def fit(module, callback, *more, n_batches=12, ckpt_path=None, log=None, **optio
 
 def test_it_steps_with_the_optimizer_and_logs_what_it_did():
     module, log = Module(), Log()
-    callback = CompressionCallback(policy=Order(6), schedule=Every(2, stop=2), gramians="input")
+    callback = CompressionCallback(policy=Order(6), schedule=Every(2, stop=2))
     trainer = fit(module, callback, log=log, accumulate_grad_batches=3)
     assert trainer.global_step == 4  # of 12 batches
     (event,) = callback.events
     assert event.step == 2 and [(c.after, c.skipped) for c in event.layers] == [(6, None)] * 2
+    assert [cut.gramians for cut in event.layers] == ["input"] * 2
     names = [f"model.blocks.{k}.layer" for k in (0, 1)]
     assert [log.metrics[2][f"{name}/states"] for name in names] == [6.0, 6.0]
     kept = [cut.energy_kept for cut in event.layers]

@@ -240,6 +240,21 @@ def test_a_compiled_model_is_observed_if_its_hooks_are_guarded():
         trains_through_a_cut(model, optimizer, compiled(model, optimizer), gramians="data")
 
 
+@pytest.mark.filterwarnings(ITS_OWN)
+def test_a_compiled_model_that_cannot_be_observed_is_weighed_by_itself():
+    model = model_of()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    torch.compiler.reset()
+    fast = torch.compile(model, backend="aot_eager")
+
+    def step():
+        loss_of(fast).backward()
+        finish(optimizer)
+
+    event = trains_through_a_cut(model, optimizer, step)
+    assert [cut.gramians for cut in event.layers] == ["model"] * 2
+
+
 @pytest.mark.parametrize("gramians", ["input", "data"])
 def test_what_is_computed_twice_counts_once(gramians):
     events = []

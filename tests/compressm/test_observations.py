@@ -26,6 +26,7 @@ from compressm import (
 from compressm.cutting import cut_
 from compressm.empirical import observability_factor, observed_factor
 from compressm.observations import observe
+from compressm.policies import ENERGIES
 from compressm.signals import Signal
 
 
@@ -371,5 +372,100 @@ def test_gradients_need_a_parameter_to_go_to():
 
 
 def test_data_that_nobody_asked_for_are_refused():
-    with pytest.raises(ValueError, match='need no data; pass gramians="input"'):
-        compress_(lru(), Order(4), data=[smooth(2, 9, 4)])
+    with pytest.raises(ValueError, match='leave it out, or pass gramians="input"'):
+        compress_(lru(), Order(4), gramians="model", data=[smooth(2, 9, 4)])
+    with pytest.raises(ValueError, match="and so ErrorBound, need no data"):
+        compress_(lru(), ErrorBound(1.0), data=[smooth(2, 9, 4)])
+
+
+# ------------------------------------------------------------------ what is at hand decides
+
+
+def used_and_idle():
+    """A model of two layers, of which its inputs reach one."""
+    model = torch.nn.ModuleDict({"used": lru(), "idle": lru(seed=1)})
+    model.forward = lambda u: model["used"](u)
+    return model
+
+
+def test_a_layer_is_weighed_by_its_inputs_where_there_are_any():
+    u = smooth(4, 50, 4)
+    for data, kinds in ((), ["model", "model"]), ([u], ["input", "model"]):
+        cuts = compress_(used_and_idle(), Order(4), data=data, dry_run=True).layers
+        assert [cut.gramians for cut in cuts] == kinds
+        for cut, kind in zip(cuts, kinds, strict=True):
+            given = [u] if kind == "input" else ()
+            told = outlook(used_and_idle(), [Order(4)], gramians=kind, data=given)[0].layers
+            (expected,) = (x for x in told if x.name == cut.name)
+            assert (cut.hsv == expected.hsv).all() and cut.error_bound == expected.error_bound
+
+
+@pytest.mark.parametrize(
+    "policy, gramians, kinds",
+    [
+        (Order(4), None, ["input", "model"]),
+        (Order(4), "input", ["input", ""]),
+        (Order(4), "model", ["model", "model"]),
+        (ErrorBound(5.0), None, ["model", "model"]),
+    ],
+)
+def test_in_training_a_bound_and_idle_layers_alone_take_the_gramians_of_the_model(
+    policy, gramians, kinds
+):
+    model = used_and_idle()
+    compressor = Compressor(model, policy=policy, schedule=Every(1), gramians=gramians)
+    model(smooth(4, 50, 4)).square().mean().backward()
+    event = compressor.step()
+    assert [cut.gramians for cut in event.layers] == kinds
+    for cut, kind in zip(event.layers, kinds, strict=True):
+        assert (cut.after < cut.before) == (cut.skipped is None) == bool(kind)
+        assert np.isfinite(cut.error_bound) == (kind != "input")
+        assert (f"{cut.name}: 24 -> {cut.after}" + f" by {kind}" * bool(kind)) in str(event)
+
+
+def test_without_a_policy_each_kind_keeps_a_share_of_its_own(monkeypatch):
+    monkeypatch.setitem(ENERGIES, "model", 0.7)
+    monkeypatch.setitem(ENERGIES, "input", 0.95)
+    u = smooth(4, 50, 4)
+    used, idle = compress_(used_and_idle(), data=[u], dry_run=True).layers
+    for cut, kind in (used, "input"), (idle, "model"):
+        events = outlook(used_and_idle(), [KeepEnergy(ENERGIES[kind])], data=[u])
+        (expected,) = (x for x in events[0].layers if x.name == cut.name)
+        assert cut.gramians == kind and cut.after == expected.after < 24
+    model = used_and_idle()
+    compressor = Compressor(model, schedule=Every(1))
+    model(u)
+    assert [x.after for x in compressor.step().layers] == [used.after, idle.after]
+
+
+def test_an_outlook_shows_the_kinds_side_by_side_from_one_run_of_the_data():
+    torch.manual_seed(0)
+    model = SequenceModel(d_input=2, d_output=3, d_model=4, d_state=16, n_layers=2)
+    batches, policies = [smooth(3, 40, 2, seed) for seed in range(2)], [Order(4), None]
+    kinds, runs = ("model", "input", "data"), []
+    model.register_forward_hook(lambda *_: runs.append(1))
+
+    def asked(gramians):
+        torch.manual_seed(5)  # of the projections
+        data = () if gramians == "model" else iter(batches)
+        return outlook(model, policies, gramians=gramians, data=data)
+
+    events = asked(kinds)
+    assert len(runs) == len(batches)
+    assert [{cut.gramians for cut in event.layers} for event in events[::2]] == [{x} for x in kinds]
+    alone = [event for kind in kinds for event in asked(kind)]
+    assert list(map(str, events)) == list(map(str, alone))
+    assert str(outlook(model)[0]) == str(alone[1])
+    with pytest.raises(ValueError, match="gramians='input' needs data"):
+        outlook(model, gramians=("model", "input"))
+    with pytest.raises(ValueError, match="promises a bound"):
+        outlook(model, [ErrorBound(1.0)], gramians=("model", "input"), data=batches)
+
+
+def test_a_cut_says_that_stability_took_the_exact_observability(every_state):
+    torch.manual_seed(3)
+    layer = S4D(1, 8, dt_min=0.05, dt_max=0.3)
+    u, g = torch.randn(2, 30, 1), torch.linspace(0, 1, 30)[:, None].expand(2, 30, 1) ** 8 * 100
+    (cut,) = cut_(layer, Order(3), None, "real", {"": [Signal(u, g)]}, "data", dry_run=True).layers
+    (same,) = cut_(layer, Order(3), None, "real", {"": [Signal(u)]}, "input", dry_run=True).layers
+    assert cut.gramians == "input" and (cut.hsv == same.hsv).all()

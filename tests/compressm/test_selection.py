@@ -442,6 +442,7 @@ def test_compress_keeps_the_states_of_the_largest_values(gramians):
         keep_states_(whole, kept)
         assert torch.equal(whole.A_log, layer.A_log)
         assert (cut.before, cut.after, cut.order, cut.skipped) == (N, 4, 4, None)
+        assert cut.gramians == gramians
         assert np.allclose(cut.hsv, np.sort(values[cut.name])[::-1])
         assert cut.energy_kept == pytest.approx(cut.hsv[:4].sum() / cut.hsv.sum())
         assert cut.error_bound == float("inf") and cut.flops == (0, 0)
@@ -457,7 +458,7 @@ def test_outlook_and_a_dry_run_say_so_and_change_nothing():
     assert [cut.after for cut in few.layers] == [3, 3]
     assert [(cut.after, cut.skipped) for cut in all_.layers][0] == (N, None)
     event = compress_(model, Order(3), data=[u], dry_run=True)
-    assert [cut.after for cut in event.layers] == [3, 3]
+    assert [(cut.after, cut.gramians) for cut in event.layers] == [(3, "input")] * 2
     event = compress_(model[0], lambda hsv, slots: 3, data=[u], multiple_of=4, dry_run=True)
     assert (event.layers[0].after, event.layers[0].order) == (4, 4)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
