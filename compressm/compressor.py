@@ -100,6 +100,8 @@ class Compressor:
         rollback: Rollback | None = None,
     ) -> None:
         require_sense(policy, system, gramians, multiple_of)
+        if not callable(schedule):
+            raise ValueError(f"schedule says when to cut, such as Every(500), got {schedule!r}")
         require_layers(model)
         require_optimizer(optimizer)
         self._replica = replica_of(model)

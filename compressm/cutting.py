@@ -252,6 +252,8 @@ def require_sense(
     require_known(system)
     if gramians is not None and gramians not in ENERGIES:
         raise ValueError(f"gramians must be 'model', 'input' or 'data', got {gramians!r}")
+    if not (policy is None or callable(policy) or isinstance(policy, (Budget, MetricDrop))):
+        raise ValueError(f"policy says how far to cut, such as KeepEnergy(0.99), got {policy!r}")
     if isinstance(policy, ErrorBound) and gramians not in (None, "model"):
         raise ValueError(
             f"{policy} promises a bound, and none holds with Gramians from data; use the exact "

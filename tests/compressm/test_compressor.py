@@ -316,6 +316,14 @@ def test_a_dry_run_says_what_a_cut_would_do_and_changes_nothing():
     assert all(cut.after < 16 for cut in planned.layers)
 
 
+def test_numbers_in_place_of_a_policy_or_a_schedule_are_refused():
+    model = model_of()
+    with pytest.raises(ValueError, match=r"how far to cut, such as KeepEnergy\(0.99\), got 0.9"):
+        compress_(model, 0.9)
+    with pytest.raises(ValueError, match=r"when to cut, such as Every\(500\), got 100"):
+        Compressor(model, schedule=100)
+
+
 @pytest.mark.parametrize("policy", [KeepEnergy(0.9), Order(13), Budget(total=30)], ids=str)
 def test_stored_states_come_in_multiples(policy):
     model, other = model_of(d_state=32), model_of(d_state=32)
