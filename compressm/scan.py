@@ -22,6 +22,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 import lti
+from compressm.recurrence import recur_
 
 __all__ = ["linear_ssm", "linear_ssm_reference", "powers_of", "steps_within"]
 
@@ -278,9 +279,7 @@ class _Blocks(torch.autograd.Function):
         torch.mm(u[:-1], W, out=rows[1:])  # what enters in block k - 1 lies where x[k] will be
         x = _states(rows).view(batch, K, len(a))
         x[:, 0] = state
-        steps = x.unbind(1)
-        for k in range(1, K):
-            steps[k].addcmul_(a, steps[k - 1])
+        recur_(x, a)
         y = u.new_empty(batch, K, V.shape[1])  # a view would not let the caller write to it
         flat = torch.mm(rows, V, out=y.view(batch * K, V.shape[1]))
         if T is not None:
@@ -297,12 +296,9 @@ class _Blocks(torch.autograd.Function):
         grows = gy @ V.mT
         g = _states(grows).view(batch, K, len(a))
         g[torch.arange(batch, device=at.device), at] += gat
-        steps = g.unbind(1)
-        a = a.conj().resolve_conj()
-        for k in range(K - 1, 0, -1):
-            steps[k - 1].addcmul_(a, steps[k])
-        gstate = steps[0].clone()
-        steps[0].zero_()  # u never enters x[0], so row k of g now belongs to row k - 1 of u and x
+        recur_(g, a.conj().resolve_conj(), reverse=True)
+        gstate = g[:, 0].clone()
+        g[:, 0] = 0  # u never enters x[0], so row k of g now belongs to row k - 1 of u and x
         ga = torch.linalg.vecdot(_states(rows)[:-1], _states(grows)[1:], dim=0)
         gu, gT = (torch.zeros_like(u), None) if T is None else (gy @ T.mT, u.mT @ gy)
         gu[:-1].addmm_(grows[1:], W.mT)
