@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; 
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test slow bounds lint format bench docs clean
+.PHONY: demo test slow bounds triton lint format bench docs clean
 
 demo: $(VENV)/.with-train
 	$(BIN)/compressm demo $(ARGS)
@@ -22,6 +22,9 @@ slow: $(VENV)/.with-dev
 
 bounds: $(VENV)/.with-dev
 	$(BIN)/python -m tests.lti.bounds --examples 100000 $(ARGS)
+
+triton: $(VENV)/.with-dev $(VENV)/.with-triton
+	$(BIN)/python -m pytest tests/compressm/test_recurrence.py $(ARGS)
 
 lint: $(VENV)/.with-dev
 	$(BIN)/ruff check .
