@@ -22,6 +22,7 @@ DIGITS = Settings(
     energy=0.9,
     cuts=4,
     cut_window=0.2,
+    gramians="model",
 )
 MNIST = Settings(
     d_model=8,
@@ -49,7 +50,7 @@ def demo(
         data,
         settings,
         name="compressed",
-        policy=KeepEnergy(settings.energy),
+        policy=KeepEnergy(settings.share()),
         seed=seed,
         spectra_at=(0, settings.steps) if settings.gramians == "model" else (),
         on_step=on_step,

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 try:  # comes with torch where torch is built for CUDA
-    import triton
-    import triton.language as tl
+    import triton  # pyright: ignore
+    import triton.language as tl  # pyright: ignore
 except ImportError:
     triton = None
 
@@ -51,7 +51,9 @@ def recur_by_kernel_(x: Tensor, a: Tensor, reverse: bool = False) -> None:
     grid = batch, -(-n // STATES)
     numbers, factors = torch.view_as_real(x), torch.view_as_real(a.contiguous())
     with torch.cuda.device_of(x):
-        _kernel[grid](numbers, factors, K, n, reverse, STATES, num_warps=STATES // 32)
+        _kernel[grid](  # pyright: ignore
+            numbers, factors, K, n, reverse, STATES, num_warps=STATES // 32
+        )
 
 
 if triton is not None:

@@ -28,7 +28,7 @@ from compressm.hankel import hankel_spectra
 from compressm.models import SequenceModel
 from compressm.penalties import HankelPenalty
 from compressm.planning import LayerCut, stored_states
-from compressm.policies import Budget, Policy
+from compressm.policies import ENERGIES, Budget, Kind, Policy
 from compressm.schedules import Every, Schedule
 from compressm.selection import compressible_layers
 
@@ -77,10 +77,10 @@ class Settings:
     weight_decay: float = 0.01
     eval_every: int = 100  # steps between two looks at the test accuracy
     eval_size: int = 1000  # test sequences looked at, the same ones always
-    energy: float = 0.98  # share of the sum of Hankel singular values that a cut keeps
+    energy: float | None = None  # share that a cut keeps, see KeepEnergy; None: by `gramians`
     cuts: int = 3  # number of cuts that the compressed run makes ...
     cut_window: float = 0.1  # ... evenly spaced in this first share of the steps
-    gramians: Literal["model", "input", "data"] = "model"  # what weighs the states; see Compressor
+    gramians: Kind | None = None  # what weighs the states; see Compressor
     checkpoint_every: int = 1000  # steps between two checkpoints, if any are kept
 
     def __post_init__(self) -> None:
@@ -91,13 +91,17 @@ class Settings:
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be a positive number, got {getattr(self, name)}")
         for name in ("energy", "cut_window"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a share and must lie in (0, 1], got "
-                                 f"{getattr(self, name)}")  # fmt: skip
+            share = getattr(self, name)
+            if share is not None and not 0 < share <= 1:
+                raise ValueError(f"{name} is a share and must lie in (0, 1], got {share}")
         if not 0 <= self.lr_floor <= self.lr:
             raise ValueError(f"lr_floor must lie in [0, lr], got {self.lr_floor}")
         if self.weight_decay < 0:
             raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
+
+    def share(self) -> float:
+        """What a cut keeps: `energy`, or what goes with `gramians`."""
+        return self.energy or ENERGIES[self.gramians or "input"]
 
     def schedule(self) -> Every:
         """The cuts' schedule in steps."""

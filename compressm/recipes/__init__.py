@@ -56,7 +56,7 @@ class Recipe(Settings):
     def how_far(self) -> Policy | Budget:
         """The policy of the cuts."""
         if not self.policy:
-            return KeepEnergy(self.energy)
+            return KeepEnergy(self.share())
         kinds = {kind: [part.name for part in fields(kind)] for kind in POLICIES}
         kind = next((kind for kind in POLICIES if self.policy.keys() <= set(kinds[kind])), None)
         if kind is None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from compressm import cli
+from compressm import KeepEnergy, cli
+from compressm.policies import ENERGIES
 from compressm.recipes import SHIPPED, RecipeError, load_data, read_recipe, to_yaml
 from compressm.runs import RunError, _write, read_run, train
 from compressm.training import Settings, TrainingError, _rate, model_of, run, to_record
@@ -172,6 +173,15 @@ def strip(line):
     record = json.loads(line)
     record.get("point", {}).pop("seconds", None)
     return record
+
+
+def test_what_a_recipe_leaves_out_is_by_what_is_at_hand(recipe, data, tmp_path):
+    left_out = replace(recipe, gramians=None, energy=None)
+    assert left_out.how_far() == KeepEnergy(ENERGIES["input"])
+    assert replace(left_out, gramians="model").how_far() == KeepEnergy(ENERGIES["model"])
+    for i, (policy, kind) in enumerate((({}, "input"), ({"tol": 0.1}, "model"))):
+        result = train(replace(left_out, policy=policy), data, tmp_path / str(i))
+        assert {cut.gramians for event in result.events for cut in event.layers} == {kind}
 
 
 def test_arms(recipe, data, tmp_path):
