@@ -25,7 +25,7 @@ from compressm.penalties import (
 from compressm.policies import Budget, ErrorBound, KeepEnergy, MetricDrop, Order, Policy
 from compressm.rollback import Rollback
 from compressm.scan import linear_ssm
-from compressm.schedules import Every, Schedule
+from compressm.schedules import At, Every, Schedule
 from compressm.selection import keep_states_, state_values
 from compressm.surgery import resize_
 from compressm.trees import CheckpointError
@@ -37,6 +37,7 @@ __all__ = [
     "S4",
     "S4D",
     "S5",
+    "At",
     "Budget",
     "CheckpointError",
     "CompressionEvent",

@@ -47,7 +47,8 @@ class Compressor:
         How far: ``KeepEnergy(0.99)``, ``ErrorBound(1e-2)``, ``Order(32)``, ``Budget(256)``. If left
         out, `KeepEnergy` of ``compressm.policies.ENERGIES[x]``, where x is what weighed the layer.
     schedule : Schedule
-        When: ``Every(500, stop=5_000)``.
+        When: ``At(1_000)``, ``Every(500, stop=5_000)``. Start with one cut, at about a tenth of the
+        training.
     system : {"real", "complex"}, optional
         Which system a layer ``y = Re(C x)`` is reduced as: the real one that it computes, or the
         complex one of the CompreSSM paper, which spends states on an imaginary output nobody reads.
@@ -74,10 +75,10 @@ class Compressor:
     Examples
     --------
     >>> import torch
-    >>> from compressm import Compressor, Every, Order, SequenceModel
+    >>> from compressm import At, Compressor, Order, SequenceModel
     >>> model = SequenceModel(d_input=1, d_output=2, d_model=4, d_state=16, n_layers=1)
     >>> optimizer = torch.optim.AdamW(model.parameters())
-    >>> compressor = Compressor(model, optimizer, policy=Order(8), schedule=Every(2, stop=2))
+    >>> compressor = Compressor(model, optimizer, policy=Order(8), schedule=At(2))
     >>> for step in range(3):
     ...     model(torch.randn(5, 7, 1)).square().mean().backward()
     ...     optimizer.step(); optimizer.zero_grad()
@@ -101,7 +102,7 @@ class Compressor:
     ) -> None:
         require_sense(policy, system, gramians, multiple_of)
         if not callable(schedule):
-            raise ValueError(f"schedule says when to cut, such as Every(500), got {schedule!r}")
+            raise ValueError(f"schedule says when to cut, such as At(1_000), got {schedule!r}")
         require_layers(model)
         require_optimizer(optimizer)
         self._replica = replica_of(model)

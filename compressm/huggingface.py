@@ -42,9 +42,9 @@ class CompressionCallback(Deferred, TrainerCallback):
 
     Examples
     --------
-    >>> from compressm import Every
+    >>> from compressm import At
     >>> from compressm.huggingface import CompressionCallback
-    >>> callback = CompressionCallback(schedule=Every(500, stop=5_000))
+    >>> callback = CompressionCallback(schedule=At(1_000))
     """
 
     _compressor: Compressor

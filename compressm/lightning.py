@@ -40,9 +40,9 @@ class CompressionCallback(Deferred, pl.Callback):
 
     Examples
     --------
-    >>> from compressm import Every
+    >>> from compressm import At
     >>> from compressm.lightning import CompressionCallback
-    >>> callback = CompressionCallback(schedule=Every(500, stop=5_000))
+    >>> callback = CompressionCallback(schedule=At(1_000))
     """
 
     _compressor: Compressor | None = None

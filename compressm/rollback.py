@@ -46,10 +46,10 @@ class Rollback:
 
     Examples
     --------
-    >>> from compressm import Compressor, Every, Order, Rollback, SequenceModel
+    >>> from compressm import At, Compressor, Order, Rollback, SequenceModel
     >>> model = SequenceModel(d_input=1, d_output=2, d_model=4, d_state=16, n_layers=1)
     >>> size = Rollback(lambda model: model.blocks[0].layer.d_state, tolerance=0, window=3)
-    >>> compressor = Compressor(model, policy=Order(4), schedule=Every(2, stop=2), rollback=size)
+    >>> compressor = Compressor(model, policy=Order(4), schedule=At(2), rollback=size)
     >>> for step in range(5):
     ...     event = compressor.step()
     ...     if event:

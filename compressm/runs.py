@@ -22,7 +22,7 @@ import torch
 
 from compressm.data import Dataset
 from compressm.recipes import Recipe, read_recipe, to_yaml
-from compressm.schedules import Every
+from compressm.schedules import At
 from compressm.tensorboard import Board
 from compressm.training import Entry, Point, RunResult, Step, from_record, run, to_record
 from compressm.trees import replacing
@@ -112,7 +112,7 @@ def train(
         cut = {
             "policy": recipe.how_far(),
             "system": recipe.system,
-            "schedule": Every(steps, stop=steps) if arm == "after" else recipe.schedule(),
+            "schedule": At(steps) if arm == "after" else recipe.schedule(),
             "penalty": recipe.penalize if recipe.penalty_weight else None,
             "spectra_at": (0, steps) if recipe.gramians == "model" else (),
         }

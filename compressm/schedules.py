@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Every", "Schedule"]
+__all__ = ["At", "Every", "Schedule"]
 
 
 class Schedule(Protocol):
@@ -20,6 +20,39 @@ class Schedule(Protocol):
             Number of optimizer steps so far, at least 1.
         """
         ...
+
+
+@dataclass(frozen=True, init=False)
+class At:
+    """step in steps.
+
+    Parameters
+    ----------
+    *steps : int
+        At least one, each at least 1.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or one is no such number.
+
+    Examples
+    --------
+    >>> from compressm import At
+    >>> [step for step in range(1, 400) if At(100, 150)(step)]
+    [100, 150]
+    """
+
+    steps: tuple[int, ...]
+
+    def __init__(self, *steps: int) -> None:
+        if not steps or any(isinstance(x, bool) or not isinstance(x, int) or x < 1 for x in steps):
+            raise ValueError(f"steps must be one or more integers of at least 1, got {steps}")
+        object.__setattr__(self, "steps", tuple(sorted(set(steps))))
+
+    def __call__(self, step: int) -> bool:
+        """Whether a cut is due; see `Schedule`."""
+        return step in self.steps
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class Settings:
     eval_every: int = 100  # steps between two looks at the test accuracy
     eval_size: int = 1000  # test sequences looked at, the same ones always
     energy: float | None = None  # share that a cut keeps, see KeepEnergy; None: by `gramians`
-    cuts: int = 3  # number of cuts that the compressed run makes ...
+    cuts: int = 1  # number of cuts that the compressed run makes ...
     cut_window: float = 0.1  # ... evenly spaced in this first share of the steps
     gramians: Kind | None = None  # what weighs the states; see Compressor
     checkpoint_every: int = 1000  # steps between two checkpoints, if any are kept

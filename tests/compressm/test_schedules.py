@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressm import Every
+from compressm import At, Every
 
 
 @given(st.integers(1, 20), st.integers(0, 30), st.none() | st.integers(0, 100))
@@ -14,8 +14,16 @@ def test_every_is_start_plus_multiples_up_to_stop(n, start, stop):
     assert fired == set(range(start, last + 1, n)) - {0}
 
 
-def test_the_example_of_the_readme():
-    assert [s for s in range(6000) if Every(500, stop=5_000)(s)] == list(range(500, 5001, 500))
+@given(st.lists(st.integers(1, 30), min_size=1))
+def test_at_is_due_at_its_steps(steps):
+    assert {step for step in range(40) if At(*steps)(step)} == set(steps)
+    assert At(*steps) == At(*reversed(steps))
+
+
+@pytest.mark.parametrize("bad", [(), (0,), (3, -1), (True,), (2.0,)])
+def test_steps_that_are_none_are_refused(bad):
+    with pytest.raises(ValueError, match="integers of at least 1"):
+        At(*bad)
 
 
 @pytest.mark.parametrize("bad", [{"n": 0}, {"n": -1}, {"n": 5, "start": -1}])
