@@ -41,8 +41,10 @@ def cut_as(settings: Recipe, arm: str) -> tuple[Recipe, dict[str, Any]]:
     """The settings of an arm, and what else its run takes."""
     name, _, weight = arm.partition("+")
     rule, _, energy = name.partition(":")
-    if rule not in RULES:
+    if arm == "full":
         return settings, {}
+    if rule not in RULES:
+        raise SystemExit(f"there is no arm {arm}; give full, small, after, or {', '.join(RULES)}")
     share, gramians, system = RULES[rule]
     settings = replace(
         settings, gramians=gramians, system=system, penalty_weight=float(weight or 0)
@@ -73,6 +75,8 @@ def rows(data: Any, settings: Recipe, arms: list[str], seed: int, small: int | N
     full = None
     for arm in arms:
         if arm == "small":
+            if small is None:
+                raise SystemExit("small needs --small N or, before it, an arm that is cut")
             result = run(data, replace(settings, d_state=small), seed=seed)
         elif arm == "after":
             if full is None or small is None:

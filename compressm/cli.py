@@ -315,7 +315,11 @@ def _inspect(arguments: argparse.Namespace) -> int:
         raise DataError("--key and --model are of use with --data only; give it, or leave them out")
     else:
         model = layers_in(read_checkpoint(arguments.checkpoint), **dict(arguments.option))
-    events = outlook(model, policies, gramians=kinds, **options)
+    try:
+        events = outlook(model, policies, gramians=kinds, **options)
+    except (TypeError, ValueError) as error:  # what a model of a stranger makes of its inputs
+        what = arguments.data or "its own Gramians"
+        raise DataError(f"the model cannot be weighed by {what} ({error})") from error
     console.print(spectra_table(events[0]))
     console.print()
     if arguments.data:

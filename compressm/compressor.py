@@ -101,7 +101,7 @@ class Compressor:
         rollback: Rollback | None = None,
     ) -> None:
         require_sense(policy, system, gramians, multiple_of)
-        if not callable(schedule):
+        if isinstance(schedule, type) or not callable(schedule):
             raise ValueError(f"schedule says when to cut, such as At(1_000), got {schedule!r}")
         require_layers(model)
         require_optimizer(optimizer)

@@ -6,16 +6,17 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 import lti
 from compressm.adapters import directions, is_supported, load_lti_, to_lti
-from compressm.empirical import observed_factors, split_off
+from compressm.empirical import observed_factors, reaches, split_off
 from compressm.families import UnsupportedLayerError
 from compressm.hankel import require_known
 from compressm.observations import Layers, observe
@@ -213,15 +214,16 @@ def _signals(
     model: nn.Module, kinds: Sequence[str | None], data: Iterable[Any]
 ) -> dict[str, list[Signal]] | None:
     require_layers(model)
-    if isinstance(data, Tensor):
+    if isinstance(data, (Tensor, np.ndarray)):
         raise ValueError(
-            f"data must be an iterable of batches, got one tensor of shape {tuple(data.shape)}; "
-            "pass [data], or data.split(50)"
+            f"data must be an iterable of batches, got one {type(data).__name__} of shape "
+            f"{tuple(data.shape)}; pass a list of tensors, such as tensor.split(50)"
         )
-    weighing = [kind for kind in kinds if kind != "model" and (kind or data != ())]
+    given = not (isinstance(data, tuple) and not data)
+    weighing = [kind for kind in kinds if kind != "model" and (kind or given)]
     layers = observed_layers(weighing[0] if weighing else "model")
     if next(layers(model), None) is None:
-        if data != ():
+        if given and kinds:
             raise ValueError(
                 "the Gramians of the model, and so ErrorBound, need no data; leave it out, or pass "
                 'gramians="input" or "data" with it'
@@ -229,10 +231,9 @@ def _signals(
         return None
     signals = observe(model, data, "data" in weighing, layers)
     if not signals:
-        what = f"gramians={weighing[0]!r}" if weighing else "a selective layer"
         raise ValueError(
-            f"{what} needs data that reaches the layers, and none did; pass "
-            "data=, an iterable of inputs of the model"
+            "no data reached the layers that are to be weighed by it; pass data=, an iterable of "
+            "inputs of the model (which an iterator is only once)"
         )
     return signals
 
@@ -252,7 +253,8 @@ def require_sense(
     require_known(system)
     if gramians is not None and gramians not in ENERGIES:
         raise ValueError(f"gramians must be 'model', 'input' or 'data', got {gramians!r}")
-    if not (policy is None or callable(policy) or isinstance(policy, (Budget, MetricDrop))):
+    makes = callable(policy) or isinstance(policy, (Budget, MetricDrop))
+    if policy is not None and (isinstance(policy, type) or not makes):
         raise ValueError(f"policy says how far to cut, such as KeepEnergy(0.99), got {policy!r}")
     if isinstance(policy, ErrorBound) and gramians not in (None, "model"):
         raise ValueError(
@@ -336,8 +338,8 @@ def _think(
     for name, layer in compressible_layers(model):
         with _skipping(cuts, name, layer):
             observed, held = split_off((signals or {}).get(name, ()))
-            kind = gramians or ("input" if observed else "model")
             if not is_supported(layer):
+                kind = gramians or "input"
                 values = state_values(layer, observed, kind)
                 plans.append(Selection(name, layer, values, kind, multiple_of, held))
                 continue
@@ -345,8 +347,10 @@ def _think(
             G = to_lti(layer, conjugate=system == "real")
             if G.order == 0:
                 raise SkipError(None)
+            known = reaches(G, observed)
+            kind = gramians or ("input" if known else "model")
             factors = observed_factors(G, observed, kind, directions(layer))
-            plans.append(Plan(name, layer, G, factors, multiple_of, held))
+            plans.append(Plan(name, layer, G, factors, multiple_of, held if known else ()))
     return cuts, plans
 
 
@@ -363,7 +367,8 @@ def _settle(
         with _skipping(cuts, plan.name, plan.layer, plan):
             if isinstance(plan, Selection) and isinstance(policy, ErrorBound):
                 raise SkipError("no bound holds for a choice of states; use KeepEnergy or Order")
-            cuts[plan.name] = plan.prepare(order, _owners(model))
+            cut = plan.prepare(order, _owners(model))
+            cuts[plan.name] = replace(cut, output_error=plan.measured())
     return CompressionEvent(0, tuple(cuts[name] for name, _ in compressible_layers(model)))
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "observed_factor",
     "observed_factors",
     "output_error",
+    "reaches",
     "relative_error",
     "split_off",
 ]
@@ -41,16 +42,15 @@ def observed_factors(
     """
     if gramians == "model":
         return None, None
-    width = math.prod(G.batch_shape) * G.n_inputs
     inputs = [x.u for x in signals]
     if not inputs:
         raise ObservationError(
             "no input of it was observed in this step: only forward passes in training mode count, "
             "and one that was compiled before does not see who watches"
         )
-    if any(u.ndim != 3 or u.shape[-1] != width for u in inputs):
+    if not reaches(G, signals):
         raise ObservationError(
-            f"its inputs were {[tuple(u.shape) for u in inputs]}, not (batch, length, {width})"
+            f"its inputs were {[tuple(u.shape) for u in inputs]}, not (batch, length, {_width(G)})"
         )
     both = [inputs, [u.flip(1) for u in inputs]][:directions]
     S = observed_factor(G, [u for way in both for u in way])
@@ -66,6 +66,22 @@ def observed_factors(
         for C, way in zip(rows, ways, strict=False)
     ]
     return S, torch.cat(R, dim=-1)
+
+
+def reaches(G: System, signals: Sequence[Signal]) -> bool:
+    """Whether something was observed, and all of it is of the shape of the system's inputs.
+
+    Parameters
+    ----------
+    G : lti.DiagonalStateSpace or lti.StateSpace
+        Or a stack, which has the inputs of all together.
+    signals : sequence of Signal
+    """
+    return bool(signals) and all(x.u.ndim == 3 and x.u.shape[-1] == _width(G) for x in signals)
+
+
+def _width(G: System) -> int:
+    return math.prod(G.batch_shape) * G.n_inputs
 
 
 def observed_factor(
@@ -164,7 +180,7 @@ def output_error(
 
 
 def relative_error(pairs: Iterable[tuple[Tensor, Tensor]]) -> float | None:
-    """rms(y_r - y) / rms(y) over all pairs of y and y_r; None if all y are zero, or there is none.
+    """rms(y_r - y) / rms(y) over all pairs of y and y_r; None if y is zero, or one not finite.
 
     Parameters
     ----------
@@ -172,8 +188,9 @@ def relative_error(pairs: Iterable[tuple[Tensor, Tensor]]) -> float | None:
     """
     norm, error, size = torch.linalg.vector_norm, 0.0, 0.0
     for y, y_r in pairs:
+        y, y_r = y.double(), y_r.double()
         error, size = math.hypot(error, float(norm(y_r - y))), math.hypot(size, float(norm(y)))
-    return error / size if size else None
+    return error / size if size and math.isfinite(error / size) else None
 
 
 def split_off(signals: Sequence[Signal], every: int = 8) -> tuple[list[Signal], list[Signal]]:

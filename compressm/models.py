@@ -162,6 +162,6 @@ class _Dropout(nn.Dropout):
         n, dropped = input.numel(), round(self.p * 2**16)
         if not (self.training and 0 < dropped < 2**16) or input.device.type != "cpu":
             return super().forward(input)
-        draws = torch.empty(-(-n // 4), dtype=torch.int64).random_(-(2**63), None)
+        draws = torch.randint(-(2**63), 2**63 - 1, (-(-n // 4),))
         keep = draws.view(torch.int16)[:n].view(input.shape) >= dropped - 2**15
         return input * keep.to(input.dtype).mul_(2**16 / (2**16 - dropped))

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from compressm.adapters import ends_with_its_system, seen_by
@@ -47,6 +47,7 @@ class Observer:
         self.training = training
         self.signals: dict[str, list[Signal]] = {}
         self._hooks: list[RemovableHandle] = []
+        self._passed: set[str] = set()  # layers seen outside of backward passes
 
     def start(self) -> None:
         """Observe from now on; more than once is no different from once."""
@@ -61,6 +62,7 @@ class Observer:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+        self._passed.clear()
         signals, self.signals = self.signals, {}
         return signals
 
@@ -75,7 +77,16 @@ class Observer:
     ) -> None:
         if module is not layer or (self.training and not module.training):
             return  # a copy, or an evaluation
-        u = args[0] if args else next(iter(kwargs.values()))
+        if self.training and not torch.compiler.is_compiling():
+            if not torch.is_grad_enabled():
+                return
+            if torch._C._current_graph_task_id() == -1:
+                self._passed.add(name)
+            elif name in self._passed:
+                return  # once more, by activation checkpointing
+        u = args[0] if args else next(iter(kwargs.values()), None)
+        if not isinstance(u, Tensor):
+            return
         signal = Signal(seen_by(layer, u.detach()))
         self.signals.setdefault(name, []).append(signal)
         y = output[0] if isinstance(output, tuple) else output

@@ -5,6 +5,7 @@ A penalty is a measure of each layer's Hankel singular values sigma, summed over
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -253,6 +254,8 @@ class HankelPenalty:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
         require_known(system)
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"weight must be a finite number >= 0, got {weight}")
         self.model = model
         self.measure = measure
         self.every = every
@@ -315,9 +318,19 @@ class HankelPenalty:
         Parameters
         ----------
         state : dict
-            Load the model as well, before.
+            Of a penalty of the same measure. Load the model as well, before.
+
+        Raises
+        ------
+        ValueError
+            If it is that of another model.
         """
         layers = dict(ssm_layers(self.model))
+        foreign = {name for part in state["tangents"] for name in part["layers"]} - layers.keys()
+        if foreign:
+            raise ValueError(
+                f"the state is that of a penalty of another model: there is no {min(foreign)}"
+            )
         self._calls, self._tangents = int(state["calls"]), {}
         for part in state["tangents"]:
             names = tuple(part["layers"])

@@ -19,7 +19,7 @@ from compressm.empirical import output_error, relative_error
 from compressm.hankel import System, precision
 from compressm.layers import SSMLayer
 from compressm.policies import Kind
-from compressm.selection import is_selective, keep_states_, state_count
+from compressm.selection import given_out, is_selective, keep_states_, state_count
 from compressm.signals import Signal
 
 __all__ = [
@@ -242,8 +242,12 @@ class Plan:
             flops=(_flops(self.G, self.stored), _flops(self.G, modal.poles.shape[-1])),
             rounding=rounding,
             gramians=self.gramians,
-            output_error=output_error(self.G, modal, self.held, directions(self.layer)),
         )
+
+    def measured(self) -> float | None:
+        """The output error of the cut that `prepare` found, on the inputs held out."""
+        found = self.found
+        return found and output_error(self.G, found, self.held, directions(self.layer))
 
     def _steadier(self, modal: lti.DiagonalStateSpace) -> Tensor | None:
         """R with the model's own for channels that would not be stable; None for all of them.
@@ -334,16 +338,16 @@ class Selection:
             energy_kept=float(self.hsv[:n].sum() / self.hsv.sum()),
             parameters=(_held(self.layer), _held(trial)),
             gramians=self.gramians,
-            output_error=relative_error(
-                (_given_out(self.layer, signal.u), _given_out(trial, signal.u))
-                for signal in self.held
-            ),
         )
 
-
-def _given_out(layer: nn.Module, u: Tensor) -> Tensor:
-    y = layer.forward(u)  # without the hooks of whoever watches
-    return y[0] if isinstance(y, tuple) else y
+    def measured(self) -> float | None:
+        """The output error of the cut that `prepare` found, on the inputs held out."""
+        if self.found is None:
+            return None
+        trial = copied(self.layer)
+        keep_states_(trial, self.found)
+        inputs = (signal.u for signal in self.held)
+        return relative_error((given_out(self.layer, u), given_out(trial, u)) for u in inputs)
 
 
 def refuse_parametrized(layer: nn.Module) -> None:

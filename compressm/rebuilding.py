@@ -63,6 +63,11 @@ def rebuilt(path: str | Path, factory: str | None = None, **options: Any) -> tup
             )
         model = _made_by(factory)
     elif recipe.is_file():
+        if "pool" in options:
+            raise CheckpointError(
+                f"{path} is of a run of compressm train, whose models pool by the mean; leave out "
+                "the option pool"
+            )
         changes = [f"layer_options.{k}={json.dumps(v)}" for k, v in options.items()]
         group = _sequence_model(path, tensors)
         model = model_of(_like(group), read_recipe(recipe, changes))
@@ -79,7 +84,9 @@ def rebuilt(path: str | Path, factory: str | None = None, **options: Any) -> tup
             f"{path} does not fit {type(model).__name__} ({' '.join(str(error).split())}); build "
             "the model that was saved"
         ) from error
-    return model.requires_grad_().eval(), assumed  # by its gradients states can be weighed
+    for parameter in model.parameters():  # by its gradients states can be weighed
+        parameter.requires_grad_(parameter.is_floating_point())
+    return model.eval(), assumed
 
 
 def _made_by(factory: str) -> nn.Module:
@@ -194,10 +201,11 @@ def inputs_of(
         x = torch.from_numpy(_array(path, key))
     x = x[:sequences]
     if x.is_floating_point():
-        x = x.to(next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype))
+        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
+        x = x.to(dtype)
         if not x.isfinite().all():
             raise DataError(
-                f"{source} holds numbers that are not finite; leave these sequences out"
+                f"{source} holds numbers that are not finite in {dtype}; leave these sequences out"
             )
     else:
         x = x.long()
@@ -256,8 +264,9 @@ def _chosen(path: Path, arrays: Mapping[str, np.ndarray], key: str | None) -> np
             f"{path} holds {', '.join(names) or 'nothing'}, and no {' or '.join(known)}; give "
             "--key, the name of the array"
         )
-    if arrays[name].dtype.kind not in "fiu":
-        raise DataError(
-            f"{path} holds {arrays[name].dtype}, which are no inputs; save real or whole numbers"
-        )
-    return arrays[name]
+    array = arrays[name]
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+        raise DataError(f"{path} holds {array.dtype}, which are no inputs; save float32 or int64")
+    if not array.ndim:
+        raise DataError(f"{path} holds one number; give (sequences, length, channels)")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

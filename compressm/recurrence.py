@@ -24,10 +24,11 @@ def recur_(x: Tensor, a: Tensor, reverse: bool = False) -> None:
     x : Tensor (batch, K, n)
         Complex, contiguous; is written to.
     a : Tensor (n,)
-        Complex, its conjugation carried out.
+        Complex.
     reverse : bool, optional
         From the end.
     """
+    a = a.to(x.dtype).resolve_conj()
     by_kernel = triton is not None and x.is_cuda
     (recur_by_kernel_ if by_kernel else recur_by_step_)(x, a, reverse)
 

@@ -296,7 +296,7 @@ class _Blocks(torch.autograd.Function):
         grows = gy @ V.mT
         g = _states(grows).view(batch, K, len(a))
         g[torch.arange(batch, device=at.device), at] += gat
-        recur_(g, a.conj().resolve_conj(), reverse=True)
+        recur_(g, a.conj(), reverse=True)
         gstate = g[:, 0].clone()
         g[:, 0] = 0  # u never enters x[0], so row k of g now belongs to row k - 1 of u and x
         ga = torch.linalg.vecdot(_states(rows)[:-1], _states(grows)[1:], dim=0)

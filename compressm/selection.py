@@ -26,6 +26,7 @@ __all__ = [
     "Coefficients",
     "agree_on_states_",
     "coefficients",
+    "given_out",
     "compressible_layers",
     "is_selective",
     "keep_states_",
@@ -108,6 +109,23 @@ def coefficients(module: nn.Module, u: Tensor) -> Coefficients:
     """
     parts = _require_form(module).coefficients(u.to(module.get_parameter("in_proj.weight")))
     return Coefficients(*(x.to(torch.promote_types(x.dtype, torch.float32)) for x in parts))
+
+
+def given_out(module: nn.Module, u: Tensor) -> Tensor:
+    """What a selective layer makes of `u`, in the precision of `coefficients`.
+
+    Parameters
+    ----------
+    module : nn.Module
+        `is_selective`.
+    u : Tensor (batch, length, d_model)
+
+    Returns
+    -------
+    Tensor (batch, length, d_model)
+    """
+    x, dt, A, B, C, z = coefficients(module, u)
+    return _require_form(module).tail(_drive(dt * x, dt, A, B, C)[1], x, z)
 
 
 @torch.no_grad()

@@ -121,7 +121,7 @@ def kinds_table(
                 if cut.skipped
             ]
     table.caption = (
-        "states left (share of the energy kept; error of the layer's output on sequences held out)"
+        "states left (share of the energy kept; error of the system's output on sequences held out)"
     )
     if any(" by " in str(cell) for column in table.columns[2:] for cell in column.cells):
         table.caption += "; by what, where it would not be stable otherwise"

@@ -324,7 +324,7 @@ def run(
     if checkpoint and checkpoint.exists():
         state = load_checkpoint(checkpoint, model, optimizer, compressor)
         scheduler.load_state_dict(state["scheduler"])
-        if extra:
+        if extra and state.get("penalty"):
             extra.load_state_dict(state["penalty"])
         _set_random(state["random"], device)
         log = [from_record(record) for record in state["log"]]

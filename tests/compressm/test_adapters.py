@@ -105,7 +105,7 @@ def test_an_adapter_that_writes_nothing_is_found_out():
 
 
 def test_one_tensor_is_no_iterable_of_batches():
-    with pytest.raises(ValueError, match=r"got one tensor of shape \(2, 9, 2\); pass \[data\]"):
+    with pytest.raises(ValueError, match=r"got one Tensor of shape \(2, 9, 2\); pass a list"):
         compress_(LRU(2, 4), Order(2), gramians="input", data=torch.zeros(2, 9, 2))
 
 

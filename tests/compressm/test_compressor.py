@@ -320,6 +320,10 @@ def test_numbers_in_place_of_a_policy_or_a_schedule_are_refused():
     model = model_of()
     with pytest.raises(ValueError, match=r"how far to cut, such as KeepEnergy\(0.99\), got 0.9"):
         compress_(model, 0.9)
+    with pytest.raises(ValueError, match="how far to cut"):
+        compress_(model, KeepEnergy)
+    with pytest.raises(ValueError, match="when to cut"):
+        Compressor(model, schedule=Every)
     with pytest.raises(ValueError, match=r"when to cut, such as At\(1_000\), got 100"):
         Compressor(model, schedule=100)
 

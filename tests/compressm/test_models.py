@@ -78,7 +78,7 @@ def test_dropout_acts_in_training_only_and_keeps_the_mean():
     assert torch.equal(model_of(dropout=0.0)(u), model_of(dropout=0.0)(u))
 
 
-@pytest.mark.parametrize("p", [0.1, 0.5, 1e-6, 1.0])
+@pytest.mark.parametrize("p", [0.1, 0.5, 1.0])
 def test_dropout_drops_each_number_by_itself_with_its_probability(p):
     dropout, u = model_of(dropout=p).blocks[0].dropout, torch.ones(401, 503, requires_grad=True)
     y = dropout(u)
@@ -93,6 +93,13 @@ def test_dropout_drops_each_number_by_itself_with_its_probability(p):
     if p == 0.5:
         same = kept.flatten()[1:] == kept.flatten()[:-1]  # four neighbours share a draw
         assert abs(same.double().mean() - 0.5) < 5 * 0.5 / u.numel() ** 0.5
+
+
+def test_dropout_compiles_whole():
+    torch.compiler.reset()
+    dropout = model_of(dropout=0.5).blocks[0].dropout
+    y = torch.compile(dropout, backend="aot_eager", fullgraph=True)(torch.ones(40, 50))
+    assert set(y.unique().tolist()) == {0.0, 2.0}
 
 
 def test_learns_what_a_sequence_began_with():

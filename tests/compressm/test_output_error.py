@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from compressm import Order, SequenceModel, compress_, outlook, to_lti
+from compressm import At, Compressor, Order, SequenceModel, compress_, outlook, to_lti
 from compressm.adapters import directions
-from compressm.empirical import TIMES, output_error, split_off
+from compressm.empirical import TIMES, output_error, relative_error, split_off
 from compressm.layers import DSS, LRU, LSSL, S4, S4D, S5
 from compressm.observations import observe
 from compressm.signals import Signal
@@ -135,6 +136,45 @@ def test_of_selective_layers_it_is_that_of_all_they_give_out():
     inputs = observe(model, [u], gradients=False)["blocks.0.layer"][0].u[7:8]
     y, y_r = layer(inputs), model.blocks[0].layer.requires_grad_(False)(inputs)
     assert cut.output_error == pytest.approx(float((y_r - y).norm() / y.norm()), rel=1e-5)
+
+
+def test_what_is_not_finite_is_no_error():
+    y = torch.tensor([3e4, 4e4], dtype=torch.float16)
+    assert relative_error([(y, 1.01 * y)]) == pytest.approx(0.01, rel=0.05)  # not in its precision
+    assert relative_error([(y, y + torch.inf)]) is None
+    assert relative_error([(y + torch.nan, y)]) is None
+
+
+def test_a_selective_layer_is_tried_in_its_own_precision():
+    torch.manual_seed(0)
+    model = SequenceModel(1, 2, d_model=3, d_state=8, n_layers=1, layer="mamba")
+    compressor = Compressor(model, policy=Order(2), schedule=At(1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(torch.randn(9, 20, 1))
+    (cut,) = compressor.step().layers
+    assert cut.after == 2 and 0 < cut.output_error < 10
+
+
+def test_inputs_of_another_shape_leave_a_layer_to_its_own_gramians():
+    torch.manual_seed(0)
+
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = LRU(3, 16, max_phase=0.7)
+
+        def forward(self, u):
+            return self.layer(u)
+
+    for kind, cut in ((None, "model"), ("input", "")):
+        model = Wrapped()
+        compressor = Compressor(model, policy=Order(4), schedule=At(1), gramians=kind)
+        hooked = compressor._observer
+        hooked._keep("layer", model.layer, model.layer, (torch.randn(17, 3),), {}, torch.zeros(1))
+        hooked._keep("layer", model.layer, model.layer, ({"u": 1},), {}, torch.zeros(1))
+        (found,) = compressor.step().layers
+        assert (found.gramians, found.output_error) == (cut, None)
+        assert (found.after == 4) == (kind is None)
 
 
 def test_too_few_sequences_leave_none_to_measure_on():

@@ -174,6 +174,13 @@ def test_a_penalty_goes_on_from_its_state(tmp_path):
         assert all(map(torch.equal, slopes(value, model), slopes(same, model)))
 
 
+def test_the_state_of_another_model_is_refused():
+    penalty = HankelPenalty(network(n_layers=2))
+    penalty()
+    with pytest.raises(ValueError, match=r"of another model: there is no blocks\.1\.layer"):
+        HankelPenalty(network(n_layers=1)).load_state_dict(penalty.state_dict())
+
+
 def test_no_balancing_of_a_model_that_is_no_more_comes_back():
     model = network(d_state=8)
     full = copy.deepcopy(model.state_dict())
@@ -240,6 +247,8 @@ def test_a_bad_layer_is_named():
         ({"every": 0}, "every must be a positive integer, got 0"),
         ({"refresh": 1.5}, "refresh must be a positive integer, got 1.5"),
         ({"refresh": True}, "refresh must be a positive integer, got True"),
+        ({"weight": float("nan")}, "weight must be a finite number >= 0, got nan"),
+        ({"weight": -1.0}, "weight must be a finite number >= 0, got -1.0"),
         ({"system": "dense"}, "system must be 'real' or 'complex', got 'dense'"),
     ],
 )

@@ -81,6 +81,14 @@ def test_it_is_the_recurrence(batch, K, n, reverse, seed):
         torch.testing.assert_close(x[:, k], now)
 
 
+def test_poles_may_be_conjugate_views_of_another_precision():
+    x, a = torch.randn(2, 5, 3, dtype=torch.complex128), torch.randn(3, dtype=torch.complex64)
+    y = x.clone()
+    recur_(x, a.conj())
+    recur_(y, a.conj().resolve_conj().to(torch.complex128))
+    torch.testing.assert_close(x, y)
+
+
 def test_on_a_cpu_it_goes_by_steps():
     x, a = torch.randn(2, 5, 3, dtype=torch.complex64), torch.randn(3, dtype=torch.complex64)
     y = x.clone()
