@@ -45,8 +45,8 @@ def observed_factors(
     inputs = [x.u for x in signals]
     if not inputs:
         raise ObservationError(
-            "no input of it was observed in this step: only forward passes in training mode count, "
-            "and one that was compiled before does not see who watches"
+            "no input of it was observed in this step: only forward passes in training mode with "
+            "gradients count, and one that was compiled before does not see who watches"
         )
     if not reaches(G, signals):
         raise ObservationError(
