@@ -19,7 +19,7 @@ needs_triton = pytest.mark.skipif(
 # Prints the largest relative error of each; the interpreter must be asked for before the import
 COMPARED = """
 import torch
-from compressm import linear_ssm, scan
+from compressm import linear_ssm, recurrence
 from compressm.recurrence import recur_by_kernel_, recur_by_step_
 
 def compare(pairs):
@@ -39,8 +39,8 @@ for dtype in (torch.complex64, torch.complex128):
     poles = (0.9 * torch.rand(70, dtype=dtype)).requires_grad_()
     B, C = (torch.randn(size, dtype=dtype, requires_grad=True) for size in ((70, 3), (3, 70)))
     found = []
-    for recur_ in (recur_by_kernel_, recur_by_step_):
-        scan.recur_ = recur_
+    for by in (recur_by_kernel_, recur_by_step_):
+        recurrence.recur_by_step_ = by  # what `recur_` takes on a CPU
         y, last = linear_ssm(u, poles, B, C)
         parts = torch.autograd.grad(y.square().sum() + last.abs().sum(), (u, poles, B, C))
         found.append([y, last, *parts])
