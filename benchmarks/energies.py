@@ -11,12 +11,13 @@ import copy
 from pathlib import Path
 
 import torch
+from after_training import trained
 
 from compressm import KeepEnergy, compress_
 from compressm.data import digits, mnist
 from compressm.demo import DIGITS, MNIST
 from compressm.recipes import load_data, read_recipe
-from compressm.training import accuracy, model_of, orders, run
+from compressm.training import accuracy, orders
 
 SHARES = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999)
 
@@ -31,15 +32,6 @@ TASKS = {
     "mnist": lambda: (mnist(), MNIST),
     "spoken-digits": speech,
 }
-
-
-def trained(data, settings, seed, path):
-    """A full-size model, from the file if it was trained before."""
-    if not path.exists():
-        torch.save(run(data, settings, seed=seed).model.state_dict(), path)
-    model = model_of(data, settings)
-    model.load_state_dict(torch.load(path, weights_only=True))
-    return model
 
 
 def main():

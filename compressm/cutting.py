@@ -121,9 +121,10 @@ def compress_(
         of random projections of the model's output. If left out, "input" with `data`, and "model"
         without.
     data : iterable, optional
-        Inputs of the model, for `gramians` other than "model" and for selective layers: tensors,
-        or tuples whose first element is one. Each is run once in evaluation mode, and the layers'
-        inputs are kept until the cut: a few hundred sequences will do.
+        Inputs of the model: tensors, or tuples whose first element is one. `gramians` other than
+        "model" and selective layers need them, and `LayerCut.output_error` is measured on them.
+        Each is run once in evaluation mode, and the layers' inputs are kept until the cut: a few
+        hundred sequences will do.
     multiple_of : int, optional
         As in `Compressor`.
     dry_run : bool, optional
@@ -220,20 +221,15 @@ def _signals(
             f"{tuple(data.shape)}; pass a list of tensors, such as tensor.split(50)"
         )
     given = not (isinstance(data, tuple) and not data)
-    weighing = [kind for kind in kinds if kind != "model" and (kind or given)]
-    layers = observed_layers(weighing[0] if weighing else "model")
+    needed = given or any(kind in ("input", "data") for kind in kinds)
+    layers = observed_layers(None if needed else "model")
     if next(layers(model), None) is None:
-        if given and kinds:
-            raise ValueError(
-                "the Gramians of the model, and so ErrorBound, need no data; leave it out, or pass "
-                'gramians="input" or "data" with it'
-            )
         return None
-    signals = observe(model, data, "data" in weighing, layers)
+    signals = observe(model, data, "data" in kinds, layers)
     if not signals:
         raise ValueError(
-            "no data reached the layers that are to be weighed by it; pass data=, an iterable of "
-            "inputs of the model (which an iterator is only once)"
+            "no data reached the layers that need it; pass data=, an iterable of inputs of the "
+            "model (which an iterator is only once)"
         )
     return signals
 
@@ -367,7 +363,9 @@ def _settle(
         with _skipping(cuts, plan.name, plan.layer, plan):
             if isinstance(plan, Selection) and isinstance(policy, ErrorBound):
                 raise SkipError("no bound holds for a choice of states; use KeepEnergy or Order")
-            cut = plan.prepare(order, _owners(model))
+            single = not isinstance(policy, (Budget, MetricDrop))
+            again = partial(_order, policy) if single else None
+            cut = plan.prepare(order, _owners(model), again)
             cuts[plan.name] = replace(cut, output_error=plan.measured())
     return CompressionEvent(0, tuple(cuts[name] for name, _ in compressible_layers(model)))
 
@@ -380,14 +378,19 @@ def _orders(
     spectra = [plan.hsv for plan in plans]
     if not plans:
         return []
-    if policy is None:
-        return [KeepEnergy(ENERGIES[plan.gramians])(plan.hsv, plan.slots) for plan in plans]
     if isinstance(policy, Budget):
         return policy.across(spectra, [plan.slots for plan in plans])
     if isinstance(policy, MetricDrop):
         return policy.search(spectra, copied(model), partial(_copy, model, plans))
-    promise = isinstance(policy, ErrorBound)
-    return [policy(plan.hsv * (plan.gain if promise else 1.0), plan.slots) for plan in plans]
+    return [_order(policy, plan) for plan in plans]
+
+
+def _order(policy: Policy | None, plan: Plan | Selection) -> int:
+    """The order of a layer by itself."""
+    if policy is None:
+        policy = KeepEnergy(ENERGIES[plan.gramians])
+    gain = plan.gain if isinstance(policy, ErrorBound) else 1.0
+    return policy(plan.hsv * gain, plan.slots)
 
 
 def _copy(model: nn.Module, plans: Sequence[Plan | Selection], orders: Sequence[int]) -> nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -35,6 +35,7 @@ __all__ = [
 
 EPS = 2.0**-52
 MARGIN = 1e-5  # from the unit circle, within which a layer may refuse a pole
+Again = Callable[["Plan"], int]
 ROUNDING_LIMIT = 1e-3  # relative; a written layer farther than this from its system is not accepted
 
 
@@ -79,7 +80,7 @@ class LayerCut:
         Measured on inputs that had no part in the reduction, each eighth sequence observed: the
         root mean square of the change of the system's output, relative to that of the output, see
         `output_error`; of a selective layer, of all that it gives out. None where fewer than eight
-        sequences were observed, or nothing was cut.
+        sequences were observed, an output is not finite, or nothing was cut.
     """
 
     name: str
@@ -185,8 +186,12 @@ class Plan:
         poles = torch.linalg.eigvals(self.balancing.balanced.A[..., :k, :k])
         return (poles.imag >= 0).sum(-1) - (k - ranks)  # what a channel lacks are zero rows
 
-    def prepare(self, order: int, owners: Counter[int]) -> LayerCut:
-        """The cut at `order`, or rather at the highest orders that need no more slots."""
+    def prepare(self, order: int, owners: Counter[int], again: Again | None = None) -> LayerCut:
+        """The cut at `order`, or rather at the highest orders that need no more slots.
+
+        Where stability takes other Gramians, `again` says the order by their values; without it
+        the cut keeps its slots.
+        """
         self.found = None
         n_slots = self.slots(order)
         full = order >= self.balancing.minimal_order
@@ -196,9 +201,9 @@ class Plan:
                 "are real and take one each; ask for a lower order"
             )
             raise SkipError(None if full or self.multiple_of > 1 else reason)
-        return self._in_slots(n_slots, owners)
+        return self._in_slots(n_slots, owners, again)
 
-    def _in_slots(self, n_slots: int, owners: Counter[int]) -> LayerCut:
+    def _in_slots(self, n_slots: int, owners: Counter[int], again: Again | None) -> LayerCut:
         trial = copied(self.layer)
         orders = self._fill(n_slots)
         modal, condition = self._diagonal(orders)
@@ -210,7 +215,10 @@ class Plan:
                 raise
             steadier = copy.copy(self)  # what this plan says to other policies stays as it is
             steadier._balance(self.factors[0], self._steadier(modal))
-            cut = steadier._in_slots(n_slots, owners)
+            if again is None:
+                cut = steadier._in_slots(n_slots, owners, None)
+            else:
+                cut = steadier.prepare(again(steadier), owners, again)
             self.found = steadier.found
             return cut
         if stored_states(trial) != modal.poles.shape[-1]:
@@ -319,7 +327,7 @@ class Selection:
         """Stored states at that order, in multiples of what was asked for."""
         return min(-(-order // self.multiple_of) * self.multiple_of, len(self.hsv))
 
-    def prepare(self, order: int, owners: Counter[int]) -> LayerCut:
+    def prepare(self, order: int, owners: Counter[int], again: Again | None = None) -> LayerCut:
         """The cut at `order`; of the states that stay, their order among each other does too."""
         self.found, n, before = None, self.slots(order), len(self.hsv)
         if n == before:

@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -65,7 +66,7 @@ class KeepEnergy:
     2
     """
 
-    energy: float = 0.99
+    energy: float
 
     def __post_init__(self) -> None:
         if not 0 < self.energy <= 1:
@@ -276,7 +277,12 @@ class MetricDrop:
         -------
         list of int
         """
-        levels, least = _Levels(spectra), self.evaluate(model) - self.tolerance
+        metric = self.evaluate(model)
+        if not isinstance(metric, Real) or not math.isfinite(metric):
+            raise ValueError(
+                f"evaluate must return a finite number, got {metric!r} for the model as it is"
+            )
+        levels, least = _Levels(spectra), metric - self.tolerance
         refused = levels.last(lambda orders: not self.evaluate(cut(orders)) >= least)
         if refused + 1 == len(levels):  # not even rounding is allowed
             return [hsv.shape[-1] for hsv in spectra]

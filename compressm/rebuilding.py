@@ -200,7 +200,7 @@ def inputs_of(
     else:
         x = torch.from_numpy(_array(path, key))
     x = x[:sequences]
-    if x.is_floating_point():
+    if x.is_floating_point() or x.ndim > 2:  # no tokens: whole numbers are values as well
         dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
         x = x.to(dtype)
         if not x.isfinite().all():

@@ -95,12 +95,19 @@ def train(
     ------
     RunError
         If the folder holds a run that is not to be resumed, or a different one; if `order` is
-        missing, or of no use.
+        missing, or of no use; if torch cannot use the device.
     """
     if arm not in ARMS:
         raise RunError(f"there is no arm {arm!r}; choose from {', '.join(ARMS)}")
     if (arm == "small") != (order is not None):
         raise RunError("the arm small, and no other, needs its order: a number of states, or a run")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise RunError(
+            f"torch cannot use the device {device} ({str(error).splitlines()[0]}); take cpu, or "
+            "install a torch that is built for it"
+        ) from error
     what = {"arm": arm, "seed": seed, "order": order, "device": device}
     _claim(folder, recipe, what, resume)
     machine = {"torch": torch.__version__, "threads": torch.get_num_threads()}

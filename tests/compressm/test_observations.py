@@ -365,11 +365,14 @@ def test_gradients_need_a_parameter_to_go_to():
         compress_(model, Order(2), gramians="data", data=[torch.randn(2, 9, 1)])
 
 
-def test_data_that_nobody_asked_for_are_refused():
-    with pytest.raises(ValueError, match='leave it out, or pass gramians="input"'):
-        compress_(lru(), Order(4), gramians="model", data=[smooth(2, 9, 4)])
-    with pytest.raises(ValueError, match="and so ErrorBound, need no data"):
-        compress_(lru(), ErrorBound(1.0), data=[smooth(2, 9, 4)])
+@pytest.mark.parametrize("policy, gramians", [(Order(4), "model"), (ErrorBound(5.0), None)])
+def test_with_the_gramians_of_the_model_data_measure_the_cut_and_change_nothing(policy, gramians):
+    layer, data = lru(), [smooth(9, 20, 4)]
+    (cut,) = compress_(layer, policy, gramians=gramians, data=data, dry_run=True).layers
+    (alone,) = compress_(layer, policy, gramians="model", dry_run=True).layers
+    assert cut.output_error > 0 and cut.gramians == "model"
+    assert (cut.after, cut.error_bound) == (alone.after, alone.error_bound)
+    assert alone.output_error is None
 
 
 # ------------------------------------------------------------------ what is at hand decides
@@ -463,3 +466,14 @@ def test_a_cut_says_that_stability_took_the_exact_observability(every_state):
     (cut,) = cut_(layer, Order(3), None, "real", {"": [Signal(u, g)]}, "data", dry_run=True).layers
     (same,) = cut_(layer, Order(3), None, "real", {"": [Signal(u)]}, "input", dry_run=True).layers
     assert cut.gramians == "input" and (cut.hsv == same.hsv).all()
+
+
+def test_the_share_is_kept_of_the_values_that_stability_took(every_state):
+    torch.manual_seed(39)
+    layer = S4D(1, 8, dt_min=0.05, dt_max=0.3)
+    u, g = torch.randn(2, 30, 1), torch.linspace(0, 1, 30)[:, None].expand(2, 30, 1) ** 8 * 100
+    signals = {"": [Signal(u.cumsum(1), g)]}  # of their own values 5 states keep enough
+    (cut,) = cut_(layer, KeepEnergy(0.99), None, "real", signals, "data", dry_run=True).layers
+    assert cut.gramians == "input" and cut.energy_kept >= 0.99
+    (cut,) = cut_(layer, Order(5), None, "real", signals, "data", dry_run=True).layers
+    assert cut.gramians == "input" and cut.after == 5

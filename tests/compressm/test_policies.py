@@ -145,8 +145,11 @@ def test_a_metric_decides():
 
         orders = MetricDrop(evaluate, 0.05).search(spectra, "model", lambda orders: orders)
         assert orders == needed and len(tried) <= 3
-    always = MetricDrop(lambda orders: float("nan"), 0.05)
+    always = MetricDrop(lambda orders: 0.9 if orders == "model" else float("nan"), 0.05)
     assert always.search(spectra, "model", lambda orders: orders) == [4, 2]  # nothing is cut
+    for said in (float("nan"), float("inf"), None):
+        with pytest.raises(ValueError, match=f"return a finite number, got {said} for the model"):
+            MetricDrop(lambda orders, said=said: said, 0.05).search(spectra, "model", list)
     with pytest.raises(ValueError, match="tolerance"):
         MetricDrop(evaluate, -1.0)
 

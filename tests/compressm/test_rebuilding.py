@@ -110,6 +110,13 @@ def test_a_model_of_tokens_is_rebuilt(tmp_path):
     assert torch.equal(found(u), model.eval()(torch.from_numpy(tokens).long()))
 
 
+def test_whole_numbers_with_channels_are_values(tmp_path):
+    pixels = np.arange(36, dtype=np.uint8).reshape(2, 9, 2)
+    np.save(tmp_path / "x.npy", pixels)
+    (u,) = inputs_of(model_of(), tmp_path / "x.npy")
+    assert torch.equal(u, torch.from_numpy(pixels).float())
+
+
 def test_any_model_is_rebuilt_by_a_function(tmp_path):
     model, path = Own(), tmp_path / "own.safetensors"
     save_checkpoint(path, model)

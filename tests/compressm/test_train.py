@@ -203,6 +203,13 @@ def test_arms(recipe, data, tmp_path):
     assert back.events[0].layers[0].parameters == after.events[0].layers[0].parameters
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_torch_does_not_have_leaves_no_folder(recipe, data, tmp_path, device):
+    with pytest.raises(RunError, match=f"cannot use the device {device}"):
+        train(recipe, data, tmp_path / "run", device=device)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_is_one_runs_own(recipe, data, tmp_path):
     train(recipe, data, tmp_path, arm="full")
     with pytest.raises(RunError, match="holds a run already: give --resume"):
