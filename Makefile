@@ -24,7 +24,7 @@ bounds: $(VENV)/.with-dev
 	$(BIN)/python -m tests.lti.bounds --examples 100000 $(ARGS)
 
 triton: $(VENV)/.with-dev $(VENV)/.with-triton
-	$(BIN)/python -m pytest tests/compressm/test_recurrence.py $(ARGS)
+	$(BIN)/python -m pytest tests/compressm/ops/test_recurrence.py $(ARGS)
 
 lint: $(VENV)/.with-dev
 	$(BIN)/ruff check .

@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 
 from compressm import MetricDrop, Order, compress_
-from compressm.data import mnist
-from compressm.demo import MNIST
-from compressm.recipes import load_data, read_recipe
-from compressm.training import accuracy, model_of, orders, run
+from compressm.experiments.data import mnist
+from compressm.experiments.demo import MNIST
+from compressm.experiments.recipes import load_data, read_recipe
+from compressm.experiments.training import accuracy, model_of, orders, run
 
 RULES = {
     "complex": {"system": "complex"},

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from compressm import Budget, Order, SequenceModel, compress_
-from compressm.data import digits
-from compressm.training import accuracy, orders
+from compressm.experiments.data import digits
+from compressm.experiments.training import accuracy, orders
 
 
 def trained(data, layer, layers, steps, seed):

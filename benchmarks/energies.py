@@ -14,10 +14,10 @@ import torch
 from after_training import trained
 
 from compressm import KeepEnergy, compress_
-from compressm.data import digits, mnist
-from compressm.demo import DIGITS, MNIST
-from compressm.recipes import load_data, read_recipe
-from compressm.training import accuracy, orders
+from compressm.experiments.data import digits, mnist
+from compressm.experiments.demo import DIGITS, MNIST
+from compressm.experiments.recipes import load_data, read_recipe
+from compressm.experiments.training import accuracy, orders
 
 SHARES = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999)
 

@@ -25,9 +25,9 @@ from typing import Any
 import torch
 
 from compressm import KeepEnergy, Order, compress_
-from compressm.demo import MNIST
-from compressm.recipes import Recipe, load_data, read_recipe
-from compressm.training import RunResult, accuracy, orders, run
+from compressm.experiments.demo import MNIST
+from compressm.experiments.recipes import Recipe, load_data, read_recipe
+from compressm.experiments.training import RunResult, accuracy, orders, run
 
 RULES: dict[str, tuple[float, Any, Any]] = {  # energies of different rules are not comparable
     "complex": (0.98, "model", "complex"),

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from compressm import Order, SequenceModel, compress_, keep_states_
-from compressm.data import digits
+from compressm.experiments.data import digits
+from compressm.experiments.training import accuracy, orders
 from compressm.models import LAYERS
-from compressm.selection import selective_layers
-from compressm.training import accuracy, orders
+from compressm.systems.selective import selective_layers
 
 
 def trained(data, name, n, steps, seed, gramians=None):

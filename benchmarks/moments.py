@@ -36,10 +36,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from compressm import KeepEnergy, SequenceModel, compress_
-from compressm.data import Dataset, digits, mnist
-from compressm.demo import DIGITS, MNIST
-from compressm.hankel import ssm_layers
-from compressm.training import Settings, accuracy
+from compressm.experiments.data import Dataset, digits, mnist
+from compressm.experiments.demo import DIGITS, MNIST
+from compressm.experiments.training import Settings, accuracy
+from compressm.systems.stacks import ssm_layers
 
 BETAS = (0.9, 0.999)
 RECENT, DRAWS = 20, 100

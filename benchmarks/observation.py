@@ -22,9 +22,9 @@ import torch
 from after_training import trained
 
 from compressm import Order, compress_, empirical, to_lti
-from compressm.data import mnist
-from compressm.demo import MNIST
-from compressm.training import accuracy
+from compressm.experiments.data import mnist
+from compressm.experiments.demo import MNIST
+from compressm.experiments.training import accuracy
 
 SEQUENCES = (8, 16, 32, 50, 100, 400)
 TIMES = (4, 8, 16, 32, 64, 128, 392)

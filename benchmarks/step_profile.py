@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from torch.profiler import ProfilerActivity, profile
 
 from compressm import SequenceModel
-from compressm.scan import _block_length
+from compressm.ops.scan import _block_length
 
 BATCH, LENGTH, D_MODEL = 50, 784, 8
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, glu
 
+from compressm.errors import OptionError
 from compressm.layers import DSS, LRU, LSSL, S4, S4D, S5, Mamba
-from compressm.scan import steps_within
+from compressm.ops.scan import steps_within
 
 __all__ = ["LAYERS", "SequenceModel"]
 
@@ -78,10 +79,10 @@ class SequenceModel(nn.Module):
         super().__init__()
         if isinstance(layer, str):
             if layer not in LAYERS:
-                raise ValueError(f"there is no layer {layer!r}; choose from {', '.join(LAYERS)}")
+                raise OptionError(f"there is no layer {layer!r}; choose from {', '.join(LAYERS)}")
             layer = LAYERS[layer]
         if pool not in ("mean", "last", "none"):
-            raise ValueError(f"there is no pooling {pool!r}; choose from mean, last, none")
+            raise OptionError(f"there is no pooling {pool!r}; choose from mean, last, none")
         self.pool = pool
         self.encoder = nn.Linear(d_input, d_model)
         self.blocks = nn.Sequential(

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from compressm import KeepEnergy, MetricDrop, SequenceModel, compress_, outlook
-from compressm.data import digits
+from compressm.experiments.data import digits
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from transformers import MambaConfig, MambaForCausalLM, Trainer, TrainingArguments, set_seed
 
 from compressm import Every, Order
-from compressm.huggingface import CompressionCallback
+from compressm.integrations.huggingface import CompressionCallback
 
 TOKENS, LENGTH = 16, 24
 set_seed(0)

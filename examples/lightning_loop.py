@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from compressm import Every, KeepEnergy, SequenceModel
-from compressm.lightning import CompressionCallback
+from compressm.integrations.lightning import CompressionCallback
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", module="lightning")  # of workers, and of torch's newest release

@@ -12,9 +12,9 @@ import torch
 
 import lti
 from compressm import HankelPenalty, Order, compress_, nuclear_norm, smooth_order, tail_energy
-from compressm.data import digits
-from compressm.demo import DIGITS
-from compressm.training import accuracy, run
+from compressm.experiments.data import digits
+from compressm.experiments.demo import DIGITS
+from compressm.experiments.training import accuracy, run
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--steps", type=int, default=DIGITS.steps)

@@ -77,10 +77,12 @@ def test_only_surgery_assigns_data(path):
         for part in ast.walk(target)
         if isinstance(part, ast.Attribute) and part.attr == "data"
     ]
-    if relative(path) == "compressm/surgery.py":
-        assert lines, "surgery.py is where parameters are resized"
+    if relative(path) == "compressm/ops/resize.py":
+        assert lines, "ops/resize.py is where parameters are resized"
     else:
-        assert not lines, f"{relative(path)} assigns .data in lines {lines}: leave that to surgery"
+        assert not lines, (
+            f"{relative(path)} assigns .data in lines {lines}: leave that to ops/resize.py"
+        )
 
 
 def test_lti_works_where_torch_is_not_installed():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import lti
-from compressm.surgery import resize_
+from compressm.ops.resize import resize_
 
 __all__ = ["SSMLayer"]
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import lti
 from compressm.layers.base import SSMLayer
 from compressm.layers.modes import read_modes, stored
-from compressm.scan import powers_of
-from compressm.surgery import resize_
+from compressm.ops.resize import resize_
+from compressm.ops.scan import powers_of
 
 __all__ = [
     "ChannelLayer",

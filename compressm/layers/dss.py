@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 import lti
-from compressm.hippo import s4d_legs
 from compressm.layers.base import Layout
 from compressm.layers.channels import ChannelLayer, decaying, diagonal_kernel, initial_log_dt
+from compressm.layers.hippo import s4d_legs
 from compressm.layers.modes import one_of
 from compressm.layers.sampling import DISCRETIZATIONS
 

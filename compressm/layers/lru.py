@@ -11,8 +11,8 @@ from torch import Tensor, nn
 import lti
 from compressm.layers.base import SSMLayer
 from compressm.layers.modes import mean_lengths, read_modes, stored
-from compressm.scan import linear_ssm
-from compressm.surgery import resize_
+from compressm.ops.resize import resize_
+from compressm.ops.scan import linear_ssm
 
 __all__ = ["LRU", "lru_parameters"]
 

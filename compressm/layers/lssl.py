@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 import lti
-from compressm.hippo import hippo_legs
 from compressm.layers.base import Layout
 from compressm.layers.channels import ChannelLayer, initial_log_dt, krylov
+from compressm.layers.hippo import hippo_legs
 from compressm.layers.sampling import DISCRETIZATIONS
 
 __all__ = ["LSSL"]

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, silu, softplus
 
 import lti
-from compressm.selective import selective_scan
-from compressm.surgery import resize_
+from compressm.ops.resize import resize_
+from compressm.ops.selective_scan import selective_scan
 
 __all__ = ["Mamba"]
 

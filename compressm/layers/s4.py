@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import lti
-from compressm.hippo import hippo_nplr
 from compressm.layers.base import Layout
 from compressm.layers.channels import ChannelLayer, decaying, initial_log_dt, krylov
+from compressm.layers.hippo import hippo_nplr
 from compressm.layers.sampling import DISCRETIZATIONS
 
 __all__ = ["S4"]

@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from compressm.hippo import s4d_inv, s4d_legs, s4d_lin
 from compressm.layers.channels import ChannelLayer, decaying, initial_log_dt
+from compressm.layers.hippo import s4d_inv, s4d_legs, s4d_lin
 from compressm.layers.modes import one_of
 from compressm.layers.sampling import DISCRETIZATIONS
 
@@ -51,7 +51,7 @@ class S4D(ChannelLayer):
     d_state : int
         Number of complex states n that are stored, of each conjugate pair one: N = 2n in [1]_.
     init : {"lin", "inv", "legs"}, optional
-        Initial A: S4D-Lin, S4D-Inv or S4D-LegS, see `compressm.hippo`.
+        Initial A: S4D-Lin, S4D-Inv or S4D-LegS, see `compressm.layers.hippo`.
     discretization : {"zoh", "bilinear"}, optional
         How p and b come from A and dt.
     bidirectional : bool, optional

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 import lti
-from compressm.hippo import hippo_normal
 from compressm.layers.base import SSMLayer
+from compressm.layers.hippo import hippo_normal
 from compressm.layers.modes import mean_lengths, one_of, read_modes, stored
 from compressm.layers.sampling import DISCRETIZATIONS
-from compressm.scan import linear_ssm
-from compressm.surgery import resize_
+from compressm.ops.resize import resize_
+from compressm.ops.scan import linear_ssm
 
 __all__ = ["S5"]
 

@@ -6,4 +6,4 @@ import pytest
 @pytest.fixture
 def every_state(monkeypatch):
     """Look at all states, so that what is found is exact."""
-    monkeypatch.setattr("compressm.empirical.SAMPLES", 10**6)
+    monkeypatch.setattr("compressm.gramians.moments.SAMPLES", 10**6)

@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional
 
 from compressm import LRU, Order, SequenceModel, compress_
+from compressm.checkpoints.weights import layers_in
 from compressm.models import LAYERS
-from compressm.weights import layers_in
 
 
 def model_of(**options):

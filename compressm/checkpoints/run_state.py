@@ -1,0 +1,205 @@
+"""A training run in one file, from which it goes on: model, optimizer, compressor."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import lti
+from compressm.checkpoints.trees import load_tree, save_tree
+from compressm.compression.distributed import replica_of, rewrap_
+from compressm.compression.snapshot import attributes_of, restore_, snapshot
+from compressm.errors import CheckpointError, OptionError
+from compressm.layers import Mamba, SSMLayer
+from compressm.systems.foreign import tensors_of
+from compressm.systems.selective import compressible_layers
+
+__all__ = ["load_checkpoint", "random_state", "save_checkpoint", "set_random_state"]
+
+
+def save_checkpoint(
+    path: str | Path,
+    model: nn.Module,
+    optimizer: Any = None,
+    compressor: Any = None,
+    extra: Any = None,
+) -> None:
+    """path <- model, optimizer, compressor and `extra`, whole or not at all; no pickle.
+
+    Parameters
+    ----------
+    path : str or Path
+        A safetensors file: weights go by their names after "model.", so that ``compressm inspect``
+        reads it too. What is there stays until the new file is complete and on the disk.
+    model : nn.Module
+        A ``DistributedDataParallel`` is saved as the model inside; on one rank, please.
+    optimizer : torch.optim.Optimizer, optional
+    compressor : Compressor, optional
+    extra : object, optional
+        What else the run needs, such as ``{"step": step, "scheduler": scheduler.state_dict(),
+        "average": averaged.state_dict(), "random": random_state()}``: dicts, lists and tuples of
+        tensors, numbers, strings, and None.
+
+    Raises
+    ------
+    CheckpointError
+        If something in it is of another type. Nothing has been written then.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from compressm import Order, SequenceModel, compress_, load_checkpoint, save_checkpoint
+    >>> model = SequenceModel(d_input=1, d_output=2, d_model=4, d_state=16, n_layers=1)
+    >>> fresh = SequenceModel(d_input=1, d_output=2, d_model=4, d_state=16, n_layers=1)
+    >>> event = compress_(model, Order(6))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_checkpoint(f"{folder}/run.safetensors", model, extra={"step": 100})
+    ...     load_checkpoint(f"{folder}/run.safetensors", fresh)
+    {'step': 100}
+    >>> fresh.blocks[0].layer.d_state
+    6
+    """
+    model = _unwrapped(model)
+    tree = {"model": dict(model.state_dict()), "attributes": attributes_of(model), "extra": extra}
+    if optimizer is not None:
+        tree["optimizer"] = {"of": _owned(model, optimizer), "state": optimizer.state_dict()}
+    if compressor is not None:
+        tree["compressor"] = compressor.state_dict()
+    save_tree(path, tree)
+
+
+def load_checkpoint(
+    path: str | Path, model: nn.Module, optimizer: Any = None, compressor: Any = None
+) -> Any:
+    """model, optimizer, compressor <- what `save_checkpoint` wrote, and back comes its `extra`.
+
+    Parameters
+    ----------
+    path : str or Path
+    model : nn.Module
+        As it was built: of the original size, or of the size that it had. Layers of ours and of
+        others get the numbers of states that they were saved with; parameters keep their identity.
+    optimizer : torch.optim.Optimizer, optional
+        Of the same kind, with the same parameters in the same order.
+    compressor : Compressor, optional
+
+    Returns
+    -------
+    object
+        `extra`, with its tensors on the CPU.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, not one of `save_checkpoint`, without one of the parts that
+        are asked for, or of another model or optimizer. Nothing has changed then.
+    """
+    tree, replica, model = load_tree(path), replica_of(model), _unwrapped(model)
+    asked = {"model": model, "optimizer": optimizer, "compressor": compressor}
+    keys = tree.keys() if isinstance(tree, dict) else ()
+    missing = [name for name, part in asked.items() if part is not None and name not in keys]
+    if missing or "extra" not in keys:
+        raise CheckpointError(
+            f"{path} holds no {missing[0] if missing else 'extra'}; give it to save_checkpoint, or "
+            "load without it"
+        )
+    if optimizer is not None:
+        _require_same(path, tree["optimizer"]["of"], _owned(model, optimizer))
+    before = snapshot(model)
+    others = [deepcopy(part.state_dict()) for part in (optimizer, compressor) if part is not None]
+    name = "model"
+    try:
+        _load_model_(model, tree["model"], tree["attributes"])
+        for name, part in list(asked.items())[1:]:
+            if part is not None:
+                part.load_state_dict(tree[name]["state"] if name == "optimizer" else tree[name])
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, lti.LTIError) as error:
+        restore_(model, before)
+        for part, state in zip(filter(None, (optimizer, compressor)), others, strict=True):
+            part.load_state_dict(state)
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{path} is of another {name} ({reason}); build the {name} that was saved"
+        ) from error
+    if replica is not None:
+        rewrap_(replica)
+    return tree["extra"]
+
+
+def random_state() -> dict[str, Any]:
+    """Where the random numbers of torch, NumPy and Python are, for ``extra`` of `save_checkpoint`.
+
+    Returns
+    -------
+    dict
+        For `set_random_state`. Generators of your own are not in it: save their ``get_state()``.
+    """
+    numpy: Any = np.random.get_state(legacy=False)
+    numpy["state"]["key"] = numpy["state"]["key"].tolist()
+    state = {"torch": torch.get_rng_state(), "numpy": numpy, "python": random.getstate()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Go on with the random numbers that would have come next.
+
+    Parameters
+    ----------
+    state : dict
+        What `random_state` returned, perhaps in another process.
+    """
+    numpy = deepcopy(state["numpy"])
+    numpy["state"]["key"] = np.array(numpy["state"]["key"], dtype=np.uint32)
+    np.random.set_state(numpy)
+    random.setstate(state["python"])
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    replica = replica_of(model)
+    return model if replica is None else replica.module
+
+
+def _owned(model: nn.Module, optimizer: Any) -> list[Any]:
+    """Kind of an optimizer, and the names of its parameters in each of its groups."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = [[names.get(id(p)) for p in group["params"]] for group in optimizer.param_groups]
+    return [type(optimizer).__qualname__, groups]
+
+
+def _require_same(path: str | Path, saved: list[Any], own: list[Any]) -> None:
+    if saved[0] != own[0]:
+        raise CheckpointError(f"{path} holds the state of {saved[0]}, got {own[0]}; build the same")
+    if saved[1] != own[1]:
+        raise CheckpointError(
+            f"{path} holds the state of an optimizer with other parameters, or with the same in "
+            "another order; build model and optimizer as they were when it was saved"
+        )
+
+
+def _load_model_(model: nn.Module, state: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
+    """Layers of ours follow their state dict by themselves; those of others are led."""
+    layers = dict(compressible_layers(model))
+    names = {
+        f"{name}.{own}" if name else own
+        for name, layer in layers.items()
+        if not isinstance(layer, (SSMLayer, Mamba))
+        for own in tensors_of(layer)
+    }
+    led = {name: state[name] for name in names & state.keys()}
+    restore_(model, {"tensors": led, "attributes": attributes})
+    model.load_state_dict(state)
+    lost = layers.keys() - dict(compressible_layers(model)).keys()
+    if lost:
+        raise OptionError(f"{sorted(lost)[0]} would no longer be a layer that can be read")

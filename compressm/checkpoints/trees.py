@@ -1,0 +1,142 @@
+"""Nested values in one file: tensors as safetensors, the rest as JSON in its header; no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compressm._optional import require
+from compressm.errors import CheckpointError
+
+__all__ = ["load_tree", "replacing", "save_tree"]
+
+KEY = "compressm"  # of the JSON among the metadata of the file
+CONTAINERS = {kind.__name__: kind for kind in (dict, OrderedDict, Counter, list, tuple)}
+
+
+def save_tree(path: str | Path, tree: Any) -> None:
+    """path <- tree, whole or not at all: written beside it, then renamed.
+
+    Parameters
+    ----------
+    path : str or Path
+        Whatever is there stays until the new file is complete and on the disk.
+    tree : object
+        Dicts, lists and tuples of each other, of tensors, and of numbers, strings, and None. To
+        other readers of the file a tensor goes by its path in the tree: ``model.head.bias``.
+
+    Raises
+    ------
+    CheckpointError
+        If there is anything else in the tree. Nothing has been written then.
+    """
+    path, tensors = Path(path), {}
+    text = json.dumps(_encoded(tree, "", tensors))
+    with replacing(path) as partial:
+        require("safetensors.torch").save_file(tensors, partial, {KEY: text})
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to, which takes its place when it is complete.
+
+    Parameters
+    ----------
+    path : Path
+        Whatever is there stays if anything fails, or the machine dies.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_tree(path: str | Path) -> Any:
+    """What `save_tree` wrote, on the CPU.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    object
+        Equal to what was saved, tensor for tensor.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or not one of `save_tree`.
+    """
+    path, safetensors = Path(path), require("safetensors")
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}")
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(KEY)
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} is cut off, or no safetensors file ({error}); go back to an earlier one"
+        ) from error
+    if text is None:
+        raise CheckpointError(
+            f"{path} is a safetensors file, but not one of save_checkpoint; load weights alone by "
+            "model.load_state_dict(read_checkpoint(path))"
+        )
+    return _decoded(json.loads(text), tensors)
+
+
+def _encoded(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """JSON of a value: plain ones are themselves, all others {kind: content}."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Tensor):
+        kind, part = "tensor", value.detach()
+        if part.dtype == torch.complex128:  # unknown to safetensors
+            kind, part = "complex", torch.view_as_real(part.resolve_conj())
+        while name in tensors:  # "a.b" and "b" in "a"
+            name += "'"
+        # A clone of each: safetensors takes no memory that several share, such as tied weights
+        tensors[name] = part.cpu().clone(memory_format=torch.contiguous_format)
+        return {kind: name}
+    if CONTAINERS.get(type(value).__name__) is not type(value):
+        raise CheckpointError(
+            f"{name or 'the whole'} is a {type(value).__qualname__}, which a checkpoint cannot "
+            "hold without pickle; save its state_dict(), or numbers, strings and tensors"
+        )
+    if isinstance(value, Mapping):
+        items = [[k, _encoded(v, _join(name, k), tensors)] for k, v in value.items()]
+        if not all(isinstance(k, (int, str)) for k in value):
+            raise CheckpointError(f"{name or 'the whole'} has keys that are no str or int")
+    else:
+        items = [_encoded(v, _join(name, k), tensors) for k, v in enumerate(value)]
+    return {type(value).__name__: items}
+
+
+def _join(name: str, key: Any) -> str:
+    return f"{name}.{key}" if name else str(key)
+
+
+def _decoded(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind in CONTAINERS:
+        container = CONTAINERS[kind]
+        if issubclass(container, Mapping):
+            return container({k: _decoded(v, tensors) for k, v in content})
+        return container(_decoded(v, tensors) for v in content)
+    return tensors[content] if kind == "tensor" else torch.view_as_complex(tensors[content])

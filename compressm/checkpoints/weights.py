@@ -1,0 +1,175 @@
+"""State-space layers found in a file of weights, which is read and never run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from inspect import signature
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import lti
+from compressm._optional import require
+from compressm.errors import CheckpointError, MissingPackageError
+from compressm.layers import SSMLayer
+from compressm.models import LAYERS
+from compressm.systems.convert import is_supported
+from compressm.systems.foreign import FAMILIES
+
+__all__ = ["layers_in", "prefixes", "read_checkpoint"]
+
+
+# The worth of a selective layer's states depends on data, so there is nothing to say of a file
+KINDS = [kind for kind in LAYERS.values() if issubclass(kind, SSMLayer)]
+
+# Options that names and shapes show
+SHOWN: list[dict[str, Any]] = [{"bidirectional": True}, {"version": "softmax", "l_max": 1}]
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """The tensors in a file by their names; nothing in it is executed.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.safetensors`` (needs the package of that name), or what ``torch.save`` wrote of a state
+        dict, or of a dict that holds one under "state_dict", "model" or "model_state_dict".
+
+    Returns
+    -------
+    dict of str to Tensor
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or holds anything but tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}")
+    try:
+        content = _safetensors(path) if path.suffix == ".safetensors" else _plain(path)
+    except MissingPackageError:
+        raise
+    except Exception as error:  # a damaged file may fail anywhere in the two readers
+        foreign = isinstance(error, UnpicklingError)
+        reason = "it holds more than tensors" if foreign else str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{path} holds no weights that can be read without running code from it ({reason}); "
+            "save the state dict, by torch.save(model.state_dict(), ...) or as safetensors"
+        ) from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    tensors = {k: v for k, v in _items(content) if isinstance(v, Tensor)}
+    if not tensors:
+        raise CheckpointError(f"{path} holds no tensors; save the state dict of a model")
+    return tensors
+
+
+def _plain(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the format; what matters is said above
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _safetensors(path: Path) -> Any:
+    return require("safetensors.torch").load_file(path)
+
+
+def _items(content: Any) -> Any:
+    return content.items() if isinstance(content, Mapping) else ()
+
+
+def layers_in(tensors: Mapping[str, Tensor], **options: Any) -> nn.Module:
+    """A model of the layers that a state dict holds, known by the names of their parameters.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        State dict of a model.
+    **options
+        Of the layers, where they cannot be seen in the tensors, such as ``discretization``.
+
+    Returns
+    -------
+    nn.Module
+        With the layers under the names that they have in the model.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none.
+    """
+    known = {name for kind in KINDS for name in signature(kind).parameters}
+    for name in options.keys() - known:
+        raise CheckpointError(f"no layer has an option {name!r}; there are {', '.join(known)}")
+    model = nn.Module()
+    taken: list[str] = []
+    for prefix in prefixes(tensors):  # a layer comes before its parts
+        if not any(prefix.startswith(outer) for outer in taken):
+            group = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            layer = _ours(group, options) or _theirs(group)
+            if layer is not None:
+                taken.append(prefix)
+                _put(model, prefix + "layer" if prefix == "" else prefix[:-1], layer)
+    if not taken:
+        names = {kind.__name__: list(kind(1, 2).state_dict()) for kind in KINDS}
+        names |= {family.name: list(family.shapes) for family in FAMILIES}
+        raise CheckpointError(
+            "found no state-space layer by the names and shapes of its parameters; known are "
+            + ", ".join(f"{kind} ({', '.join(own)})" for kind, own in names.items())
+        )
+    return model
+
+
+def prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Of every module that the names of the tensors tell of: "" and "blocks.0.", say."""
+    paths = [name.split(".")[:-1] for name in tensors]
+    found = ("".join(f"{x}." for x in path[:k]) for path in paths for k in range(len(path) + 1))
+    return list(dict.fromkeys(found))
+
+
+def _ours(group: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module | None:
+    for kind in KINDS:
+        known = signature(kind).parameters
+        given = {k: v for k, v in options.items() if k in known}
+        for guess in ({}, *(x for x in SHOWN if x.keys() <= known.keys())):
+            layer = kind(1, 2, **(guess | given))
+            if set(group) == set(layer.state_dict()):
+                layer = kind(len(group["D"]), 2, **(guess | given)).to(group["D"].dtype)
+                try:
+                    layer.load_state_dict(dict(group))
+                except (RuntimeError, lti.LTIError):  # of other shapes: no layer of this kind
+                    continue
+                return layer
+    return None
+
+
+def _theirs(group: Mapping[str, Tensor]) -> nn.Module | None:
+    """A module that holds the tensors of a known family, and does nothing else."""
+    if not any(family.fits(group) for family in FAMILIES):
+        return None
+    layer = nn.Module()
+    for name, value in group.items():
+        path, _, own = name.rpartition(".")
+        _path(layer, path).register_parameter(own, nn.Parameter(value, value.is_floating_point()))
+    return layer if is_supported(layer) else None
+
+
+def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
+    path, _, own = name.rpartition(".")
+    _path(model, path).add_module(own, layer)
+
+
+def _path(module: nn.Module, path: str) -> nn.Module:
+    """The part of `module` under a dotted name, made of empty modules where there is none."""
+    for part in filter(None, path.split(".")):
+        if not hasattr(module, part):
+            module.add_module(part, nn.Module())
+        module = module.get_submodule(part)
+    return module

@@ -1,0 +1,186 @@
+"""The safety net under a cut: what it did to a metric is measured, and a bad one is taken back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from compressm.compression.compress import CompressionEvent, Writes
+from compressm.compression.plan import LayerCut, left_alone, stored_states
+from compressm.compression.snapshot import restore_, snapshot
+from compressm.errors import OptionError
+from compressm.systems.selective import compressible_layers
+
+__all__ = ["Net", "Rollback"]
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """metric(model before a cut) - metric(model `window` steps after it) <= tolerance, or back.
+
+    Training goes on in between, so a drop that it repairs in time does not count: what cannot be
+    repaired does. (A drop right after the cut is what the policy `MetricDrop` limits.) Going back
+    is to the bit: parameters, buffers such as the statistics of a BatchNorm, and what the optimizer
+    knew of each parameter. The data, the random numbers and the learning rate go on. From then on
+    the layers that had been cut are not cut to the sizes that were taken back, nor below.
+
+    Parameters
+    ----------
+    metric : callable
+        From the model to a number, the larger the better, such as its accuracy on held-out data. It
+        sets the mode that it needs (``model.eval()``) by itself; afterwards modes are as they were.
+    tolerance : float
+        How much smaller the number may become, non-negative. One that is NaN has become too small.
+    window : int, optional
+        Steps from a cut to its judgement, at least 1; to the next cut, if that is due earlier.
+        Meanwhile a copy of the model and of the optimizer's state is kept.
+
+    Raises
+    ------
+    ValueError
+        If `tolerance` is negative or not finite, or `window` below 1.
+
+    Examples
+    --------
+    >>> from compressm import At, Compressor, Order, Rollback, SequenceModel
+    >>> model = SequenceModel(d_input=1, d_output=2, d_model=4, d_state=16, n_layers=1)
+    >>> size = Rollback(lambda model: model.blocks[0].layer.d_state, tolerance=0, window=3)
+    >>> compressor = Compressor(model, policy=Order(4), schedule=At(2), rollback=size)
+    >>> for step in range(5):
+    ...     event = compressor.step()
+    ...     if event:
+    ...         print(event)
+    step 2: blocks.0.layer: 16 -> 4 by model
+    step 5: blocks.0.layer: 4 -> 16 (skipped: the cut after step 2 was taken back, as the metric \
+fell from 16 to 4, by more than 0)
+    """
+
+    metric: Callable[[Any], float]
+    tolerance: float
+    window: int = 100
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance < math.inf:
+            raise OptionError(f"tolerance must be a finite number >= 0, got {self.tolerance}")
+        if self.window < 1:
+            raise OptionError(
+                f"window must be at least 1 step, got {self.window}; the policy MetricDrop limits "
+                "what a cut does at once"
+            )
+
+
+class Net:
+    """Holds what was before a cut, from the cut to its judgement.
+
+    Parameters
+    ----------
+    rollback : Rollback
+    model : nn.Module
+    optimizer : torch.optim.Optimizer or None
+    share : callable
+        ``share(f)`` is ``f()``, the same in all processes.
+    """
+
+    def __init__(
+        self,
+        rollback: Rollback,
+        model: nn.Module,
+        optimizer: Any,
+        share: Callable[[Callable[[], float]], float],
+    ) -> None:
+        self.rollback = rollback
+        self.model = model
+        self.optimizer = optimizer
+        self.share = share
+        self.refused: dict[str, int] = {}
+        self.pending: dict[str, Any] = {}
+        self._known = (-1, math.nan)  # step and metric, for a judgement and a cut at one step
+
+    def spare(self, event: CompressionEvent, writes: Writes) -> tuple[CompressionEvent, Writes]:
+        """The same without layers that would become as small as was taken back."""
+        refused = {
+            cut.name: f"cuts to {self.refused[cut.name]} states or fewer have been taken back"
+            for cut in event.layers
+            if cut.name in writes and cut.after <= self.refused.get(cut.name, 0)
+        }
+        layers = tuple(
+            replace(
+                left_alone(cut.name, self.model.get_submodule(cut.name), refused[cut.name], None),
+                order=cut.hsv.shape[-1],
+                hsv=cut.hsv,
+            )
+            if cut.name in refused
+            else cut
+            for cut in event.layers
+        )
+        kept = {name: what for name, what in writes.items() if name not in refused}
+        return replace(event, layers=layers), kept
+
+    def spread(self, step: int, event: CompressionEvent) -> None:
+        """Keep what is now, before the cut that `event` tells of."""
+        sizes = {cut.name: cut.after for cut in event.layers if cut.after < cut.before}
+        if sizes:
+            self.pending = {
+                "step": step,
+                "metric": self._measure(step),
+                "sizes": sizes,
+                "saved": snapshot(self.model, self.optimizer),
+            }
+
+    def is_due(self, step: int) -> bool:
+        """Whether the time of the last cut is over."""
+        return bool(self.pending) and step >= self.pending["step"] + self.rollback.window
+
+    def judge(self, step: int) -> CompressionEvent | None:
+        """Go back to before the last cut if the metric says so; None if it need not be."""
+        if not self.pending:
+            return None
+        pending, now = self.pending, self._measure(step)
+        self.pending = {}
+        if now >= pending["metric"] - self.rollback.tolerance:
+            return None
+        reason = (
+            f"the cut after step {pending['step']} was taken back, as the metric fell from "
+            f"{pending['metric']:.6g} to {now:.6g}, by more than {self.rollback.tolerance:g}"
+        )
+        layers = list(compressible_layers(self.model))
+        before = [stored_states(layer) for _, layer in layers]
+        restore_(self.model, pending["saved"], self.optimizer)
+        for name, size in pending["sizes"].items():
+            self.refused[name] = max(size, self.refused.get(name, 0))
+        cuts: list[LayerCut] = [
+            replace(
+                left_alone(name, layer, reason if name in pending["sizes"] else None, None),
+                before=n,
+            )
+            for (name, layer), n in zip(layers, before, strict=True)
+        ]
+        return CompressionEvent(step, tuple(cuts))
+
+    def _measure(self, step: int) -> float:
+        if self._known[0] != step:
+            self._known = step, self.share(self._measured)
+        return self._known[1]
+
+    @torch.no_grad()
+    def _measured(self) -> float:
+        modes = {module: module.training for module in self.model.modules()}
+        try:
+            return float(self.rollback.metric(self.model))
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to judge the last cut, and to refuse others."""
+        return {"refused": dict(self.refused), "pending": self.pending}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Resume from what `state_dict` returned."""
+        self.refused, self.pending = dict(state["refused"]), dict(state["pending"])
+        self._known = (-1, math.nan)

@@ -1,0 +1,97 @@
+"""When: from the step of training to whether a cut is due. Pure, small, comparable values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from compressm.errors import OptionError
+
+__all__ = ["At", "Every", "Schedule"]
+
+
+class Schedule(Protocol):
+    """Whether a cut is due after `step` optimizer steps: any function of an integer will do."""
+
+    def __call__(self, step: int) -> bool:
+        """Whether a cut is due.
+
+        Parameters
+        ----------
+        step : int
+            Number of optimizer steps so far, at least 1.
+        """
+        ...
+
+
+@dataclass(frozen=True, init=False)
+class At:
+    """step in steps.
+
+    Parameters
+    ----------
+    *steps : int
+        At least one, each at least 1.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or one is no such number.
+
+    Examples
+    --------
+    >>> from compressm import At
+    >>> [step for step in range(1, 400) if At(100, 150)(step)]
+    [100, 150]
+    """
+
+    steps: tuple[int, ...]
+
+    def __init__(self, *steps: int) -> None:
+        if not steps or any(isinstance(x, bool) or not isinstance(x, int) or x < 1 for x in steps):
+            raise OptionError(f"steps must be one or more integers of at least 1, got {steps}")
+        object.__setattr__(self, "steps", tuple(sorted(set(steps))))
+
+    def __call__(self, step: int) -> bool:
+        """Whether a cut is due; see `Schedule`."""
+        return step in self.steps
+
+
+@dataclass(frozen=True)
+class Every:
+    """step = start + k n, for k = 0, 1, ..., while step <= stop; never before the first step.
+
+    Parameters
+    ----------
+    n : int
+        Steps between two cuts, at least 1.
+    start : int, optional
+        First step that counts.
+    stop : int, optional
+        Last step at which a cut may be due; no end if left out.
+
+    Raises
+    ------
+    ValueError
+        If `n` is below 1 or `start` negative.
+
+    Examples
+    --------
+    >>> from compressm import Every
+    >>> [step for step in range(1, 400) if Every(100, stop=300)(step)]
+    [100, 200, 300]
+    """
+
+    n: int
+    start: int = 0
+    stop: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or self.start < 0:
+            raise OptionError(f"n must be at least 1 and start at least 0, got {self}")
+
+    def __call__(self, step: int) -> bool:
+        """Whether a cut is due; see `Schedule`."""
+        since = step - self.start
+        in_time = self.stop is None or step <= self.stop
+        return step > 0 and since >= 0 and since % self.n == 0 and in_time

@@ -1,0 +1,273 @@
+"""A whole model and inputs of it, from files: what weighing states by data needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compressm._optional import require
+from compressm.checkpoints.weights import layers_in, prefixes, read_checkpoint
+from compressm.errors import CheckpointError, DataError, MissingPackageError
+from compressm.experiments.data import Dataset
+from compressm.experiments.recipes import DATASETS, load_data, read_recipe
+from compressm.experiments.training import Settings, model_of
+from compressm.layers import SSMLayer
+from compressm.models import SequenceModel
+
+__all__ = ["inputs_of", "rebuilt"]
+
+KEYS = ("x_train", "x_test")
+
+
+def rebuilt(path: str | Path, factory: str | None = None, **options: Any) -> tuple[nn.Module, str]:
+    """The model whose weights a file holds, and what about it had to be assumed.
+
+    Parameters
+    ----------
+    path : str or Path
+        As `read_checkpoint` takes it: with `factory` of any model, without it of a `SequenceModel`.
+        In the folder of a run of ``compressm train`` the recipe says how it was built; elsewhere
+        that is read from the names and shapes of the tensors.
+    factory : str, optional
+        ``package.module:function``, which is called without arguments and returns the model.
+    **options
+        ``pool`` of a `SequenceModel`, and options of its layers that tensors do not show.
+
+    Returns
+    -------
+    nn.Module
+        With the weights of the file.
+    str
+        What the file does not say and was taken for granted; empty if nothing was.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is not to be read, holds no such model, or the factory makes none.
+    """
+    tensors, assumed = read_checkpoint(path), ""
+    recipe = Path(path).with_name("recipe.yaml")
+    if factory is not None:
+        if options:
+            raise CheckpointError(
+                f"the factory {factory} builds the model, so the options {', '.join(options)} are "
+                "of no use; set them there"
+            )
+        model = _made_by(factory)
+    elif recipe.is_file():
+        if "pool" in options:
+            raise CheckpointError(
+                f"{path} is of a run of compressm train, whose models pool by the mean; leave out "
+                "the option pool"
+            )
+        changes = [f"layer_options.{k}={json.dumps(v)}" for k, v in options.items()]
+        group = _sequence_model(path, tensors)
+        model = model_of(_like(group), read_recipe(recipe, changes))
+    else:
+        model = _inferred(_sequence_model(path, tensors), **options)
+        assumed = (
+            f"pool={model.pool}, and the defaults of layer options that tensors do not show; "
+            "--option NAME=VALUE says otherwise"
+        )
+    try:
+        model.load_state_dict(_group(tensors, model.state_dict()))
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path} does not fit {type(model).__name__} ({' '.join(str(error).split())}); build "
+            "the model that was saved"
+        ) from error
+    for parameter in model.parameters():  # by its gradients states can be weighed
+        parameter.requires_grad_(parameter.is_floating_point())
+    return model.eval(), assumed
+
+
+def _made_by(factory: str) -> nn.Module:
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # as python -m does
+    try:
+        model = resolve_name(factory)()
+    except Exception as error:  # the code of a stranger may fail in any way
+        raise CheckpointError(
+            f"the factory {factory} could not be called ({type(error).__name__}: {error}); give "
+            "package.module:function, a function without arguments"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise CheckpointError(
+            f"the factory {factory} gives no nn.Module but {type(model).__name__}; give "
+            "package.module:function, a function that returns the model"
+        )
+    return model
+
+
+def _group(tensors: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+    """The tensors under the prefix, such as "model.", that has most of these names."""
+    names = list(names)
+    prefix = max(
+        prefixes(tensors), key=lambda p: (sum(p + name in tensors for name in names), -len(p))
+    )
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _sequence_model(path: str | Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    needed = ("encoder.weight", "blocks.0.norm.weight", "blocks.0.mix.weight", "head.weight")
+    group = _group(tensors, needed)
+    missing = [name for name in needed if name not in group]
+    if missing:
+        raise CheckpointError(
+            f"{path} holds no SequenceModel, as it has no {missing[0]}, so how data run through "
+            "the model is not known; give --model package.module:function, which builds it"
+        )
+    return group
+
+
+def _like(group: Mapping[str, Tensor]) -> Dataset:
+    """Data of the sizes that the encoder and the head of a model are made for."""
+    encoder, y = group["encoder.weight"], torch.tensor([len(group["head.weight"]) - 1])
+    x, embeds = torch.zeros(1, 1, encoder.shape[1]), "encoder.bias" not in group
+    return Dataset("as saved", x, y, x, y, len(encoder) if embeds else 0)
+
+
+def _inferred(group: dict[str, Tensor], pool: str = "mean", **options: Any) -> SequenceModel:
+    """A model of the layers that the names and shapes of the tensors tell of."""
+    if pool not in ("mean", "last", "none"):
+        raise CheckpointError(f"there is no pooling {pool!r}; choose from mean, last, none")
+    n_layers = len({name.split(".")[1] for name in group if name.startswith("blocks.")})
+    d_model = group["encoder.weight"].shape[0 if "encoder.bias" in group else 1]
+    model = model_of(_like(group), Settings(d_model, 1, n_layers, steps=1, batch_size=1, lr=1.0))
+    model.pool = pool
+    for i, block in enumerate(model.blocks):
+        block.layer = _layer(f"blocks.{i}.layer", group, options)
+    return model.to(group["head.weight"].dtype)
+
+
+def _layer(name: str, group: Mapping[str, Tensor], options: Mapping[str, Any]) -> SSMLayer:
+    own = {k.removeprefix(f"{name}."): v for k, v in group.items() if k.startswith(f"{name}.")}
+    try:
+        found, reason = getattr(layers_in(own, **options), "layer", None), "it is another package's"
+    except CheckpointError as error:
+        found, reason = None, str(error)
+    if not isinstance(found, SSMLayer):
+        raise CheckpointError(
+            f"{name} cannot be rebuilt ({reason}); give --model package.module:function, which "
+            "builds the model"
+        )
+    return found
+
+
+def inputs_of(
+    model: nn.Module,
+    source: str | Path,
+    key: str | None = None,
+    checkpoint: str | Path = ".",
+    sequences: int = 300,
+) -> tuple[Tensor, ...]:
+    """Batches of inputs (sequences, length, channels) for a model, from a file or a data set.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Numbers come in its precision, whole numbers as tokens; what it does not take is refused.
+    source : str or Path
+        A file .npz, .npy or .safetensors, or the name of a data set of the recipes, of which the
+        training part is taken.
+    key : str, optional
+        Name of the array in the file, needed unless there is one only, or an x_train or x_test.
+    checkpoint : str or Path, optional
+        Of the model: the recipe beside it says what options the data set takes.
+    sequences : int, optional
+        How many, from the first.
+
+    Returns
+    -------
+    tuple of Tensor
+
+    Raises
+    ------
+    DataError
+        If there are none, or the model does not take them.
+    """
+    path = Path(source)
+    if not path.is_file() and str(source) in DATASETS:
+        x = _data_set(str(source), Path(checkpoint).with_name("recipe.yaml"))
+    else:
+        x = torch.from_numpy(_array(path, key))
+    x = x[:sequences]
+    if x.is_floating_point() or x.ndim > 2:  # no tokens: whole numbers are values as well
+        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
+        x = x.to(dtype)
+        if not x.isfinite().all():
+            raise DataError(
+                f"{source} holds numbers that are not finite in {dtype}; leave these sequences out"
+            )
+    else:
+        x = x.long()
+    if not x.numel():
+        raise DataError(f"{source} holds no sequences, its shape is {tuple(x.shape)}; give some")
+    batches = x.split(50)
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                model(batch)
+    except Exception as error:  # of a model that may be a stranger's
+        kind = f"{tuple(x.shape)} of {'numbers' if x.is_floating_point() else 'tokens'}"
+        raise DataError(
+            f"the model does not take the inputs {kind} in {source} "
+            f"({' '.join(str(error).split())}); give (sequences, length, channels) as in training, "
+            "or (sequences, length) whole numbers where it embeds tokens"
+        ) from error
+    return batches
+
+
+def _data_set(name: str, recipe: Path) -> Tensor:
+    own = read_recipe(recipe) if recipe.is_file() else None
+    return (load_data(own) if own and own.data == name else DATASETS[name]()).x_train
+
+
+def _array(path: Path, key: str | None) -> np.ndarray:
+    """An array from a file; no code in it is run."""
+    if path.suffix not in (".npz", ".npy", ".safetensors"):
+        raise DataError(
+            f"{path} is no .npz, .npy or .safetensors file, and no data set of that name is known; "
+            f"there are {', '.join(DATASETS)}"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return _chosen(path, require("safetensors.numpy").load_file(path), key)
+        with path.open("rb") as stream:
+            content: Any = np.load(stream, allow_pickle=False)
+            alone = path.suffix == ".npy"
+            return _chosen(path, {"one array without a name": content} if alone else content, key)
+    except (DataError, MissingPackageError):
+        raise
+    except Exception as error:  # a damaged file may fail anywhere in the readers
+        raise DataError(
+            f"{path} cannot be read as arrays ({type(error).__name__}: {error}); save one by "
+            "numpy.save or numpy.savez"
+        ) from error
+
+
+def _chosen(path: Path, arrays: Mapping[str, np.ndarray], key: str | None) -> np.ndarray:
+    """The one that is asked for, the only one, or that of a usual name."""
+    names = list(arrays)
+    known = [key] if key else names if len(names) == 1 else KEYS
+    name = next((name for name in known if name in names), None)
+    if name is None:
+        raise DataError(
+            f"{path} holds {', '.join(names) or 'nothing'}, and no {' or '.join(known)}; give "
+            "--key, the name of the array"
+        )
+    array = arrays[name]
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+        raise DataError(f"{path} holds {array.dtype}, which are no inputs; save float32 or int64")
+    if not array.ndim:
+        raise DataError(f"{path} holds one number; give (sequences, length, channels)")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

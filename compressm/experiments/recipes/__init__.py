@@ -1,0 +1,201 @@
+"""Recipes: what is trained, on what, and how it is cut, as one flat YAML file of settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from difflib import get_close_matches
+from inspect import signature
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from torch import nn
+
+from compressm._optional import require
+from compressm.compression.policies import Budget, ErrorBound, KeepEnergy, Order, Policy
+from compressm.errors import RecipeError
+from compressm.experiments.data import Dataset, cifar, digits, mnist, spoken_digits
+from compressm.experiments.listops import listops
+from compressm.experiments.training import Settings
+from compressm.models import LAYERS
+from compressm.penalties.penalty import HankelPenalty, nuclear_norm, smooth_order, tail_energy
+
+__all__ = ["DATASETS", "SHIPPED", "Recipe", "load_data", "read_recipe", "to_yaml"]
+
+DATASETS: dict[str, Callable[..., Dataset]] = {
+    "cifar": cifar,
+    "digits": digits,
+    "listops": listops,
+    "mnist": mnist,
+    "spoken-digits": spoken_digits,
+}
+"""Data by name; add your own."""
+SHIPPED = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
+PENALTIES = {
+    "nuclear_norm": nuclear_norm,
+    "smooth_order": smooth_order,
+    "tail_energy": tail_energy,
+}
+POLICIES = (ErrorBound, Order, Budget)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Settings):
+    """Settings of a run, and its data."""
+
+    data: str  # a name in DATASETS ...
+    data_options: Mapping[str, Any] = field(default_factory=dict)  # ... and what else it takes
+    system: Literal["real", "complex"] = "real"  # which system is reduced; see Compressor
+    policy: Mapping[str, Any] = field(default_factory=dict)  # of ErrorBound, Order or Budget, and
+    # in place of energy
+    penalty: Literal["nuclear_norm", "smooth_order", "tail_energy"] = "nuclear_norm"
+    penalty_weight: float = 0.0  # of the penalty in the loss of the runs that are cut
+
+    def how_far(self) -> Policy | Budget:
+        """The policy of the cuts."""
+        if not self.policy:
+            return KeepEnergy(self.share())
+        kinds = {kind: [part.name for part in fields(kind)] for kind in POLICIES}
+        kind = next((kind for kind in POLICIES if self.policy.keys() <= set(kinds[kind])), None)
+        if kind is None:
+            known = [name for names in kinds.values() for name in names]
+            _require_known("setting of policy", self.policy, known)
+            raise RecipeError(f"policy: no policy has all of {', '.join(self.policy)}; choose one")
+        options = _checked("setting of policy", kind, self.policy)
+        try:
+            return kind(**options)
+        except (TypeError, ValueError) as error:
+            raise RecipeError(f"policy: {error}") from error
+
+    def penalize(self, model: nn.Module) -> HankelPenalty:
+        """What is to be added to the loss of `model`."""
+        measure = PENALTIES[self.penalty]
+        return HankelPenalty(model, measure, system=self.system, weight=self.penalty_weight)
+
+
+def read_recipe(source: str | Path, changes: Iterable[str] = ()) -> Recipe:
+    """The recipe in a file, or the shipped one of that name.
+
+    Parameters
+    ----------
+    source
+        Path of a YAML file, or a name in `SHIPPED`.
+    changes
+        Settings that take the place of those in the file: ``lr=1e-3``,
+        ``layer_options.r_min=0.5``.
+
+    Raises
+    ------
+    RecipeError
+        If there is no such recipe, or it is not one.
+    """
+    path = SHIPPED.get(str(source), Path(source))
+    yaml = require("yaml", "pyyaml")
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(given, dict):
+            raise RecipeError(f"{source} holds no settings: write a line 'name: value' for each")
+        for change in changes:
+            _change_(given, change, yaml.safe_load)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"there is no recipe {source}: give a YAML file, or one of {', '.join(SHIPPED)}"
+        ) from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{source}: {' '.join(str(error).split())}") from error
+    try:
+        return _recipe(given)
+    except RecipeError as error:
+        raise RecipeError(f"{source}: {error}") from error
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """A file from which `read_recipe` makes the same recipe."""
+    return require("yaml", "pyyaml").safe_dump(asdict(recipe), sort_keys=False)
+
+
+def load_data(recipe: Recipe, folder: str | Path | None = None) -> Dataset:
+    """The data of a recipe.
+
+    Parameters
+    ----------
+    recipe
+        Names them.
+    folder
+        Where their files are; see `compressm.experiments.data`.
+    """
+    load = DATASETS[recipe.data]
+    place = {"folder": folder} if "folder" in signature(load).parameters else {}
+    try:
+        return load(**recipe.data_options, **place)
+    except ValueError as error:
+        raise RecipeError(f"data_options: {error}") from error
+
+
+def _change_(given: dict[str, Any], change: str, read: Callable[[str], Any]) -> None:
+    name, equals, value = change.partition("=")
+    if not equals:
+        raise RecipeError(f"{change!r} is not of the form name=value")
+    *path, last = name.split(".")
+    for part in path:
+        inner = given.get(part) or {}
+        if not isinstance(inner, dict):
+            raise RecipeError(f"{name}: {part} is {inner!r} and has no settings in it")
+        given[part] = given = {**inner}
+    given[last] = read(value)
+
+
+def _recipe(given: Mapping[str, Any]) -> Recipe:
+    values = _checked("setting", Recipe, given)
+    missing = [
+        part.name
+        for part in fields(Recipe)
+        if part.default is MISSING and part.default_factory is MISSING and part.name not in values
+    ]
+    if missing:
+        raise RecipeError(f"{', '.join(missing)} must be given")
+    _require_known("data", [values["data"]], DATASETS)
+    options = values.get("data_options", {})
+    values["data_options"] = _checked(
+        f"option of {values['data']}", DATASETS[values["data"]], options, ("folder",)
+    )
+    layer = values.get("layer", "lru")
+    _require_known("layer", [layer], LAYERS)
+    values["layer_options"] = _checked(
+        f"option of {layer}",
+        LAYERS[layer].__init__,
+        values.get("layer_options", {}),
+        ("d_model", "d_state"),
+    )
+    try:
+        recipe = Recipe(**values)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+    recipe.how_far()
+    return recipe
+
+
+def _checked(
+    what: str, of: Any, given: Mapping[str, Any], taken: Iterable[str] = ()
+) -> dict[str, Any]:
+    """`given`, of the types that `of` is annotated with, such as a number for "1e-3"."""
+    pydantic = require("pydantic")
+    hints = get_type_hints(of)
+    _require_known(what, given, hints.keys() - {*taken, "return"})
+    values = {}
+    for name, value in given.items():
+        try:
+            values[name] = pydantic.TypeAdapter(hints[name]).validate_python(value)
+        except pydantic.ValidationError as error:
+            said = error.errors()[0]["msg"]
+            raise RecipeError(f"{name}: {said[0].lower()}{said[1:]}, got {value!r}") from error
+    return values
+
+
+def _require_known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    known = sorted(known)
+    for name in given:
+        if name not in known:
+            near = get_close_matches(str(name), known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+            raise RecipeError(f"there is no {what} {name!r}; {hint if known else 'there is none'}")

@@ -1,0 +1,3 @@
+"""Callbacks for other people's trainers."""
+
+__all__: list[str] = []

@@ -1,0 +1,123 @@
+"""Compression as a callback of transformers: ``Trainer(callbacks=[CompressionCallback(...)])``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from compressm.checkpoints.trees import load_tree, save_tree
+from compressm.compression.compressor import Compressor
+from compressm.errors import CheckpointError, OptionError
+from compressm.integrations.callbacks import Deferred
+
+__all__ = ["CompressionCallback"]
+
+
+class CompressionCallback(Deferred, TrainerCallback):
+    """A `Compressor` around the model that a ``transformers.Trainer`` trains, and its optimizer.
+
+    Parameters
+    ----------
+    policy, schedule
+        As in `Compressor`; steps are those of the optimizer, ``state.global_step``.
+    system, gramians, multiple_of, rollback
+        As in `Compressor`.
+
+    Attributes
+    ----------
+    events : list of CompressionEvent
+        What the cuts of this process did.
+
+    Notes
+    -----
+    After each cut the stored states and the energy kept of every layer go to the log history, under
+    the layer's name. The trainer's own checkpoints are enough to resume: all that is needed beside
+    the model and the optimizer is the step, which ``trainer_state.json`` holds. With a `Rollback`
+    each checkpoint gets a file ``compressor.safetensors``, which is looked for in ``output_dir``.
+
+    One process: the trainer hands its ``DistributedDataParallel`` to no callback. Several are
+    refused when training begins.
+
+    Examples
+    --------
+    >>> from compressm import At
+    >>> from compressm.integrations.huggingface import CompressionCallback
+    >>> callback = CompressionCallback(schedule=At(1_000))
+    """
+
+    _compressor: Compressor
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module,
+        optimizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Build the compressor, or refuse.
+
+        Parameters
+        ----------
+        args, state, control, model, optimizer, **kwargs
+            As the trainer passes them.
+        """
+        if args.world_size > 1 or args.n_gpu > 1:
+            raise OptionError(
+                f"CompressionCallback works in one process on one device, got {args.world_size} "
+                f"processes with {args.n_gpu} devices each; use a loop of your own with "
+                "DistributedDataParallel and Compressor, or CUDA_VISIBLE_DEVICES=0"
+            )
+        self._compressor = self._build(model, optimizer)
+        path, saved = self._path(args, state), {}
+        if self._compressor.rollback and state.global_step:
+            if not path.is_file():
+                raise CheckpointError(
+                    f"there is no file {path}, without which a run with a Rollback cannot resume; "
+                    "give the output_dir that it was saved in"
+                )
+            saved = load_tree(path)
+        self._compressor.load_state_dict({**saved, "steps": state.global_step})
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Step: the optimizer has, its gradients are gone, and nothing has been saved yet.
+
+        Parameters
+        ----------
+        args, state, control, **kwargs
+            As the trainer passes them.
+        """
+        event = self._step(self._compressor)
+        if event is not None:
+            state.log_history.append({"step": state.global_step, **event.metrics()})
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Put what a `Rollback` may go back to beside what the trainer has saved.
+
+        Parameters
+        ----------
+        args, state, control, **kwargs
+            As the trainer passes them.
+        """
+        if self._compressor.rollback:
+            save_tree(self._path(args, state), self._compressor.state_dict())
+
+    def _path(self, args: TrainingArguments, state: TrainerState) -> Path:
+        folder = f"checkpoint-{state.global_step}"
+        return Path(str(args.output_dir)) / folder / "compressor.safetensors"

@@ -1,0 +1,3 @@
+"""Tensors only: recurrences, and parameters that change shape."""
+
+__all__: list[str] = []

@@ -1,0 +1,83 @@
+"""x[k] += a * x[k-1], in place: what the blocks of `compressm.ops.scan` leave of a recurrence."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+try:  # comes with torch where torch is built for CUDA
+    import triton  # pyright: ignore
+    import triton.language as tl  # pyright: ignore
+except ImportError:
+    triton = None
+
+__all__ = ["recur_", "recur_by_kernel_", "recur_by_step_"]
+
+STATES = 64  # of a program of the kernel
+
+
+def recur_(x: Tensor, a: Tensor, reverse: bool = False) -> None:
+    """x[:, k] += a * x[:, k-1] for k = 1, 2, ...; or x[:, k-1] += a * x[:, k] from the end.
+
+    Parameters
+    ----------
+    x : Tensor (batch, K, n)
+        Complex, contiguous; is written to.
+    a : Tensor (n,)
+        Complex.
+    reverse : bool, optional
+        From the end.
+    """
+    a = a.to(x.dtype).resolve_conj()
+    by_kernel = triton is not None and x.is_cuda
+    (recur_by_kernel_ if by_kernel else recur_by_step_)(x, a, reverse)
+
+
+def recur_by_step_(x: Tensor, a: Tensor, reverse: bool = False) -> None:
+    """`recur_`, with a call of torch for each k."""
+    steps = x.unbind(1)
+    if reverse:
+        steps = steps[::-1]
+    for before, now in zip(steps[:-1], steps[1:], strict=True):
+        now.addcmul_(a, before)
+
+
+def recur_by_kernel_(x: Tensor, a: Tensor, reverse: bool = False) -> None:
+    """`recur_`, in one kernel of Triton: a program for each sequence and `STATES` states.
+
+    So far it ran in Triton's interpreter only, and was compiled for CUDA but not run there: how
+    fast it is has not been measured.
+    """
+    batch, K, n = x.shape
+    grid = batch, -(-n // STATES)
+    numbers, factors = torch.view_as_real(x), torch.view_as_real(a.contiguous())
+    with torch.cuda.device_of(x):
+        _kernel[grid](  # pyright: ignore
+            numbers, factors, K, n, reverse, STATES, num_warps=STATES // 32
+        )
+
+
+if triton is not None:
+
+    @triton.jit
+    def _kernel(x, a, K, n, reverse: tl.constexpr, states: tl.constexpr):
+        i = 2 * (tl.program_id(1) * states + tl.arange(0, states))
+        within = i < 2 * n
+        a_re = tl.load(a + i, within, 0.0)
+        a_im = tl.load(a + i + 1, within, 0.0)
+        row = tl.program_id(0).to(tl.int64) * K
+        if reverse:
+            row += K - 1
+        at = x + row * 2 * n + i
+        re = tl.zeros_like(a_re)
+        im = tl.zeros_like(a_im)
+        for _ in range(K):
+            was_re = re
+            re = a_re * was_re - a_im * im + tl.load(at, within, 0.0)
+            im = a_re * im + a_im * was_re + tl.load(at + 1, within, 0.0)
+            tl.store(at, re, within)
+            tl.store(at + 1, im, within)
+            if reverse:
+                at -= 2 * n
+            else:
+                at += 2 * n

@@ -1,0 +1,338 @@
+"""Diagonal linear recurrences as matrix products over blocks of time.
+
+A loop over time sends every state through memory once per step and pays for a dispatch each time.
+Neither is needed. Within a block of J steps the output is a short causal convolution of the block's
+input plus the response to the state x_k before it, and that state moves from block to block by
+``poles**J``:
+
+    y[kJ + j] = Re(C poles^(j+1) x_k) + sum_{i <= j} Re(C poles^(j-i) B) u[kJ + i]
+    x_(k+1)   = poles^J x_k + sum_i poles^(J-1-i) B u[kJ + i]
+
+Each term is one real matrix product over all blocks at once. No state inside a block is ever
+formed, neither forwards nor backwards, and the recurrence that is left is J times shorter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
+
+import lti
+from compressm.ops.recurrence import recur_
+
+__all__ = ["linear_ssm", "linear_ssm_reference", "powers_of", "steps_within"]
+
+
+def linear_ssm(
+    u: Tensor,
+    poles: Tensor,
+    B: Tensor,
+    C: Tensor,
+    state: Tensor | None = None,
+    *,
+    D: Tensor | None = None,
+    lengths: Tensor | None = None,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """x[t] = poles * x[t-1] + B u[t],  y[t] = Re(C x[t]) + D * u[t].
+
+    Parameters
+    ----------
+    u : Tensor (batch, length, m)
+        Input, real, of length >= 1.
+    poles : Tensor (n,)
+        Complex, as are the next three.
+    B : Tensor (n, m)
+        Input matrix.
+    C : Tensor (p, n)
+        Output matrix.
+    state : Tensor (batch, n), optional
+        x[-1], the state before the first step; zero when absent.
+    D : Tensor (p,), optional
+        Elementwise feed-through, real, with p = m; none when absent.
+    lengths : Tensor (batch,), optional
+        Steps that each sequence has, integers from 0 to length; all of them when absent. What `u`
+        holds beyond is never read, and `y` is zero there.
+    reverse : bool, optional
+        Read each sequence from its end to its start: x[t] = poles * x[t+1] + B u[t], with `state`
+        before the last step.
+
+    Returns
+    -------
+    y : Tensor (batch, length, p)
+        Output, real.
+    last_state : Tensor (batch, n)
+        The state after the step that is read last, x[lengths - 1] (x[0] in reverse): as `state` it
+        continues the sequence.
+
+    Raises
+    ------
+    lti.DimensionError
+        If `u`, `D` or `lengths` has another shape.
+    lti.OptionError
+        If `lengths` are no integers, or some are not from 0 to length.
+
+    See Also
+    --------
+    linear_ssm_reference : The same map as a plain loop over time.
+
+    Notes
+    -----
+    The precision is that of `B`, also under ``torch.autocast``: a recurrence adds up what rounding
+    leaves. Gradients reach all tensors but `lengths`, once: there is no second derivative.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compressm import linear_ssm
+    >>> one = torch.ones(1, 1, dtype=torch.complex64)
+    >>> y, last = linear_ssm(torch.ones(1, 3, 1), 0.5 * one[0], one, one)
+    >>> y.flatten()
+    tensor([1.0000, 1.5000, 1.7500])
+    """
+    if u.ndim != 3 or u.shape[1] == 0 or u.shape[2] != B.shape[1]:
+        raise lti.DimensionError(
+            f"u must be (batch, length, {B.shape[1]}) with a length of at least 1, got shape "
+            f"{tuple(u.shape)}"
+        )
+    if D is not None and not D.shape == B.shape[1:] == C.shape[:1]:
+        raise lti.DimensionError(
+            f"D feeds input i to output i: it needs one number for each of {B.shape[1]} inputs and "
+            f"{C.shape[0]} outputs, got shape {tuple(D.shape)}"
+        )
+    beyond = None
+    if lengths is not None:
+        beyond = ~steps_within(lengths, u)
+        lengths = lengths.long()
+    with torch.autocast(u.device.type, enabled=False):
+        u = u.to(B.real.dtype)
+        if state is None:
+            state = poles.new_zeros(u.shape[0], poles.shape[0])
+        if beyond is not None:
+            u = u.masked_fill(beyond, 0)
+        if reverse:
+            u = _turned(u, lengths)
+        y, last = _forwards(u, poles, B, C, state, D, lengths)
+        if reverse:
+            y = _turned(y, lengths)
+        return y if beyond is None else y.masked_fill(beyond, 0), last
+
+
+def linear_ssm_reference(
+    u: Tensor,
+    poles: Tensor,
+    B: Tensor,
+    C: Tensor,
+    state: Tensor | None = None,
+    *,
+    D: Tensor | None = None,
+    lengths: Tensor | None = None,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """x[t] = poles * x[t-1] + B u[t],  y[t] = Re(C x[t]) + D * u[t]: `linear_ssm`, as defined."""
+    batch, length, _ = u.shape
+    x = poles.new_zeros(batch, len(poles)) if state is None else state
+    y = [u.new_zeros(batch, len(C))] * length
+    for t in reversed(range(length)) if reverse else range(length):
+        now = poles * x + u[:, t].to(B.dtype) @ B.mT
+        out = (now @ C.mT).real + (0 if D is None else D * u[:, t])
+        within = None if lengths is None else (t < lengths).unsqueeze(1)
+        x = now if within is None else torch.where(within, now, x)
+        y[t] = out if within is None else torch.where(within, out, 0)
+    return torch.stack(y, 1), x
+
+
+def steps_within(lengths: Tensor, u: Tensor, least: int = 0) -> Tensor:
+    """t < lengths, (batch, length, 1) boolean: the steps of `u` that each sequence has.
+
+    The numbers are checked, for which an accelerator is waited for.
+
+    Parameters
+    ----------
+    lengths : Tensor (batch,)
+        Integers from `least` to length.
+    u : Tensor (batch, length, m)
+    least : int, optional
+
+    Raises
+    ------
+    lti.DimensionError
+        If `lengths` does not hold one number for each sequence.
+    lti.OptionError
+        If it holds no integers, or some that are not from `least` to length.
+    """
+    batch, length = u.shape[:2]
+    if lengths.shape != (batch,):
+        raise lti.DimensionError(
+            f"lengths must hold one number for each of {batch} sequences, got shape "
+            f"{tuple(lengths.shape)}"
+        )
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+        raise lti.OptionError(f"lengths must be integers, got {lengths.dtype}; cast with .long()")
+    if ((lengths < least) | (lengths > length)).any():
+        raise lti.OptionError(
+            f"lengths must be from {least} to {length}, the steps of u, got {lengths.tolist()}"
+        )
+    return (torch.arange(length, device=u.device) < lengths.unsqueeze(1)).unsqueeze(2)
+
+
+def _turned(u: Tensor, lengths: Tensor | None) -> Tensor:
+    """Each sequence from its end to its start, what lies beyond the end left in place."""
+    if lengths is None:
+        return u.flip(1)
+    time = torch.arange(u.shape[1], device=u.device)
+    turned = lengths.unsqueeze(1) - 1 - time
+    return u.gather(1, torch.where(turned < 0, time, turned).unsqueeze(2).expand_as(u))
+
+
+def _block_length(u: Tensor, C: Tensor) -> int:
+    """J where the convolution, J m p per step, costs about as much as the recurrence it shortens.
+
+    That costs (n + dispatch / batch) / J per step; the constants are measured on a CPU core.
+    Matrices above 128 x 128 take too long to build. With many channels J = 1 is best: no blocks.
+    """
+    batch, length, m = u.shape
+    p, n = C.shape
+    J = (20 * (n + 5000 / max(batch, 1)) / max(m * p, 1)) ** 0.5
+    return max(1, min(2 ** int(J).bit_length(), 128 // max(m, p), length)) if J >= 2 else 1
+
+
+def _forwards(
+    u: Tensor,
+    poles: Tensor,
+    B: Tensor,
+    C: Tensor,
+    state: Tensor,
+    D: Tensor | None,
+    lengths: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    ends = torch.full(u.shape[:1], u.shape[1], device=u.device) if lengths is None else lengths
+    J = _block_length(u, C)
+    if J > 1:
+        return _by_block(u, poles, B, C, state, D, ends, J)
+    y, last = _by_step(u, poles, B, C, state, ends)
+    return y if D is None else torch.addcmul(y, D, u), last
+
+
+def _by_step(
+    u: Tensor, poles: Tensor, B: Tensor, C: Tensor, state: Tensor, ends: Tensor
+) -> tuple[Tensor, Tensor]:
+    u = pad(u, (0, 0, 0, 1))  # x[t] is the state before block t + 1
+    V = _interleaved(C.conj()).mT
+    y, last = _Blocks.apply(u, _interleaved(B.mT), poles, V, None, state, ends)
+    return y[:, 1:], last
+
+
+def _by_block(
+    u: Tensor,
+    poles: Tensor,
+    B: Tensor,
+    C: Tensor,
+    state: Tensor,
+    D: Tensor | None,
+    ends: Tensor,
+    J: int,
+) -> tuple[Tensor, Tensor]:
+    batch, length, m = u.shape
+    p, n = C.shape
+    K = -(-length // J)
+    if K * J > length:
+        u = pad(u, (0, 0, 0, K * J - length))
+
+    powers = powers_of(poles, J).unsqueeze(1)  # (J + 1, 1, n)
+    W = _interleaved((powers[:J].flip(0) * B.mT).reshape(J * m, n))
+    V = _interleaved((powers[1:] * C).reshape(J * p, n).conj()).mT
+    T = _causal(((powers[:J] * C) @ B).real)
+    if D is not None:
+        T = T + D.repeat(J).diag()
+    k = (ends - 1).clamp(min=0) // J  # the block in which a sequence ends, after `rest` steps of it
+    rest = ends - k * J
+    y, before = _Blocks.apply(u.reshape(batch, K, J * m), W, powers[J, 0], V, T, state, k)
+
+    step = torch.arange(-J, 0, device=u.device) + rest.unsqueeze(1)  # the last is rest - 1
+    time = (k * J).unsqueeze(1) + step.clamp(min=0)
+    entered = u.gather(1, time.unsqueeze(2).expand(-1, -1, m))
+    entered = entered.masked_fill((step < 0).unsqueeze(2), 0).reshape(batch, J * m) @ W
+    return y.reshape(batch, K * J, p)[:, :length], powers[rest, 0] * before + _states(entered)
+
+
+class _Blocks(torch.autograd.Function):
+    """x[0] = state, x[k] = a * x[k-1] + (u W)[k-1],  y = x V + u T; returns y and x[at].
+
+    u (batch, K, q), W (q, 2n), V (2n, r), and T (q, r) or None for zero, are real, with real and
+    imaginary parts of the states interleaved; a (n,) and state (batch, n) are complex; at (batch,)
+    is an index for each sequence.
+
+    In the backward pass g[k] is the gradient of x[k], by the same recurrence from right to left,
+    ``g[k-1] = (gy V^T)[k-1] + conj(a) * g[k]``.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, u, W, a, V, T, state, at):
+        batch, K, q = u.shape
+        u = u.reshape(batch * K, q)
+        rows = u.new_empty(batch * K, W.shape[1])
+        torch.mm(u[:-1], W, out=rows[1:])  # what enters in block k - 1 lies where x[k] will be
+        x = _states(rows).view(batch, K, len(a))
+        x[:, 0] = state
+        recur_(x, a)
+        y = u.new_empty(batch, K, V.shape[1])  # a view would not let the caller write to it
+        flat = torch.mm(rows, V, out=y.view(batch * K, V.shape[1]))
+        if T is not None:
+            flat.addmm_(u, T)
+        ctx.save_for_backward(u, W, a, V, T, rows, at)
+        return y, x[torch.arange(batch, device=at.device), at]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gy, gat):
+        u, W, a, V, T, rows, at = ctx.saved_tensors
+        batch, K, r = gy.shape
+        gy = gy.reshape(batch * K, r)
+        grows = gy @ V.mT
+        g = _states(grows).view(batch, K, len(a))
+        g[torch.arange(batch, device=at.device), at] += gat
+        recur_(g, a.conj(), reverse=True)
+        gstate = g[:, 0].clone()
+        g[:, 0] = 0  # u never enters x[0], so row k of g now belongs to row k - 1 of u and x
+        ga = torch.linalg.vecdot(_states(rows)[:-1], _states(grows)[1:], dim=0)
+        gu, gT = (torch.zeros_like(u), None) if T is None else (gy @ T.mT, u.mT @ gy)
+        gu[:-1].addmm_(grows[1:], W.mT)
+        gW, gV = u[:-1].mT @ grows[1:], rows.mT @ gy
+        return gu.view(batch, K, u.shape[1]), gW, ga, gV, gT, gstate, None
+
+
+def powers_of(poles: Tensor, count: int) -> Tensor:
+    """poles**j for j = 0 ... count, (count + 1, ...), by doubling: exact derivatives at zero too.
+
+    Parameters
+    ----------
+    poles : Tensor (...)
+    count : int
+    """
+    powers = torch.stack([torch.ones_like(poles), poles])
+    while len(powers) <= count:
+        powers = torch.cat([powers, powers[1:] * powers[-1]])
+    return powers[: count + 1]
+
+
+def _causal(kernel: Tensor) -> Tensor:
+    """T with block (i, j) = kernel[j - i]^T, zero below the diagonal; (J, p, m) -> (J m, J p)."""
+    J, p, m = kernel.shape
+    time = torch.arange(J, device=kernel.device)
+    lag = (time - time.unsqueeze(1)).remainder(2 * J).clamp(max=J)  # J, a zero, where negative
+    return pad(kernel, (0, 0, 0, 0, 0, 1))[lag].permute(0, 3, 1, 2).reshape(J * m, J * p)
+
+
+def _interleaved(M: Tensor) -> Tensor:
+    """(k, n) complex -> (k, 2n) real: real and imaginary parts side by side."""
+    return torch.view_as_real(M.resolve_conj()).reshape(M.shape[0], 2 * M.shape[1])
+
+
+def _states(rows: Tensor) -> Tensor:
+    """(..., 2n) real -> (..., n) complex, a view: the inverse of `_interleaved`."""
+    return torch.view_as_complex(rows.unflatten(-1, (rows.shape[-1] // 2, 2)))

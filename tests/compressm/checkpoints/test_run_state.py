@@ -1,0 +1,328 @@
+"""A run in a file: what is loaded is what was saved, or a sentence says why nothing was."""
+
+import os
+import random
+from collections import Counter, OrderedDict
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from compressm import (
+    CheckpointError,
+    Compressor,
+    Every,
+    Order,
+    SequenceModel,
+    compress_,
+    keep_states_,
+    load_checkpoint,
+    random_state,
+    save_checkpoint,
+    set_random_state,
+)
+from compressm.checkpoints.trees import load_tree, save_tree
+from compressm.checkpoints.weights import layers_in, read_checkpoint
+from compressm.models import LAYERS
+from compressm.systems.stacks import ssm_layers
+from tests.compressm.systems.test_foreign import MinimalLRU, PytorchLRU
+
+OPTIMIZERS = {
+    "adamw": lambda p: torch.optim.AdamW(p, 1e-2, amsgrad=True),
+    "sgd": lambda p: torch.optim.SGD(p, 1e-2, momentum=0.9),
+    "adafactor": lambda p: torch.optim.Adafactor(p, 1e-2),
+    "nadam": lambda p: torch.optim.NAdam(p, 1e-2),
+}
+
+
+def model_of(seed=0, d_model=4, **options):
+    torch.manual_seed(seed)
+    return SequenceModel(2, 3, d_model=d_model, d_state=16, n_layers=2, dropout=0.1, **options)
+
+
+class Run:
+    """All that a loop holds; a step draws its batch, and dropout, from the global generator."""
+
+    def __init__(self, seed=0, optimizer="adamw", cut=3):
+        self.model = model_of(seed)
+        self.optimizer = OPTIMIZERS[optimizer](self.model.parameters())
+        self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, [2, 5])
+        self.compressor = Compressor(
+            self.model, self.optimizer, policy=Order(6), schedule=Every(cut, stop=cut)
+        )
+        self.parts = (self.model, self.optimizer, self.compressor)
+
+    def train(self, steps):
+        losses = []
+        for _ in range(steps):
+            loss = cross_entropy(self.model(torch.randn(8, 20, 2)), torch.randint(3, (8,)))
+            loss.backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.scheduler.step()
+            self.compressor.step()
+            losses.append(loss.item())
+        return losses
+
+    def save(self, path):
+        extra = {"random": random_state(), "scheduler": self.scheduler.state_dict()}
+        save_checkpoint(path, *self.parts, extra=extra)
+
+    def load(self, path):
+        extra = load_checkpoint(path, *self.parts)
+        self.scheduler.load_state_dict(extra["scheduler"])
+        set_random_state(extra["random"])
+
+
+def bits(*parts):
+    """Everything in the state dicts of these, tensor for tensor."""
+    leaves = torch.utils._pytree.tree_flatten([dict(part.state_dict()) for part in parts])[0]
+    return [x.clone() if isinstance(x, torch.Tensor) else x for x in leaves]
+
+
+def same(left, right):
+    return len(left) == len(right) and all(
+        torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y
+        for x, y in zip(left, right, strict=True)
+    )
+
+
+# ------------------------------------------------------------------ there and back
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("saved_at", [1, 5])  # before the cut, and after
+def test_a_resumed_run_repeats_the_other_bit_for_bit(tmp_path, optimizer, saved_at):
+    whole = Run(optimizer=optimizer)
+    whole.train(saved_at)
+    whole.save(tmp_path / "run.safetensors")
+    expected = whole.train(4)
+    resumed = Run(seed=1, optimizer=optimizer)
+    identities = [id(p) for p in resumed.model.parameters()]
+    resumed.load(tmp_path / "run.safetensors")
+    assert resumed.train(4) == expected
+    assert same(bits(*whole.parts), bits(*resumed.parts))
+    assert [id(p) for p in resumed.model.parameters()] == identities
+    assert [layer.d_state for _, layer in ssm_layers(resumed.model)] == [6, 6]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_every_layer_gets_the_states_that_it_was_saved_with(tmp_path, layer):
+    model, fresh = model_of(layer=layer), model_of(1, layer=layer)
+    compress_(model, Order(6), data=[torch.randn(2, 20, 2)] if layer == "mamba" else ())
+    save_checkpoint(tmp_path / "run", model)
+    load_checkpoint(tmp_path / "run", fresh)
+    assert same(bits(model), bits(fresh))
+    u = torch.randn(2, 20, 2)
+    assert torch.equal(fresh.eval()(u), model.eval()(u))
+
+
+def mamba():
+    config = transformers.MambaConfig(
+        vocab_size=7, hidden_size=4, state_size=8, num_hidden_layers=2, time_step_rank=2
+    )
+    return transformers.MambaModel(config)
+
+
+def cut_linear(model):
+    compress_(model, Order(3))
+
+
+def cut_mamba(model):
+    for block in model.layers:
+        keep_states_(block.mixer, [0, 3, 5])
+
+
+@pytest.mark.parametrize(
+    ("make", "cut"),
+    [
+        (lambda: nn.Sequential(MinimalLRU(3, 8), nn.Linear(3, 3)), cut_linear),
+        (lambda: nn.Sequential(PytorchLRU(3, 3, 8), nn.Linear(3, 3)), cut_linear),
+        (mamba, cut_mamba),
+    ],
+    ids=["minimal-LRU", "LRU-pytorch", "transformers"],
+)
+def test_so_do_layers_of_other_packages(tmp_path, make, cut):
+    torch.manual_seed(0)
+    model, fresh = make(), make()
+    cut(model)
+    save_checkpoint(tmp_path / "run", model)
+    load_checkpoint(tmp_path / "run", fresh)
+    assert same(bits(model), bits(fresh))
+    for part, other in zip(model.modules(), fresh.modules(), strict=True):
+        for name in ("state_features", "ssm_state_size"):
+            assert getattr(part, name, None) == getattr(other, name, None)
+
+
+def test_average_and_whatever_else_comes_back_as_it_was(tmp_path):
+    model = model_of()
+    model.head.weight = model.encoder.weight = nn.Parameter(torch.randn(4, 4))  # tied
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    extra = {
+        "average": averaged.state_dict(),
+        "complex": torch.randn(3, dtype=torch.complex128).conj(),
+        "a.b": torch.zeros(()),
+        "a": {"b": torch.ones(2, 3).mT, 7: [(1, 2.5, None), "x", True, float("inf")]},
+        "kinds": [OrderedDict(z=1, a=2), Counter({3: 2}), torch.zeros(0, 2, dtype=torch.bool)],
+    }
+    save_checkpoint(tmp_path / "run", model, extra=extra)
+    found = load_checkpoint(tmp_path / "run", model)
+    assert type(found["kinds"][0]) is OrderedDict and type(found["kinds"][1]) is Counter
+    left, right = (torch.utils._pytree.tree_flatten(x) for x in (extra, found))
+    assert left[1] == right[1] and same(left[0], right[0])
+    averaged.load_state_dict(found["average"])
+
+
+def test_random_numbers_go_on():
+    state = random_state()
+    numbers = torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()
+    set_random_state(state)
+    assert (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()) == numbers
+
+
+def test_other_readers_find_the_weights(tmp_path):
+    run = Run()
+    run.train(4)
+    run.save(tmp_path / "run.safetensors")
+    found = layers_in(read_checkpoint(tmp_path / "run.safetensors"))
+    assert [(name, layer.d_state) for name, layer in ssm_layers(found)] == [
+        ("model.blocks.0.layer", 6),
+        ("model.blocks.1.layer", 6),
+    ]
+
+
+# ------------------------------------------------------------------ what cannot be saved or loaded
+
+
+def test_a_failed_save_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    save_tree(path, {"a": 1})
+    with pytest.raises(CheckpointError, match=r"extra\.0 is a set, .* without pickle"):
+        save_checkpoint(path, model_of(), extra=[{1, 2}])
+    with pytest.raises(CheckpointError, match="keys that are no str or int"):
+        save_tree(path, {None: 1})
+
+    def full(descriptor):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_tree(path, {"a": 2})
+    assert load_tree(path) == {"a": 1} and os.listdir(tmp_path) == ["run"]
+
+
+def damaged(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def foreign(path):
+    path.write_bytes(b"hello" * 100)
+
+
+def other_safetensors(path):
+    save_file({"a": torch.ones(1)}, path)
+
+
+def other_tree(path):
+    save_tree(path, [1])
+
+
+def without(name):
+    def change(path):
+        tree = load_tree(path)
+        del tree[name]
+        save_tree(path, tree)
+
+    return change
+
+
+def without_weights(path):
+    tree = load_tree(path)
+    del tree["model"]["blocks.1.layer.C"]
+    save_tree(path, tree)
+
+
+def with_inconsistent_layer(path):
+    tree = load_tree(path)
+    tree["model"]["blocks.1.layer.C"] = tree["model"]["blocks.1.layer.C"][:, :-1]
+    save_tree(path, tree)
+
+
+def with_strange_compressor(path):
+    tree = load_tree(path)
+    tree["compressor"] = {}
+    save_tree(path, tree)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: path.unlink(), "there is no file"),
+        (damaged, "is cut off"),
+        (foreign, "no safetensors file"),
+        (other_safetensors, "not one of save_checkpoint"),
+        (other_tree, "holds no model"),
+        (without("optimizer"), "holds no optimizer"),
+        (without("compressor"), "holds no compressor"),
+        (without_weights, r"another model .*blocks\.1\.layer\.C"),
+        (with_inconsistent_layer, "another model .*disagree on the number of states"),
+        (with_strange_compressor, "another compressor .*steps"),
+    ],
+)
+def test_what_cannot_be_loaded_changes_nothing(tmp_path, change, message):
+    path, run = tmp_path / "run", Run()
+    run.train(4)
+    run.save(path)
+    change(path)
+    other = Run(seed=1, cut=20)
+    other.train(2)
+    before = bits(*other.parts)
+    with pytest.raises(CheckpointError, match=message) as error:
+        load_checkpoint(path, *other.parts)
+    assert "\n" not in str(error.value)
+    assert same(bits(*other.parts), before)
+    other.train(1)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (lambda: model_of(1, d_model=5), "another model .*size mismatch"),
+        (lambda: model_of(1, layer="s5"), "another model .*Missing key"),
+        (lambda: nn.Sequential(MinimalLRU(3, 8)), "another model"),
+    ],
+)
+def test_another_model_stays_as_it_is(tmp_path, other, message):
+    model = model_of()
+    compress_(model, Order(6))
+    save_checkpoint(tmp_path / "run", model)
+    other = other()
+    before = bits(other)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(tmp_path / "run", other)
+    assert same(bits(other), before)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: torch.optim.SGD(p, 1e-2), "the state of AdamW, got SGD"),
+        (lambda p: torch.optim.AdamW(list(p)[::-1]), "in another order"),
+        (lambda p: torch.optim.AdamW(list(p)[1:]), "other parameters"),
+    ],
+)
+def test_another_optimizer_is_refused(tmp_path, make, message):
+    run = Run()
+    run.train(4)
+    run.save(tmp_path / "run")
+    other = model_of(1)
+    optimizer = make(other.parameters())
+    before = bits(other, optimizer)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(tmp_path / "run", other, optimizer)
+    assert same(bits(other, optimizer), before)

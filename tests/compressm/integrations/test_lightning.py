@@ -1,0 +1,176 @@
+"""The callback of Lightning: a step of the optimizer is a step, a checkpoint is a whole run."""
+
+from types import SimpleNamespace
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.loggers.logger import Logger
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+
+from compressm import Every, KeepEnergy, Order, Rollback, SequenceModel
+from compressm.integrations.lightning import CompressionCallback
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*(does not have many workers|smaller than the logging interval|LeafSpec|is not empty)",
+)
+
+
+class Module(pl.LightningModule):
+    """What a user writes; keeps its losses and its parameters after each batch."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.model = SequenceModel(2, 3, d_model=4, d_state=16, n_layers=2, dropout=0.0)
+        self.losses, self.snapshots = [], []
+
+    def training_step(self, batch, batch_idx):
+        u, target = batch
+        loss = cross_entropy(self.model(u), target)
+        self.losses.append(loss.item())
+        return loss
+
+    def on_train_batch_start(self, batch, batch_idx):
+        self.snapshots.append([p.detach().clone() for p in self.parameters()])
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), lr=1e-2)
+
+
+class Log(Logger):
+    """Keeps what it is given."""
+
+    name, version = "log", 0
+
+    def __init__(self):
+        super().__init__()
+        self.metrics = {}
+
+    def log_metrics(self, metrics, step=None):
+        self.metrics.setdefault(step, {}).update(metrics)
+
+    def log_hyperparams(self, *args, **kwargs):
+        pass
+
+
+def batches(n):
+    generator = torch.Generator().manual_seed(1)
+    u = torch.randn(4 * n, 20, 2, generator=generator)
+    return DataLoader(TensorDataset(u, torch.randint(0, 3, (4 * n,), generator=generator)), 4)
+
+
+def fit(module, callback, *more, n_batches=12, ckpt_path=None, log=None, **options):
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        logger=log or False,
+        callbacks=[callback, *more],
+        enable_checkpointing=bool(more),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **{"max_epochs": 1, **options},
+    )
+    trainer.fit(module, batches(n_batches), ckpt_path=ckpt_path)
+    return trainer
+
+
+def test_it_steps_with_the_optimizer_and_logs_what_it_did():
+    module, log = Module(), Log()
+    callback = CompressionCallback(policy=Order(6), schedule=Every(2, stop=2))
+    trainer = fit(module, callback, log=log, accumulate_grad_batches=3)
+    assert trainer.global_step == 4  # of 12 batches
+    (event,) = callback.events
+    assert event.step == 2 and [(c.after, c.skipped) for c in event.layers] == [(6, None)] * 2
+    assert [cut.gramians for cut in event.layers] == ["input"] * 2
+    names = [f"model.blocks.{k}.layer" for k in (0, 1)]
+    assert [log.metrics[2][f"{name}/states"] for name in names] == [6.0, 6.0]
+    kept = [cut.energy_kept for cut in event.layers]
+    assert [log.metrics[2][f"{name}/energy_kept"] for name in names] == kept
+    shapes = [[p.shape for p in snapshot] for snapshot in module.snapshots]
+    assert shapes[5] == shapes[0] and shapes[6] != shapes[5] and shapes[11] == shapes[6]
+    before, after = module.snapshots[6], module.snapshots[9]
+    assert all((p != q).any() for p, q in zip(before, after, strict=True))
+
+
+def test_a_checkpoint_of_a_compressed_model_resumes_to_the_same_run(tmp_path):
+    def callback():
+        return CompressionCallback(policy=KeepEnergy(0.9), schedule=Every(3, stop=9))
+
+    def saver():
+        return pl.callbacks.ModelCheckpoint(
+            tmp_path, filename="{step}", every_n_epochs=1, save_top_k=-1
+        )
+
+    whole, resumed, first, second = Module(), Module(seed=1), callback(), callback()
+    fit(whole, first, saver(), n_batches=4, max_epochs=3)
+    fit(resumed, second, saver(), n_batches=4, max_epochs=3, ckpt_path=tmp_path / "step=4.ckpt")
+    assert [event.step for event in first.events] == [3, 6, 9]
+    assert list(map(str, second.events)) == list(map(str, first.events[1:]))
+    assert resumed.losses == whole.losses[4:]
+    for p, q in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(p, q)
+    assert whole.model.blocks[0].layer.d_state < 16
+
+
+def test_a_second_fit_goes_on_counting():
+    module, callback = Module(), CompressionCallback(policy=Order(6), schedule=Every(15, stop=15))
+    trainer = fit(module, callback)
+    assert not callback.events
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(module, batches(12))
+    assert [event.step for event in callback.events] == [15]
+
+
+def test_several_optimizers_are_refused():
+    class Two(Module):
+        automatic_optimization = False
+
+        def configure_optimizers(self):
+            return [torch.optim.SGD(self.parameters(), 1e-2) for _ in range(2)]
+
+    with pytest.raises(ValueError, match="one optimizer, got 2"):
+        fit(Two(), CompressionCallback(policy=Order(6), schedule=Every(2)))
+
+
+def test_a_strategy_that_splits_the_module_is_refused():
+    module = Module()
+    strategy = type("FSDPStrategy", (), {"model": torch.nn.Sequential(module)})()
+    trainer = SimpleNamespace(strategy=strategy, world_size=2, optimizers=[])
+    callback = CompressionCallback(policy=Order(6), schedule=Every(2))
+    with pytest.raises(ValueError, match="got FSDPStrategy"):
+        callback.on_fit_start(trainer, module)
+
+
+def test_what_makes_no_sense_is_refused_at_once():
+    with pytest.raises(ValueError, match="multiple_of"):
+        CompressionCallback(policy=Order(6), schedule=Every(2), multiple_of=0)
+
+
+def test_a_cut_is_taken_back_also_by_a_run_that_resumes_within_the_window(tmp_path):
+    def callback():
+        rollback = Rollback(lambda m: m.model.blocks[0].layer.d_state, 0, window=3)
+        return CompressionCallback(policy=Order(6), schedule=Every(3, stop=6), rollback=rollback)
+
+    def saver():
+        return pl.callbacks.ModelCheckpoint(
+            tmp_path, filename="{step}", every_n_epochs=1, save_top_k=-1
+        )
+
+    whole, resumed, first, second = Module(), Module(seed=1), callback(), callback()
+    fit(whole, first, saver(), n_batches=4, max_epochs=3)
+    fit(resumed, second, saver(), n_batches=4, max_epochs=3, ckpt_path=tmp_path / "step=4.ckpt")
+    assert [(event.step, event.layers[0].after) for event in first.events] == [(3, 6), (6, 16)]
+    assert list(map(str, second.events)) == list(map(str, first.events[1:]))
+    assert resumed.losses == whole.losses[4:]
+    for p, q in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_a_second_fit_goes_on_within_the_window():
+    module, rollback = Module(), Rollback(lambda m: m.model.blocks[0].layer.d_state, 0, window=3)
+    callback = CompressionCallback(policy=Order(6), schedule=Every(11, stop=11), rollback=rollback)
+    trainer = fit(module, callback)
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(module, batches(12))
+    assert [(e.step, e.layers[0].after) for e in callback.events] == [(11, 6), (14, 16)]
