@@ -17,7 +17,7 @@ from compressm import Order, SequenceModel, compress_, keep_states_
 from compressm.experiments.data import digits
 from compressm.experiments.training import accuracy, orders
 from compressm.models import LAYERS
-from compressm.systems.selective import selective_layers
+from compressm.systems.find import selective_layers
 
 
 def trained(data, name, n, steps, seed, gramians=None):

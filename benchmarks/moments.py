@@ -39,7 +39,7 @@ from compressm import KeepEnergy, SequenceModel, compress_
 from compressm.experiments.data import Dataset, digits, mnist
 from compressm.experiments.demo import DIGITS, MNIST
 from compressm.experiments.training import Settings, accuracy
-from compressm.systems.stacks import ssm_layers
+from compressm.systems.find import ssm_layers
 
 BETAS = (0.9, 0.999)
 RECENT, DRAWS = 20, 100

@@ -8,9 +8,11 @@ from compressm.checkpoints.run_state import (
     save_checkpoint,
     set_random_state,
 )
-from compressm.compression.compress import CompressionEvent, LayerCut, compress_, outlook
+from compressm.compression.compress import compress_, outlook, preview
 from compressm.compression.compressor import Compressor
-from compressm.compression.policies import Budget, ErrorBound, KeepEnergy, MetricDrop, Order, Policy
+from compressm.compression.event import CompressionEvent, LayerCut
+from compressm.compression.model_policies import Budget, MetricDrop
+from compressm.compression.policies import ErrorBound, KeepEnergy, Order, Policy, States
 from compressm.compression.rollback import Rollback
 from compressm.compression.schedules import At, Every, Schedule
 from compressm.errors import (
@@ -27,6 +29,7 @@ from compressm.errors import (
     TrainingError,
     UnsupportedLayerError,
 )
+from compressm.gramians.types import GramianType, register_gramian_type, state_values
 from compressm.layers import DSS, LRU, LSSL, S4, S4D, S5, Mamba, SSMLayer
 from compressm.models import SequenceModel
 from compressm.ops.resize import resize_
@@ -40,9 +43,10 @@ from compressm.penalties.penalty import (
     smooth_order,
     tail_energy,
 )
+from compressm.systems.batches import hankel_spectra
 from compressm.systems.convert import load_lti_, to_lti
-from compressm.systems.selective import keep_states_, state_values
-from compressm.systems.stacks import hankel_spectra
+from compressm.systems.foreign import Family, register_family
+from compressm.systems.selective import SelectiveForm, keep_states_, register_form
 
 __all__ = [
     "At",
@@ -56,6 +60,8 @@ __all__ = [
     "DistributedError",
     "ErrorBound",
     "Every",
+    "Family",
+    "GramianType",
     "HankelPenalty",
     "KeepEnergy",
     "LRU",
@@ -76,8 +82,10 @@ __all__ = [
     "S5",
     "SSMLayer",
     "Schedule",
+    "SelectiveForm",
     "SequenceModel",
     "SkipError",
+    "States",
     "TrainingError",
     "UnsupportedLayerError",
     "compress_",
@@ -91,7 +99,11 @@ __all__ = [
     "load_lti_",
     "nuclear_norm",
     "outlook",
+    "preview",
     "random_state",
+    "register_family",
+    "register_form",
+    "register_gramian_type",
     "resize_",
     "save_checkpoint",
     "set_random_state",

@@ -22,7 +22,7 @@ class CompressmError(Exception):
     """Base of every error that `compressm` raises on purpose."""
 
 
-class OptionError(CompressmError, ValueError):
+class OptionError(CompressmError, lti.OptionError):
     """An argument that makes no sense, or arguments that contradict each other."""
 
 

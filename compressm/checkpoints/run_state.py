@@ -18,8 +18,8 @@ from compressm.compression.distributed import replica_of, rewrap_
 from compressm.compression.snapshot import attributes_of, restore_, snapshot
 from compressm.errors import CheckpointError, OptionError
 from compressm.layers import Mamba, SSMLayer
-from compressm.systems.foreign import tensors_of
-from compressm.systems.selective import compressible_layers
+from compressm.ops.resize import tensors_of
+from compressm.systems.find import compressible_layers
 
 __all__ = ["load_checkpoint", "random_state", "save_checkpoint", "set_random_state"]
 

@@ -15,8 +15,8 @@ import torch
 import lti
 from compressm._optional import require
 from compressm.checkpoints.weights import layers_in, read_checkpoint
-from compressm.compression.compress import outlook
-from compressm.compression.policies import KeepEnergy, Kind
+from compressm.compression.compress import preview
+from compressm.compression.policies import KeepEnergy
 from compressm.errors import (
     CheckpointError,
     DataError,
@@ -31,6 +31,7 @@ from compressm.experiments.rebuilding import inputs_of, rebuilt
 from compressm.experiments.recipes import DATASETS, SHIPPED, load_data, read_recipe
 from compressm.experiments.runs import ARMS, read_run, train
 from compressm.experiments.training import to_record
+from compressm.gramians.types import BuiltIn as Kind
 
 __all__ = ["main"]
 
@@ -324,7 +325,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
     else:
         model = layers_in(read_checkpoint(arguments.checkpoint), **dict(arguments.option))
     try:
-        events = outlook(model, policies, gramians=kinds, **options)
+        events = preview(model, policies, gramians=kinds, **options)
     except (TypeError, ValueError) as error:  # what a model of a stranger makes of its inputs
         what = arguments.data or "its own Gramians"
         raise DataError(f"the model cannot be weighed by {what} ({error})") from error

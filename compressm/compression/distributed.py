@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -12,13 +11,13 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from compressm.compression.compress import CompressionEvent, Writes
+from compressm.compression.decide import Signals
+from compressm.compression.proposal import Proposal
 from compressm.errors import DistributedError, OptionError
 from compressm.gramians.signals import Signal
 
-__all__ = ["decide_together", "from_first", "replica_of", "rewrap_"]
+__all__ = ["from_first", "propose_together", "replica_of", "rewrap_"]
 
-Signals = Mapping[str, Sequence[Signal]]
 Found = TypeVar("Found")
 
 
@@ -31,7 +30,7 @@ def replica_of(model: nn.Module) -> DistributedDataParallel | None:
 
     Raises
     ------
-    ValueError
+    OptionError
         If the model is split over processes (FSDP, tensor parallel), or wrapped in a way that a cut
         would break.
     """
@@ -72,7 +71,7 @@ def rewrap_(ddp: DistributedDataParallel) -> DistributedDataParallel:
 
     Raises
     ------
-    ValueError
+    OptionError
         If more than its buckets depends on the shapes: communication hooks, a static graph, mixed
         precision of its own, delayed reductions; or if its process group is not the default one.
     """
@@ -99,13 +98,13 @@ def _require_plain(ddp: DistributedDataParallel) -> None:
         )
 
 
-def decide_together(
+def propose_together(
     ddp: DistributedDataParallel,
     step: int,
     signals: Signals,
-    decide: Callable[[Signals], tuple[CompressionEvent, Writes]],
-) -> tuple[CompressionEvent, Writes]:
-    """decide(the signals of all ranks), on the first rank; every rank returns what it found.
+    propose: Callable[[Signals], list[Proposal]],
+) -> list[Proposal]:
+    """propose(the signals of all ranks), on the first rank; every rank returns its proposals.
 
     Parameters
     ----------
@@ -114,35 +113,33 @@ def decide_together(
         At which this rank is.
     signals : mapping of str to sequence of Signal
         What this rank has observed. They are gathered in the first rank's memory, on the host.
-    decide : callable
+    propose : callable
         As if this were the only process.
 
     Raises
     ------
-    RuntimeError
+    DistributedError
         On the other ranks if the first fails, which raises its own error; and on all if they are
         at different steps, or their layers have different shapes. Nothing has been written then.
     """
     group, first = ddp.process_group, 0  # the default one, see `replica_of`
     shapes = [(name, tuple(p.shape)) for name, p in ddp.module.named_parameters()]
     size = dist.get_world_size(group)
-    mine = step, shapes, {name: [_share(s, size) for s in own] for name, own in signals.items()}
+    mine = step, shapes, {name: [_on_host(s, size) for s in own] for name, own in signals.items()}
     everyone: Any = [None] * size
     leads = dist.get_rank(group) == first
     dist.gather_object(mine, everyone if leads else None, first, group)
 
-    def find() -> tuple[CompressionEvent, Writes]:
+    def find() -> list[Proposal]:
         _require_equal(everyone)
-        event, writes = decide(_merged([own for _, _, own in everyone]))
-        return event, {name: _to(what, "cpu") for name, what in writes.items()}
+        return _to(propose(_merged([own for _, _, own in everyone])), "cpu")
 
-    event, writes = from_first(ddp, find)
-    # Not what it has found itself, even on the first rank: everybody writes the same numbers
-    return event, {name: _to(what, ddp.device) for name, what in writes.items()}
+    # Not its own proposals, even on the first rank: every rank writes the same numbers
+    return _to(from_first(ddp, find), ddp.device)
 
 
 def from_first(ddp: DistributedDataParallel, find: Callable[[], Found]) -> Found:
-    """find(), on the first rank alone; every rank returns what it found.
+    """find(), on the first rank alone; every rank returns its result.
 
     Parameters
     ----------
@@ -152,7 +149,7 @@ def from_first(ddp: DistributedDataParallel, find: Callable[[], Found]) -> Found
 
     Raises
     ------
-    RuntimeError
+    DistributedError
         On the other ranks if the first fails, which raises its own error.
     """
     group, first = ddp.process_group, 0
@@ -187,14 +184,10 @@ def _merged(parts: Sequence[Signals]) -> dict[str, list[Signal]]:
     return {name: [s for part in parts for s in part.get(name, ())] for name in names}
 
 
-def _share(signal: Signal, size: int) -> Signal:
+def _on_host(signal: Signal, size: int) -> Signal:
     """On the host; the loss of one process would have been the mean of the ranks' losses."""
     return Signal(signal.u.cpu(), None if signal.g is None else signal.g.cpu() / size)
 
 
-def _to(what: Any, device: torch.device | str) -> Any:
-    """A system on another device; a choice of states has none."""
-    if isinstance(what, list):
-        return what
-    poles, B, C, D = (x.to(device) for x in (what.poles, what.B, what.C, what.D))
-    return replace(what, poles=poles, B=B, C=C, D=D)
+def _to(proposals: Sequence[Proposal], device: torch.device | str) -> list[Proposal]:
+    return [Proposal(cut, write and write.to(device)) for cut, write in proposals]

@@ -1,27 +1,29 @@
-"""The safety net under a cut: what it did to a metric is measured, and a bad one is taken back."""
+"""Rollback: a cut after which a metric stays lower is taken back."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from compressm.compression.compress import CompressionEvent, Writes
-from compressm.compression.plan import LayerCut, left_alone, stored_states
+from compressm._renamed import renamed
+from compressm.compression.event import CompressionEvent
+from compressm.compression.proposal import Proposal, unscored
 from compressm.compression.snapshot import restore_, snapshot
 from compressm.errors import OptionError
-from compressm.systems.selective import compressible_layers
+from compressm.systems.find import compressible_layers, stored_states
 
-__all__ = ["Net", "Rollback"]
+__all__ = ["Rollback", "RollbackMonitor"]
 
 
+@renamed(tolerance="tol")
 @dataclass(frozen=True)
 class Rollback:
-    """metric(model before a cut) - metric(model `window` steps after it) <= tolerance, or back.
+    """metric(model before a cut) - metric(model `window` steps after it) <= tol, or back.
 
     Training goes on in between, so a drop that it repairs in time does not count: what cannot be
     repaired does. (A drop right after the cut is what the policy `MetricDrop` limits.) Going back
@@ -34,7 +36,7 @@ class Rollback:
     metric : callable
         From the model to a number, the larger the better, such as its accuracy on held-out data. It
         sets the mode that it needs (``model.eval()``) by itself; afterwards modes are as they were.
-    tolerance : float
+    tol : float
         How much smaller the number may become, non-negative. One that is NaN has become too small.
     window : int, optional
         Steps from a cut to its judgement, at least 1; to the next cut, if that is due earlier.
@@ -42,15 +44,15 @@ class Rollback:
 
     Raises
     ------
-    ValueError
-        If `tolerance` is negative or not finite, or `window` below 1.
+    OptionError
+        If `tol` is negative or not finite, or `window` below 1.
 
     Examples
     --------
-    >>> from compressm import At, Compressor, Order, Rollback, SequenceModel
+    >>> from compressm import At, Compressor, Rollback, SequenceModel, States
     >>> model = SequenceModel(d_input=1, d_output=2, d_model=4, d_state=16, n_layers=1)
-    >>> size = Rollback(lambda model: model.blocks[0].layer.d_state, tolerance=0, window=3)
-    >>> compressor = Compressor(model, policy=Order(4), schedule=At(2), rollback=size)
+    >>> size = Rollback(lambda model: model.blocks[0].layer.d_state, tol=0, window=3)
+    >>> compressor = Compressor(model, policy=States(4), schedule=At(2), rollback=size)
     >>> for step in range(5):
     ...     event = compressor.step()
     ...     if event:
@@ -61,12 +63,12 @@ fell from 16 to 4, by more than 0)
     """
 
     metric: Callable[[Any], float]
-    tolerance: float
+    tol: float
     window: int = 100
 
     def __post_init__(self) -> None:
-        if not 0 <= self.tolerance < math.inf:
-            raise OptionError(f"tolerance must be a finite number >= 0, got {self.tolerance}")
+        if not 0 <= self.tol < math.inf:
+            raise OptionError(f"tol must be a finite number >= 0, got {self.tol}")
         if self.window < 1:
             raise OptionError(
                 f"window must be at least 1 step, got {self.window}; the policy MetricDrop limits "
@@ -74,16 +76,16 @@ fell from 16 to 4, by more than 0)
             )
 
 
-class Net:
-    """Holds what was before a cut, from the cut to its judgement.
+class RollbackMonitor:
+    """Keeps the model as it was before a cut, until a metric says whether the cut may stay.
 
     Parameters
     ----------
     rollback : Rollback
     model : nn.Module
     optimizer : torch.optim.Optimizer or None
-    share : callable
-        ``share(f)`` is ``f()``, the same in all processes.
+    on_first_rank : callable
+        ``on_first_rank(f)`` is ``f()``, the same in all processes.
     """
 
     def __init__(
@@ -91,43 +93,36 @@ class Net:
         rollback: Rollback,
         model: nn.Module,
         optimizer: Any,
-        share: Callable[[Callable[[], float]], float],
+        on_first_rank: Callable[[Callable[[], float]], float],
     ) -> None:
         self.rollback = rollback
         self.model = model
         self.optimizer = optimizer
-        self.share = share
+        self.on_first_rank = on_first_rank
         self.refused: dict[str, int] = {}
         self.pending: dict[str, Any] = {}
         self._known = (-1, math.nan)  # step and metric, for a judgement and a cut at one step
 
-    def spare(self, event: CompressionEvent, writes: Writes) -> tuple[CompressionEvent, Writes]:
-        """The same without layers that would become as small as was taken back."""
-        refused = {
-            cut.name: f"cuts to {self.refused[cut.name]} states or fewer have been taken back"
-            for cut in event.layers
-            if cut.name in writes and cut.after <= self.refused.get(cut.name, 0)
-        }
-        layers = tuple(
-            replace(
-                left_alone(cut.name, self.model.get_submodule(cut.name), refused[cut.name], None),
-                order=cut.hsv.shape[-1],
-                hsv=cut.hsv,
+    def veto(self, proposals: Sequence[Proposal]) -> list[Proposal]:
+        """The same without cuts to sizes that were taken back, or below."""
+        return [
+            Proposal(
+                cut.refused(
+                    f"cuts to {self.refused[cut.name]} states or fewer have been taken back"
+                )
             )
-            if cut.name in refused
-            else cut
-            for cut in event.layers
-        )
-        kept = {name: what for name, what in writes.items() if name not in refused}
-        return replace(event, layers=layers), kept
+            if write is not None and cut.after <= self.refused.get(cut.name, 0)
+            else Proposal(cut, write)
+            for cut, write in proposals
+        ]
 
-    def spread(self, step: int, event: CompressionEvent) -> None:
-        """Keep what is now, before the cut that `event` tells of."""
+    def snapshot(self, event: CompressionEvent) -> None:
+        """Keep model and optimizer as they are, before the cut that `event` tells of."""
         sizes = {cut.name: cut.after for cut in event.layers if cut.after < cut.before}
         if sizes:
             self.pending = {
-                "step": step,
-                "metric": self._measure(step),
+                "step": event.step,
+                "metric": self._measure(event.step),
                 "sizes": sizes,
                 "saved": snapshot(self.model, self.optimizer),
             }
@@ -142,21 +137,20 @@ class Net:
             return None
         pending, now = self.pending, self._measure(step)
         self.pending = {}
-        if now >= pending["metric"] - self.rollback.tolerance:
+        if now >= pending["metric"] - self.rollback.tol:
             return None
         reason = (
             f"the cut after step {pending['step']} was taken back, as the metric fell from "
-            f"{pending['metric']:.6g} to {now:.6g}, by more than {self.rollback.tolerance:g}"
+            f"{pending['metric']:.6g} to {now:.6g}, by more than {self.rollback.tol:g}"
         )
         layers = list(compressible_layers(self.model))
         before = [stored_states(layer) for _, layer in layers]
         restore_(self.model, pending["saved"], self.optimizer)
         for name, size in pending["sizes"].items():
             self.refused[name] = max(size, self.refused.get(name, 0))
-        cuts: list[LayerCut] = [
+        cuts = [
             replace(
-                left_alone(name, layer, reason if name in pending["sizes"] else None, None),
-                before=n,
+                unscored(name, layer, reason if name in pending["sizes"] else None).cut, before=n
             )
             for (name, layer), n in zip(layers, before, strict=True)
         ]
@@ -164,7 +158,7 @@ class Net:
 
     def _measure(self, step: int) -> float:
         if self._known[0] != step:
-            self._known = step, self.share(self._measured)
+            self._known = step, self.on_first_rank(self._measured)
         return self._known[1]
 
     @torch.no_grad()

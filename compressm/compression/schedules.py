@@ -7,7 +7,7 @@ from typing import Protocol
 
 from compressm.errors import OptionError
 
-__all__ = ["At", "Every", "Schedule"]
+__all__ = ["At", "Every", "Schedule", "require_schedule"]
 
 
 class Schedule(Protocol):
@@ -35,7 +35,7 @@ class At:
 
     Raises
     ------
-    ValueError
+    OptionError
         If there is none, or one is no such number.
 
     Examples
@@ -72,7 +72,7 @@ class Every:
 
     Raises
     ------
-    ValueError
+    OptionError
         If `n` is below 1 or `start` negative.
 
     Examples
@@ -95,3 +95,9 @@ class Every:
         since = step - self.start
         in_time = self.stop is None or step <= self.stop
         return step > 0 and since >= 0 and since % self.n == 0 and in_time
+
+
+def require_schedule(schedule: object) -> None:
+    """OptionError unless it can be asked whether a cut is due."""
+    if isinstance(schedule, type) or not callable(schedule):
+        raise OptionError(f"schedule says when to cut, such as At(1_000), got {schedule!r}")

@@ -1,4 +1,4 @@
-"""What a model and its optimizer are, and the way back to it, whatever shapes they have by then."""
+"""Snapshots of a model and its optimizer, which restore them whatever their shapes are by then."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compressm.ops.resize import resize_
-from compressm.systems.foreign import tensors_of
-from compressm.systems.selective import agree_on_states_, compressible_layers
+from compressm.ops.resize import tensors_of, write_
+from compressm.systems.find import agree_on_states_, compressible_layers
 
 __all__ = ["attributes_of", "restore_", "snapshot"]
 
 
 def snapshot(model: nn.Module, optimizer: Any = None) -> dict[str, Any]:
-    """Copies of all that a cut or a step of the optimizer changes; `restore_` is the way back.
+    """Copies of all that a cut or a step of the optimizer changes, for `restore_`.
 
     Parameters
     ----------
@@ -36,7 +35,7 @@ def snapshot(model: nn.Module, optimizer: Any = None) -> dict[str, Any]:
 
 
 def attributes_of(model: nn.Module) -> dict[str, dict[str, Any]]:
-    """What follows the number of states beside parameters, by module: counts, and states kept.
+    """Attributes, beside parameters, that depend on the number of states, by module.
 
     Parameters
     ----------
@@ -75,14 +74,11 @@ def restore_(model: nn.Module, saved: dict[str, Any], optimizer: Any = None) -> 
     """
     for name, value in saved["tensors"].items():
         path, _, own = name.rpartition(".")
-        owner = model.get_submodule(path)
-        tensor = getattr(owner, own)
+        tensor = getattr(model.get_submodule(path), own)
         if tensor.shape == value.shape:
             tensor.copy_(value)
-        elif isinstance(tensor, nn.Parameter):
-            resize_(tensor, value.clone())
         else:
-            setattr(owner, own, value.to(tensor, copy=True))
+            write_(model, name, value.clone())
     for path, attributes in saved["attributes"].items():
         for name, value in deepcopy(attributes).items():
             setattr(model.get_submodule(path), name, value)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from rich.table import Table
 
-from compressm.compression.compress import CompressionEvent
-from compressm.compression.plan import LayerCut
-from compressm.compression.policies import KeepEnergy, Kind
+from compressm.compression.event import CompressionEvent, LayerCut
+from compressm.compression.policies import KeepEnergy
+from compressm.gramians.types import BuiltIn as Kind
 
 __all__ = ["kinds_table", "outlook_table", "spectra_table"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from compressm._optional import require
-from compressm.compression.compress import CompressionEvent
+from compressm.compression.event import CompressionEvent
 from compressm.experiments.training import Point, Step
 
 __all__ = ["Board"]

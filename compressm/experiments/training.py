@@ -21,17 +21,18 @@ import torch
 from torch import Tensor, nn
 
 from compressm.checkpoints.run_state import load_checkpoint, save_checkpoint
-from compressm.compression.compress import CompressionEvent
 from compressm.compression.compressor import Compressor
-from compressm.compression.plan import LayerCut, stored_states
-from compressm.compression.policies import ENERGIES, Budget, Kind, Policy
+from compressm.compression.event import CompressionEvent, LayerCut
+from compressm.compression.model_policies import Budget
+from compressm.compression.policies import ENERGIES, Policy
 from compressm.compression.schedules import Every, Schedule
 from compressm.errors import OptionError, TrainingError
 from compressm.experiments.data import Dataset
+from compressm.gramians.types import BuiltIn as Kind
 from compressm.models import SequenceModel
 from compressm.penalties.penalty import HankelPenalty
-from compressm.systems.selective import compressible_layers
-from compressm.systems.stacks import hankel_spectra
+from compressm.systems.batches import hankel_spectra
+from compressm.systems.find import compressible_layers, stored_states
 
 __all__ = [
     "Point",

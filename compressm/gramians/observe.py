@@ -12,8 +12,8 @@ from torch.utils.hooks import RemovableHandle
 
 from compressm.errors import OptionError
 from compressm.gramians.signals import Signal
-from compressm.systems.convert import ends_with_its_system, seen_by
-from compressm.systems.selective import compressible_layers
+from compressm.systems.convert import layer_input, output_is_the_system
+from compressm.systems.find import compressible_layers
 
 __all__ = ["Observer", "observe"]
 
@@ -88,10 +88,10 @@ class Observer:
         u = args[0] if args else next(iter(kwargs.values()), None)
         if not isinstance(u, Tensor):
             return
-        signal = Signal(seen_by(layer, u.detach()))
+        signal = Signal(layer_input(layer, u.detach()))
         self.signals.setdefault(name, []).append(signal)
         y = output[0] if isinstance(output, tuple) else output
-        if self.gradients and y.requires_grad and ends_with_its_system(layer):
+        if self.gradients and y.requires_grad and output_is_the_system(layer):
             y.register_hook(lambda g: setattr(signal, "g", g.detach()))
 
 

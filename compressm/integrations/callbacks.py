@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from compressm.compression.compress import CompressionEvent, require_sense
+from compressm._renamed import renamed
 from compressm.compression.compressor import Compressor
-from compressm.compression.policies import Budget, Kind, MetricDrop, Policy
+from compressm.compression.event import CompressionEvent
+from compressm.compression.options import IS_REAL, Options
+from compressm.compression.policies import AnyPolicy
 from compressm.compression.rollback import Rollback
-from compressm.compression.schedules import Schedule
+from compressm.compression.schedules import Schedule, require_schedule
+from compressm.gramians.types import GramianType
 
 __all__ = ["Deferred"]
 
 
+@renamed(IS_REAL, system="conjugate")
 class Deferred:
     """A `Compressor` whose model and optimizer come later, and the events of its cuts.
 
     Parameters
     ----------
-    policy, schedule, system, gramians, multiple_of, rollback
+    policy, schedule, conjugate, gramians, multiple_of, rollback
         As in `Compressor`.
     """
 
     def __init__(
         self,
         *,
-        policy: Policy | Budget | MetricDrop | None = None,
+        policy: AnyPolicy | None = None,
         schedule: Schedule,
-        system: Literal["real", "complex"] = "real",
-        gramians: Kind | None = None,
+        conjugate: bool = True,
+        gramians: str | GramianType | None = None,
         multiple_of: int = 1,
         rollback: Rollback | None = None,
     ) -> None:
-        require_sense(policy, system, gramians, multiple_of)
+        Options(policy, conjugate, gramians, multiple_of)  # a mistake is reported here
+        require_schedule(schedule)
         self.events: list[CompressionEvent] = []
         self._options: dict[str, Any] = {
             "policy": policy,
             "schedule": schedule,
-            "system": system,
+            "conjugate": conjugate,
             "gramians": gramians,
             "multiple_of": multiple_of,
             "rollback": rollback,

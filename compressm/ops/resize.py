@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["resize_"]
+__all__ = ["resize_", "tensors_of", "write_"]
 
 
 @torch.no_grad()
@@ -39,3 +39,32 @@ def resize_(parameter: nn.Parameter, data: Tensor, optimizer: Any = None) -> nn.
     parameter.data = data.to(device=parameter.device)
     parameter.grad = None
     return parameter
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by their dotted names: a layer may keep as a buffer what is fixed."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def write_(module: nn.Module, name: str, value: Any, optimizer: Any = None) -> None:
+    """module.name <- value, by a dotted name: a parameter is resized, anything else replaced.
+
+    Parameters
+    ----------
+    module : nn.Module
+    name : str
+        Of a parameter, a buffer or a plain attribute of `module` or of a part of it.
+    value : Tensor or object
+        Takes the dtype and the device of a tensor that is there.
+    optimizer : torch.optim.Optimizer, optional
+        As in `resize_`.
+    """
+    path, _, own = name.rpartition(".")
+    owner = module.get_submodule(path)
+    old = getattr(owner, own, None)
+    if isinstance(old, Tensor):
+        value = value.to(old)
+    if isinstance(old, nn.Parameter):
+        resize_(old, value, optimizer)
+    else:
+        setattr(owner, own, value)

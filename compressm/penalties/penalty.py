@@ -17,8 +17,10 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 import lti
+from compressm.compression.options import is_real
 from compressm.errors import OptionError
-from compressm.systems.stacks import alike, precision, require_known, ssm_layers, stacked
+from compressm.systems.batches import batched, grouped_by_shape, precision
+from compressm.systems.find import ssm_layers
 
 __all__ = [
     "HankelPenalty",
@@ -182,8 +184,8 @@ def hankel_smooth_order(
 
 def _exact(model: nn.Module, measure: Measure, system: str) -> Tensor:
     total = torch.zeros((), dtype=torch.float64)
-    for names, systems in alike(model, system):
-        with stacked(names, systems) as stack:
+    for names, systems in grouped_by_shape(model, is_real(system)):
+        with batched(names, systems) as stack:
             value = measure(lti.hankel_singular_values(stack)).sum()
         total = total.to(value.device) + value
     return total
@@ -254,7 +256,7 @@ class HankelPenalty:
         for name, value in (("every", every), ("refresh", refresh)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise OptionError(f"{name} must be a positive integer, got {value!r}")
-        require_known(system)
+        is_real(system)
         if not 0 <= weight < math.inf:
             raise OptionError(f"weight must be a finite number >= 0, got {weight}")
         self.model = model
@@ -285,9 +287,9 @@ class HankelPenalty:
             return total
         stale = (self._calls - 1) // self.every % self.refresh == 0
         layers, tangents = dict(ssm_layers(self.model)), {}
-        for names, systems in alike(self.model, self.system):
+        for names, systems in grouped_by_shape(self.model, is_real(self.system)):
             if isinstance(systems[0], lti.StateSpace):  # no closed form: balanced every time
-                with stacked(names, systems) as stack:
+                with batched(names, systems) as stack:
                     value = self.measure(lti.hankel_singular_values(stack)).sum()
                 total = total.to(value.device) + value
                 continue
@@ -297,7 +299,7 @@ class HankelPenalty:
             key = (names, matrices[1].shape, dtype, matrices[1].device)
             tangent = None if stale else self._tangents.get(key)
             if tangent is None:
-                with stacked(names, systems) as stack:
+                with batched(names, systems) as stack:
                     tangent = tangent_of(cast(Any, stack), self.measure, dtype, self.refresh > 1)
             tangents[key] = tangent
             value = tangent(*matrices)

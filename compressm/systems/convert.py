@@ -11,16 +11,16 @@ from torch import Tensor, nn
 import lti
 from compressm.errors import UnsupportedLayerError
 from compressm.layers import SSMLayer
-from compressm.ops.resize import resize_
-from compressm.systems.foreign import Family, family_of, tensors_of
+from compressm.ops.resize import tensors_of, write_
+from compressm.systems.foreign import Family, family_of
 
 __all__ = [
     "directions",
-    "ends_with_its_system",
+    "output_is_the_system",
     "is_supported",
     "load_lti_",
     "reads_itself",
-    "seen_by",
+    "layer_input",
     "to_lti",
 ]
 
@@ -76,17 +76,9 @@ def load_lti_(layer: nn.Module, system: lti.DiagonalStateSpace, optimizer: Any =
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         new = family.write(system, tensors_of(layer), **family.options(layer))
     for name, value in new.items():
-        path, _, own = name.rpartition(".")
-        owner = layer.get_submodule(path)
-        tensor = getattr(owner, own)
-        value = value.to(tensor)
-        if isinstance(tensor, nn.Parameter):
-            resize_(tensor, value, optimizer)
-        else:
-            setattr(owner, own, value)
+        write_(layer, name, value, optimizer)
     for name in family.counts:
-        path, _, own = name.rpartition(".")
-        setattr(layer.get_submodule(path), own, system.poles.shape[-1])
+        write_(layer, name, system.poles.shape[-1])
     state = vars(layer).get("state")
     if isinstance(state, Tensor):  # left over from the last sequence, in other coordinates
         layer.state = state.new_zeros(*state.shape[:-1], system.poles.shape[-1])
@@ -111,13 +103,13 @@ def _registered(kind: type) -> bool:
 _registered._dynamo_marked_constant = reads_itself._dynamo_marked_constant = True
 
 
-def seen_by(layer: nn.Module, u: Tensor) -> Tensor:
+def layer_input(layer: nn.Module, u: Tensor) -> Tensor:
     """What a layer was called with, as (batch, length, channels)."""
     family = family_of(layer)
     return u if family is None else family.inputs(layer, u)
 
 
-def ends_with_its_system(layer: nn.Module) -> bool:
+def output_is_the_system(layer: nn.Module) -> bool:
     """Whether what a layer gives out is its system's output, and nothing follows inside."""
     family = family_of(layer)
     return family is None or family.whole

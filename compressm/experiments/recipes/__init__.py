@@ -12,7 +12,8 @@ from typing import Any, Literal, get_type_hints
 from torch import nn
 
 from compressm._optional import require
-from compressm.compression.policies import Budget, ErrorBound, KeepEnergy, Order, Policy
+from compressm.compression.model_policies import Budget
+from compressm.compression.policies import ErrorBound, KeepEnergy, Order, Policy
 from compressm.errors import RecipeError
 from compressm.experiments.data import Dataset, cifar, digits, mnist, spoken_digits
 from compressm.experiments.listops import listops

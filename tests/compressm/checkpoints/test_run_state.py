@@ -29,7 +29,7 @@ from compressm import (
 from compressm.checkpoints.trees import load_tree, save_tree
 from compressm.checkpoints.weights import layers_in, read_checkpoint
 from compressm.models import LAYERS
-from compressm.systems.stacks import ssm_layers
+from compressm.systems.find import ssm_layers
 from tests.compressm.systems.test_foreign import MinimalLRU, PytorchLRU
 
 OPTIMIZERS = {

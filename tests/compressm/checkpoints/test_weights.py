@@ -17,12 +17,12 @@ from compressm import (
     SequenceModel,
     compress_,
     hankel_spectra,
-    outlook,
+    preview,
 )
 from compressm.checkpoints.trees import CheckpointError
 from compressm.checkpoints.weights import layers_in, read_checkpoint
 from compressm.cli import main
-from compressm.systems.stacks import ssm_layers
+from compressm.systems.find import ssm_layers
 from tests.compressm.systems.test_foreign import MinimalLRU, PytorchLRU
 
 
@@ -137,7 +137,7 @@ def test_the_command_prints_what_an_outlook_says(tmp_path, capsys):
     assert main(["inspect", str(path), "--energy", "0.9", "0.7", "--json", str(report)]) == 0
     assert path.read_bytes() == before
     printed = capsys.readouterr().out
-    events = outlook(model, [KeepEnergy(0.7), KeepEnergy(0.9)])
+    events = preview(model, [KeepEnergy(0.7), KeepEnergy(0.9)])
     saved = json.loads(report.read_text())
     for energy, event in zip(("0.7", "0.9"), events, strict=True):
         assert [cut["after"] for cut in saved[energy]] == [cut.after for cut in event.layers]

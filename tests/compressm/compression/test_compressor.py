@@ -26,10 +26,10 @@ from compressm import (
     SequenceModel,
     compress_,
     hankel_spectra,
-    outlook,
+    preview,
 )
-from compressm.compression.compress import cut_
 from compressm.gramians.signals import Signal
+from tests.compressm.helpers import cut_by
 
 W = torch.linspace(0, 2 * torch.pi, 513, dtype=torch.float64)
 
@@ -368,7 +368,7 @@ def test_an_outlook_says_of_many_policies_what_each_would_do():
     model = model_of()
     before = snapshot(model)
     policies = [KeepEnergy(0.8), KeepEnergy(0.9), Order(2), Budget(total=9)]
-    events = outlook(model, policies)
+    events = preview(model, policies)
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
     for event, policy in zip(events, policies, strict=True):
         trial = copy.deepcopy(model)
@@ -442,5 +442,5 @@ def test_a_pruned_parameter_is_named():
 
 def test_inputs_without_a_batch_are_named():
     layer = lru()
-    (cut,) = cut_(layer, Order(4), None, "real", {"": [Signal(torch.randn(9, 4))]}, "input").layers
+    (cut,) = cut_by(layer, {"": [Signal(torch.randn(9, 4))]}, Order(4), "input").layers
     assert "not (batch, length, 4)" in cut.skipped

@@ -33,7 +33,7 @@ from compressm import (
     set_random_state,
 )
 from compressm.ops import resize
-from compressm.systems.selective import compressible_layers
+from compressm.systems.find import compressible_layers
 
 ROOT = Path(__file__).resolve().parents[3]
 STEPS = 12

@@ -18,10 +18,9 @@ from compressm import (
     load_checkpoint,
     save_checkpoint,
 )
-from compressm.compression.plan import stored_states
 from compressm.compression.snapshot import restore_, snapshot
 from compressm.models import LAYERS
-from compressm.systems.selective import compressible_layers
+from compressm.systems.find import compressible_layers, stored_states
 from tests.compressm.checkpoints.test_run_state import OPTIMIZERS, bits, same
 from tests.compressm.systems.test_foreign import MinimalLRU, PytorchLRU
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.numpy import save_file
 from torch import nn
 
-from compressm import LRU, KeepEnergy, Mamba, SequenceModel, compress_, outlook, save_checkpoint
+from compressm import LRU, KeepEnergy, Mamba, SequenceModel, compress_, preview, save_checkpoint
 from compressm.cli import main
 from compressm.experiments.data import digits
 from compressm.experiments.rebuilding import inputs_of, rebuilt
@@ -147,7 +147,7 @@ def test_the_command_shows_the_kinds_side_by_side(call, tmp_path):
     policies = [None, *map(KeepEnergy, (0.9, 0.99, 0.999))]
     torch.manual_seed(0)
     x = torch.from_numpy(inputs()).float()
-    events = iter(outlook(model, policies, gramians=kinds, data=[x]))
+    events = iter(preview(model, policies, gramians=kinds, data=[x]))
     rows = [line.split("blocks.")[1] for line in out.splitlines() if "blocks." in line][2:]
     for kind in kinds:
         for i, keep in enumerate(("default", "0.9", "0.99", "0.999")):

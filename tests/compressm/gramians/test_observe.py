@@ -21,13 +21,13 @@ from compressm import (
     Order,
     SequenceModel,
     compress_,
-    outlook,
+    preview,
 )
-from compressm.compression.compress import cut_
 from compressm.compression.policies import ENERGIES
 from compressm.gramians.moments import observability_factor, observed_factor
 from compressm.gramians.observe import observe
 from compressm.gramians.signals import Signal
+from tests.compressm.helpers import cut_by
 
 
 def lru(d_state=24, seed=0, **options):
@@ -112,7 +112,7 @@ def test_a_compressor_observes_the_training_batch_of_the_step_and_nothing_else()
     model.train()
     event = compressor.step()
     signals = {name: [Signal(u)] for name, u in inputs.items()}
-    other = cut_(expected, KeepEnergy(0.99), None, "real", signals, "input")
+    other = cut_by(expected, signals, KeepEnergy(0.99), "input")
     assert [cut.after for cut in event.layers] == [cut.after for cut in other.layers]
     assert all(cut.after < 32 and cut.skipped is None for cut in event.layers)
     for a, b in zip(model.parameters(), expected.parameters(), strict=True):
@@ -291,7 +291,7 @@ def test_channels_that_would_blow_up_take_the_exact_gramian_and_the_others_do_no
     u, g = torch.randn(2, 30, 3), torch.randn(2, 30, 3)
     g[..., 1] = torch.linspace(0, 1, 30) ** 8 * 100  # of which the loss feels the end only
     signals = {"": [Signal(u, g)]}
-    (cut,) = cut_(layer, Order(3), None, "real", signals, "data").layers
+    (cut,) = cut_by(layer, signals, Order(3), "data").layers
     assert cut.skipped is None and cut.after <= 3 and (layer.to_lti().poles.abs() < 1).all()
     S = observed_factor(G, [u])
     values = {
@@ -321,7 +321,7 @@ def test_two_directions_are_both_observed(every_state, kind):
     signals = {"": [Signal(u, g)]}
     for gramians in ("input", "data"):
         trial = copy.deepcopy(layer)
-        (cut,) = cut_(trial, Order(3), None, "real", signals, gramians).layers
+        (cut,) = cut_by(trial, signals, Order(3), gramians).layers
         S = observed_factor(G, [u, u.flip(1)])
         ways = zip(G.C.split(G.n_outputs // 2, dim=-2), (g, g.flip(1)), strict=True)
         R = torch.cat([observability_factor(replace(G, C=C, D=None), [x]) for C, x in ways], -1)
@@ -340,7 +340,7 @@ def test_a_state_that_only_the_way_back_drives_is_kept():
     assert (layer(u) - y).norm() < 0.02 * y.norm()
 
 
-def test_outlook_does_not_depend_on_what_was_asked_before():
+def test_preview_does_not_depend_on_what_was_asked_before():
     torch.manual_seed(1)  # a draw of which a channel falls back to the exact Gramian on the way
     model = torch.nn.Sequential(S4D(6, 8, dt_min=0.05, dt_max=0.3), torch.nn.Linear(6, 1))
     u = torch.randn(3, 40, 6).cumsum(1) / 40**0.5
@@ -348,7 +348,7 @@ def test_outlook_does_not_depend_on_what_was_asked_before():
 
     def asked(policies):
         torch.manual_seed(5)  # of the projections
-        return [str(x) for x in outlook(model, policies, gramians="data", data=[u])]
+        return [str(x) for x in preview(model, policies, gramians="data", data=[u])]
 
     assert asked(policies) == [asked([policy])[0] for policy in policies]
 
@@ -392,7 +392,7 @@ def test_a_layer_is_weighed_by_its_inputs_where_there_are_any():
         assert [cut.gramians for cut in cuts] == kinds
         for cut, kind in zip(cuts, kinds, strict=True):
             given = [u] if kind == "input" else ()
-            told = outlook(used_and_idle(), [Order(4)], gramians=kind, data=given)[0].layers
+            told = preview(used_and_idle(), [Order(4)], gramians=kind, data=given)[0].layers
             (expected,) = (x for x in told if x.name == cut.name)
             assert (cut.hsv == expected.hsv).all() and cut.error_bound == expected.error_bound
 
@@ -426,7 +426,7 @@ def test_without_a_policy_each_kind_keeps_a_share_of_its_own(monkeypatch):
     u = smooth(4, 50, 4)
     used, idle = compress_(used_and_idle(), data=[u], dry_run=True).layers
     for cut, kind in (used, "input"), (idle, "model"):
-        events = outlook(used_and_idle(), [KeepEnergy(ENERGIES[kind])], data=[u])
+        events = preview(used_and_idle(), [KeepEnergy(ENERGIES[kind])], data=[u])
         (expected,) = (x for x in events[0].layers if x.name == cut.name)
         assert cut.gramians == kind and cut.after == expected.after < 24
     model = used_and_idle()
@@ -445,26 +445,26 @@ def test_an_outlook_shows_the_kinds_side_by_side_from_one_run_of_the_data():
     def asked(gramians):
         torch.manual_seed(5)  # of the projections
         data = () if gramians == "model" else iter(batches)
-        return outlook(model, policies, gramians=gramians, data=data)
+        return preview(model, policies, gramians=gramians, data=data)
 
     events = asked(kinds)
     assert len(runs) == len(batches)
     assert [{cut.gramians for cut in event.layers} for event in events[::2]] == [{x} for x in kinds]
     alone = [event for kind in kinds for event in asked(kind)]
     assert list(map(str, events)) == list(map(str, alone))
-    assert str(outlook(model)[0]) == str(alone[1])
+    assert str(preview(model)[0]) == str(alone[1])
     with pytest.raises(ValueError, match="no data reached the layers"):
-        outlook(model, gramians=("model", "input"))
+        preview(model, gramians=("model", "input"))
     with pytest.raises(ValueError, match="promises a bound"):
-        outlook(model, [ErrorBound(1.0)], gramians=("model", "input"), data=batches)
+        preview(model, [ErrorBound(1.0)], gramians=("model", "input"), data=batches)
 
 
 def test_a_cut_says_that_stability_took_the_exact_observability(every_state):
     torch.manual_seed(3)
     layer = S4D(1, 8, dt_min=0.05, dt_max=0.3)
     u, g = torch.randn(2, 30, 1), torch.linspace(0, 1, 30)[:, None].expand(2, 30, 1) ** 8 * 100
-    (cut,) = cut_(layer, Order(3), None, "real", {"": [Signal(u, g)]}, "data", dry_run=True).layers
-    (same,) = cut_(layer, Order(3), None, "real", {"": [Signal(u)]}, "input", dry_run=True).layers
+    (cut,) = cut_by(layer, {"": [Signal(u, g)]}, Order(3), "data", dry_run=True).layers
+    (same,) = cut_by(layer, {"": [Signal(u)]}, Order(3), "input", dry_run=True).layers
     assert cut.gramians == "input" and (cut.hsv == same.hsv).all()
 
 
@@ -473,7 +473,7 @@ def test_the_share_is_kept_of_the_values_that_stability_took(every_state):
     layer = S4D(1, 8, dt_min=0.05, dt_max=0.3)
     u, g = torch.randn(2, 30, 1), torch.linspace(0, 1, 30)[:, None].expand(2, 30, 1) ** 8 * 100
     signals = {"": [Signal(u.cumsum(1), g)]}  # of their own values 5 states keep enough
-    (cut,) = cut_(layer, KeepEnergy(0.99), None, "real", signals, "data", dry_run=True).layers
+    (cut,) = cut_by(layer, signals, KeepEnergy(0.99), "data", dry_run=True).layers
     assert cut.gramians == "input" and cut.energy_kept >= 0.99
-    (cut,) = cut_(layer, Order(5), None, "real", signals, "data", dry_run=True).layers
+    (cut,) = cut_by(layer, signals, Order(5), "data", dry_run=True).layers
     assert cut.gramians == "input" and cut.after == 5

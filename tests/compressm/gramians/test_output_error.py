@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from compressm import At, Compressor, Order, SequenceModel, compress_, outlook, to_lti
-from compressm.gramians.moments import TIMES, output_error, relative_error, split_off
+from compressm import At, Compressor, Order, SequenceModel, compress_, preview, to_lti
+from compressm.gramians.moments import TIMES
 from compressm.gramians.observe import observe
+from compressm.gramians.output_error import hold_out, output_error, relative_error
 from compressm.gramians.signals import Signal
 from compressm.layers import DSS, LRU, LSSL, S4, S4D, S5
 from compressm.systems.convert import directions
@@ -85,7 +86,7 @@ def test_split_off_takes_each_nth_sequence_and_loses_none(sizes, every, gradient
     for size in sizes:
         u = torch.tensor([[[float(next(count))]] for _ in range(size)])
         signals.append(Signal(u, -u if gradients else None))
-    kept, held = split_off(signals, every)
+    kept, held = hold_out(signals, every)
     numbers = [[int(x) for part in of for x in part.u.flatten()] for of in (kept, held)]
     assert numbers[1] == list(range(every, sum(sizes) + 1, every))
     assert sorted(numbers[0] + numbers[1]) == list(range(1, sum(sizes) + 1))
@@ -100,7 +101,7 @@ def test_a_cut_is_tried_on_each_eighth_sequence(gramians):
     model = SequenceModel(1, 2, d_model=3, d_state=16, n_layers=1, max_phase=0.7)
     cut, data = copy.deepcopy(model), torch.randn(21, 40, 1).split(5)
     if gramians == "model":
-        (found,) = outlook(model, [Order(3)], gramians=["model", "input"], data=data)[0].layers
+        (found,) = preview(model, [Order(3)], gramians=["model", "input"], data=data)[0].layers
         compress_(cut, Order(3))
     else:
         (found,) = compress_(cut, Order(3), gramians=gramians, data=data).layers
@@ -122,7 +123,7 @@ def test_the_sequences_that_a_cut_is_tried_on_have_no_part_in_it():
         changed = u.clone()
         if place is not None:
             changed[place::8] = 5 * u[place::8].cumsum(1)
-        events += outlook(model, [Order(3)], gramians="input", data=changed.split(5))
+        events += preview(model, [Order(3)], gramians="input", data=changed.split(5))
     one, held, seen = (event.layers[0] for event in events)
     assert (held.hsv == one.hsv).all() and held.output_error != one.output_error
     assert not (seen.hsv == one.hsv).all()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import lti
 from compressm.layers.mamba import Mamba
-from compressm.systems.selective import keep_states_
+from compressm.systems.selective.keep import keep_states_
 
 
 def mamba(d_model=5, d_state=6, dtype=torch.float64, seed=0, **options):

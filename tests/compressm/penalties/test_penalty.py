@@ -25,7 +25,8 @@ from compressm import (
 )
 from compressm.checkpoints.trees import load_tree, save_tree
 from compressm.penalties.penalty import tangent_of
-from compressm.systems.stacks import alike, ssm_layers, stacked
+from compressm.systems.batches import batched, grouped_by_shape
+from compressm.systems.find import ssm_layers
 
 PENALTIES = {
     hankel_nuclear_norm: nuclear_norm,
@@ -381,8 +382,8 @@ def test_a_compiled_penalty_looks_at_its_layers_when_it_runs():
 @OF_TORCH
 def test_an_evaluation_between_two_balancings_compiles_whole():
     model = network()
-    ((names, systems),) = alike(model)
-    with stacked(names, systems) as stack:
+    ((names, systems),) = grouped_by_shape(model)
+    with batched(names, systems) as stack:
         tangent = tangent_of(stack, nuclear_norm, torch.complex128)
     matrices = [x.detach().requires_grad_() for x in (stack.poles, stack.B, stack.C)]
     compiled = torch.compile(tangent, fullgraph=True, backend="aot_eager")

@@ -14,7 +14,7 @@ from compressm import (
     UnsupportedLayerError,
     compress_,
     load_lti_,
-    outlook,
+    preview,
     to_lti,
 )
 from compressm.ops.resize import resize_
@@ -82,7 +82,7 @@ def test_a_model_without_such_a_layer_says_so():
     model = nn.Sequential(nn.Linear(2, 2), nn.GRU(2, 2))
     for act in (
         lambda: compress_(model, Order(2)),
-        lambda: outlook(model, [Order(2)]),
+        lambda: preview(model, [Order(2)]),
         lambda: Compressor(model, policy=Order(2), schedule=Every(1)),
     ):
         with pytest.raises(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import lti
 from compressm import DSS, LRU, LSSL, S4, S4D, S5, Order, SSMLayer, compress_, load_lti_, to_lti
 from compressm.gramians.moments import observed_factor
-from compressm.systems.stacks import ssm_layers
+from compressm.systems.find import ssm_layers
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit.script

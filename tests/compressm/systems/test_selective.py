@@ -25,21 +25,16 @@ from compressm import (
     Order,
     UnsupportedLayerError,
     compress_,
-    outlook,
+    preview,
     to_lti,
 )
 from compressm.gramians.observe import observe
 from compressm.gramians.signals import Signal
-from compressm.systems.selective import (
-    agree_on_states_,
-    coefficients,
-    compressible_layers,
-    is_selective,
-    keep_states_,
-    selective_layers,
-    state_count,
-    state_values,
-)
+from compressm.gramians.types import state_values
+from compressm.systems.find import agree_on_states_, compressible_layers, selective_layers
+from compressm.systems.selective.evaluate import coefficients
+from compressm.systems.selective.form import is_selective, state_count
+from compressm.systems.selective.keep import keep_states_
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers is imported
 GRAMIANS = ("model", "input", "data")
@@ -451,10 +446,10 @@ def test_compress_keeps_the_states_of_the_largest_values(gramians):
     assert torch.equal(model(u), full(u))
 
 
-def test_outlook_and_a_dry_run_say_so_and_change_nothing():
+def test_preview_and_a_dry_run_say_so_and_change_nothing():
     model, u = stack(own(), LRU(8, 12)), signal().u
     before = copy.deepcopy(model.state_dict())
-    few, all_ = outlook(model, [Order(3), KeepEnergy(1.0)], data=[u])
+    few, all_ = preview(model, [Order(3), KeepEnergy(1.0)], data=[u])
     assert [cut.after for cut in few.layers] == [3, 3]
     assert [(cut.after, cut.skipped) for cut in all_.layers][0] == (N, None)
     event = compress_(model, Order(3), data=[u], dry_run=True)

@@ -12,36 +12,32 @@ import torch
 from torch import nn
 
 import lti
-from compressm.errors import OptionError
 from compressm.layers import SSMLayer
-from compressm.systems.convert import is_supported, reads_itself, to_lti
+from compressm.systems.convert import reads_itself, to_lti
+from compressm.systems.find import ssm_layers
 
 System = lti.DiagonalStateSpace | lti.StateSpace
 
-__all__ = ["alike", "hankel_spectra", "ssm_layers", "stacked"]
+__all__ = [
+    "System",
+    "batched",
+    "grouped_by_shape",
+    "hankel_spectra",
+    "precision",
+    "system_of",
+]
 
 
-def ssm_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every state-space layer of `model` with its qualified name, each layer once."""
-    inside = None
-    for name, module in model.named_modules():
-        if inside is not None and (name + ".").startswith(inside):
-            continue  # a part of the layer before it
-        if is_supported(module):
-            inside = f"{name}." if name else ""
-            yield name, module
-
-
-def alike(
-    model: nn.Module, system: str = "real"
+def grouped_by_shape(
+    model: nn.Module, conjugate: bool = True
 ) -> Iterator[tuple[tuple[str, ...], tuple[System, ...]]]:
-    """The state-space layers of `model` as systems, in groups of one shape, with their names.
+    """The linear layers of `model` as systems, in groups of one shape, with their names.
 
     Parameters
     ----------
     model : nn.Module
-    system : {"real", "complex"}, optional
-        As in `Compressor`.
+    conjugate : bool, optional
+        As in `to_lti`.
 
     Yields
     ------
@@ -49,27 +45,15 @@ def alike(
         Qualified names.
     tuple of DiagonalStateSpace or StateSpace
         With derivatives for the parameters, where torch follows them.
-
-    Raises
-    ------
-    ValueError
-        If `system` is neither.
     """
-    require_known(system)
     groups: dict[Any, dict[str, System]] = {}
     for name, layer in ssm_layers(model):
         with _naming("layer", (name,)):
-            one = system_of(layer, conjugate=system == "real")
+            one = system_of(layer, conjugate)
         key = type(one), one.B.shape, one.C.shape, one.B.device, precision(layer)
         groups.setdefault(key, {})[name] = one
     for group in groups.values():
         yield tuple(group), tuple(group.values())
-
-
-def require_known(system: str) -> None:
-    """ValueError unless `system` is "real" or "complex"."""
-    if system not in ("real", "complex"):
-        raise OptionError(f"system must be 'real' or 'complex', got {system!r}")
 
 
 def system_of(layer: nn.Module, conjugate: bool) -> System:
@@ -87,8 +71,8 @@ def precision(layer: nn.Module) -> torch.dtype:
 
 
 @contextmanager
-def stacked(names: tuple[str, ...], systems: tuple[System, ...]) -> Iterator[System]:
-    """Systems of one shape as one stack, for one call in place of many.
+def batched(names: tuple[str, ...], systems: tuple[System, ...]) -> Iterator[System]:
+    """Systems of one shape as one batch, for one call in place of many.
 
     Parameters
     ----------
@@ -98,12 +82,12 @@ def stacked(names: tuple[str, ...], systems: tuple[System, ...]) -> Iterator[Sys
 
     Yields
     ------
-    DiagonalStateSpace or StateSpace, of stack (len(systems), ...)
+    DiagonalStateSpace or StateSpace, of batch shape (len(systems), ...)
     """
     state = "poles" if isinstance(systems[0], lti.DiagonalStateSpace) else "A"
-    stacks = {k: torch.stack([getattr(x, k) for x in systems]) for k in (state, "B", "C")}
+    batch = {k: torch.stack([getattr(x, k) for x in systems]) for k in (state, "B", "C")}
     with _naming("layers, by their index", names):
-        yield replace(systems[0], D=None, **stacks)
+        yield replace(systems[0], D=None, **batch)
 
 
 @contextmanager
@@ -117,7 +101,7 @@ def _naming(what: str, names: tuple[str, ...]) -> Iterator[None]:
 
 @torch.no_grad()
 def hankel_spectra(model: nn.Module) -> dict[str, np.ndarray]:
-    """svd(R^H S) of every state-space layer as it stands.
+    """svd(R^H S) of every linear state-space layer as it stands.
 
     Parameters
     ----------
@@ -128,7 +112,7 @@ def hankel_spectra(model: nn.Module) -> dict[str, np.ndarray]:
     -------
     dict of str to ndarray (..., n)
         From the layer's qualified name to its Hankel singular values, descending; n counts the real
-        states of ``layer.to_lti()``, which may be a stack of channels.
+        states of ``layer.to_lti()``, which may be a batch of channels.
 
     Raises
     ------
@@ -136,8 +120,8 @@ def hankel_spectra(model: nn.Module) -> dict[str, np.ndarray]:
         If a layer is not stable or not finite.
     """
     spectra = {}
-    for names, systems in alike(model):
-        with stacked(names, systems) as stack:
-            values = lti.hankel_singular_values(stack).cpu().numpy()
+    for names, systems in grouped_by_shape(model):
+        with batched(names, systems) as batch:
+            values = lti.hankel_singular_values(batch).cpu().numpy()
         spectra |= zip(names, values, strict=True)
     return {name: spectra[name] for name, _ in ssm_layers(model)}

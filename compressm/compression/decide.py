@@ -1,0 +1,178 @@
+"""The way of a model through a cut: balance its layers, select orders, propose, apply."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from compressm.compression.linear import LinearPlan, refuse_parametrized
+from compressm.compression.options import Options
+from compressm.compression.policies import Policy
+from compressm.compression.proposal import (
+    Plan,
+    Proposal,
+    attempt,
+    copied,
+    unchanged,
+    unscored,
+)
+from compressm.compression.selective import SelectivePlan
+from compressm.errors import SkipError, UnsupportedLayerError
+from compressm.gramians.moments import input_shape_matches
+from compressm.gramians.output_error import hold_out
+from compressm.gramians.signals import Signal
+from compressm.gramians.types import INPUT, MODEL, state_values
+from compressm.systems.convert import directions, is_supported, to_lti
+from compressm.systems.find import agree_on_states_, compressible_layers
+
+__all__ = ["apply_", "balance_layers", "propose", "require_layers", "select"]
+
+Signals: TypeAlias = Mapping[str, Sequence[Signal]]
+Planned: TypeAlias = "Plan | Proposal"  # a proposal where the layer cannot be scored
+
+
+def require_layers(model: nn.Module) -> None:
+    """UnsupportedLayerError unless there is something to compress."""
+    if next(compressible_layers(model), None) is None:
+        names = sorted({type(module).__name__ for module in model.modules()})
+        raise UnsupportedLayerError(
+            f"found no layer that compressm can read as a system among {', '.join(names)}; "
+            "docs/adapters.md shows how to describe one with to_lti.register and load_lti_.register"
+        )
+
+
+def propose(model: nn.Module, signals: Signals | None, options: Options) -> list[Proposal]:
+    """What a cut would do to each layer of the model, which stays as it is.
+
+    Parameters
+    ----------
+    model : nn.Module
+    signals : mapping of str to sequence of Signal, or None
+        What was observed of each layer, by its name.
+    options : Options
+
+    Returns
+    -------
+    list of Proposal
+        In the order of the layers in the model.
+    """
+    return select(model, balance_layers(model, signals, options), options.policy)
+
+
+@torch.no_grad()
+def balance_layers(model: nn.Module, signals: Signals | None, options: Options) -> list[Planned]:
+    """Every layer with the scores of its states, or as it stays where it cannot be scored."""
+    signals = signals or {}
+    return [
+        attempt(
+            partial(_planned, name, layer, signals.get(name, ()), options),
+            partial(unscored, name, layer),
+        )
+        for name, layer in compressible_layers(model)
+    ]
+
+
+def _planned(name: str, layer: nn.Module, signals: Sequence[Signal], options: Options) -> Planned:
+    observed, held_out = hold_out(signals)
+    about: dict[str, Any] = {"name": name, "layer": layer, "multiple_of": options.multiple_of}
+    if not is_supported(layer):
+        gramians = options.gramians or INPUT
+        values = state_values(layer, observed, gramians)
+        return SelectivePlan(**about, values=values, gramians=gramians, held_out=held_out)
+    refuse_parametrized(layer)
+    system = to_lti(layer, conjugate=options.conjugate)
+    if system.order == 0:
+        return unscored(name, layer, None)
+    known = input_shape_matches(system, observed)
+    gramians = options.gramians or (INPUT if known else MODEL)
+    return LinearPlan(
+        **about,
+        system=system,
+        factors=gramians.factors(system, observed, directions(layer)),
+        gramians=gramians,
+        held_out=held_out if known else (),
+    )
+
+
+@torch.no_grad()
+def select(model: nn.Module, planned: Sequence[Planned], policy: Policy) -> list[Proposal]:
+    """The cut of each layer at the order that the policy selects.
+
+    Parameters
+    ----------
+    model : nn.Module
+    planned : sequence of Plan or Proposal
+        From `balance_layers`.
+    policy : Policy
+
+    Returns
+    -------
+    list of Proposal
+    """
+    plans = [plan for plan in planned if not isinstance(plan, Proposal)]
+    owners = _owners(model)
+    copy = partial(_copy, model, plans, owners)
+    orders = iter(policy.orders(plans, copy) if plans else ())
+    return [
+        plan if isinstance(plan, Proposal) else _proposal(plan, next(orders), policy, owners)
+        for plan in planned
+    ]
+
+
+def _proposal(plan: Plan, order: int, policy: Policy, owners: Counter[int]) -> Proposal:
+    """The cut of one layer with its output error, or the layer as it is where that is refused."""
+    reselect_order = None if policy.whole_model else policy.order
+
+    def make() -> Proposal:
+        if policy.needs_bound and not plan.bounded:
+            raise SkipError("no bound holds for a choice of states; use KeepEnergy or States")
+        cut, write = plan.at(order, owners, reselect_order)
+        if write is not None:
+            cut = replace(cut, output_error=plan.output_error(write))
+        return Proposal(cut, write)
+
+    return attempt(make, partial(unchanged, plan))
+
+
+def _copy(
+    model: nn.Module,
+    plans: Sequence[Plan],
+    owners: Counter[int],
+    orders: Sequence[int] | None = None,
+) -> nn.Module:
+    """A copy of the model, cut to these orders if there are any."""
+    trial = copied(model)
+    for plan, order in zip(plans, orders, strict=True) if orders else ():
+        _, write = attempt(partial(plan.at, order, owners), partial(unchanged, plan))
+        if write is not None:
+            write.apply_(trial.get_submodule(plan.name))
+    return trial
+
+
+def apply_(model: nn.Module, proposals: Iterable[Proposal], optimizer: Any = None) -> None:
+    """model <- the cuts that are proposed.
+
+    Parameters
+    ----------
+    model : nn.Module
+    proposals : iterable of Proposal
+    optimizer : torch.optim.Optimizer, optional
+        Starts the parameters that change shape afresh; see `resize_`.
+    """
+    for cut, write in proposals:
+        if write is not None:
+            write.apply_(model.get_submodule(cut.name), optimizer)
+    agree_on_states_(model)
+
+
+def _owners(model: nn.Module) -> Counter[int]:
+    """How many modules, or layers, hold each parameter."""
+    modules = Counter(id(p) for m in model.modules() for p in m._parameters.values())
+    layers = Counter(id(p) for _, x in compressible_layers(model) for p in x.parameters())
+    return modules | layers  # the larger of the two: layers may share a whole module

@@ -1,0 +1,115 @@
+"""What a cut did, layer by layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+__all__ = ["CompressionEvent", "LayerCut"]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCut:
+    """What one cut did to one layer.
+
+    Parameters
+    ----------
+    name : str
+        Qualified name of the layer in the model.
+    before, after : int
+        Stored states (`d_state`) before and after; equal if nothing was cut.
+    order : int
+        Order of the reduced system: real states if the real system was reduced, else complex ones.
+        The largest of the channels, if each is a system of its own.
+    hsv : ndarray (..., n)
+        Hankel singular values before the cut, of each channel; empty if they could not be computed.
+        Of a selective layer, the scores of its states, see `state_values`.
+    error_bound : float
+        No less than the H-infinity norm of the change of the layer, what rounding adds included;
+        infinite with Gramians from data, and for selective layers.
+    energy_kept : float
+        Energy fraction: the sum of the values of the states that are kept, relative to the sum of
+        all.
+    condition : float
+        Condition number of the return to diagonal form, the largest of the channels; 1 if nothing
+        was cut.
+    parameters : (int, int)
+        Numbers that the layer's parameters hold, before and after.
+    flops : (int, int)
+        Floating-point operations of one time step of the recurrence in diagonal form, for each
+        sequence, before and after; 0 if the layer could not be read.
+    rounding : float
+        Distance between the layer as written and the reduced system, the largest over frequency,
+        relative to the peak: what the precision of the parameters costs.
+    skipped : str or None
+        Why the layer was left as it was; None if it was cut, or if the policy kept every state.
+    gramians : str
+        The Gramian type by which the states were scored: "model", "input", "data", or one of your
+        own; see `Compressor`. Empty if they were not scored. "input" as well where the exact
+        observability Gramian took the place of that of "data", to keep the layer stable.
+    output_error : float or None
+        Measured on inputs that had no part in the reduction, each eighth sequence observed: the
+        root mean square of the change of the system's output, relative to that of the output; of a
+        selective layer, of all that it gives out. None where fewer than eight sequences were
+        observed, an output is not finite, or nothing was cut.
+    """
+
+    name: str
+    before: int
+    after: int
+    order: int
+    hsv: np.ndarray = field(repr=False)
+    error_bound: float = 0.0
+    energy_kept: float = 1.0
+    condition: float = 1.0
+    parameters: tuple[int, int] = (0, 0)
+    flops: tuple[int, int] = (0, 0)
+    rounding: float = 0.0
+    skipped: str | None = None
+    gramians: str = ""
+    output_error: float | None = None
+
+    def refused(self, reason: str) -> LayerCut:
+        """The same layer, left as it is for a `reason`."""
+        return LayerCut(
+            self.name,
+            self.before,
+            self.before,
+            self.hsv.shape[-1],
+            self.hsv,
+            parameters=(self.parameters[0], self.parameters[0]),
+            flops=(self.flops[0], self.flops[0]),
+            skipped=reason,
+            gramians=self.gramians,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class CompressionEvent:
+    """What one cut did to a model.
+
+    Parameters
+    ----------
+    step : int
+        Optimizer steps before the cut; 0 for `compress_`.
+    layers : tuple of LayerCut
+        One for each state-space layer, in the order of the model.
+    """
+
+    step: int
+    layers: tuple[LayerCut, ...]
+
+    def __str__(self) -> str:
+        cuts = ", ".join(
+            f"{cut.name}: {cut.before} -> {cut.after}"
+            + (f" by {cut.gramians}" if cut.gramians else "")
+            + (f" (skipped: {cut.skipped})" if cut.skipped else "")
+            for cut in self.layers
+        )
+        return f"step {self.step}: {cuts}"
+
+    def metrics(self) -> dict[str, float]:
+        """``<layer>/states`` and ``<layer>/energy_kept``, for a logger."""
+        states = {f"{cut.name}/states": float(cut.after) for cut in self.layers}
+        return states | {f"{cut.name}/energy_kept": cut.energy_kept for cut in self.layers}

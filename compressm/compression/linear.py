@@ -1,0 +1,300 @@
+"""The cut of a linear layer: its system balanced, an order, the smaller layer tried on a copy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import lti
+from compressm.compression.event import LayerCut
+from compressm.compression.proposal import (
+    LoadSystem,
+    Plan,
+    Proposal,
+    copied,
+    flops,
+    parameter_count,
+    refuse_tied,
+    unchanged,
+)
+from compressm.errors import SkipError
+from compressm.gramians.output_error import output_error
+from compressm.layers import SSMLayer
+from compressm.systems.batches import System, precision
+from compressm.systems.convert import directions, to_lti
+from compressm.systems.find import stored_states
+
+__all__ = ["LinearPlan", "refuse_parametrized"]
+
+EPS = 2.0**-52
+MARGIN = 1e-5  # from the unit circle, within which a layer may refuse a pole
+ROUNDING_LIMIT = 1e-3  # relative; a written layer farther than this from its system is not accepted
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LinearPlan(Plan):
+    """A linear layer as a balanced system, from which every order is a slice.
+
+    Parameters
+    ----------
+    system : lti.DiagonalStateSpace or lti.StateSpace
+        What the layer computes; a batch of systems if each channel is a system of its own.
+    factors : (S, R)
+        Gramian factors; None for an exact Gramian.
+
+    Raises
+    ------
+    SkipError, lti.LTIError
+        If the layer cannot be balanced.
+    """
+
+    system: System
+    factors: tuple[Tensor | None, Tensor | None]
+
+    def __post_init__(self) -> None:
+        if not self.hsv.any():
+            raise SkipError("its Hankel singular values are all zero")
+
+    @cached_property
+    def balancing(self) -> lti.Balancing:
+        """The system in balanced coordinates."""
+        S, R = self.factors
+        return lti.balance(self.system, controllability=S, observability=R)
+
+    @cached_property
+    def hsv(self) -> np.ndarray:
+        """Hankel singular values (..., n)."""
+        return self.balancing.hsv.cpu().numpy()
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the values bound the error."""
+        return self.gramians.bounded
+
+    @property
+    def gain(self) -> float:
+        """The errors of two directions, at w and at -w, add up to sqrt(2) of that of both."""
+        return directions(self.layer) ** 0.5
+
+    @property
+    def real(self) -> bool:
+        """Whether the system is real, so that a conjugate pair is stored as one state."""
+        return isinstance(self.system, lti.StateSpace) or self.system.conjugate
+
+    @cached_property
+    def before(self) -> int:
+        """Stored states of the layer as it is."""
+        return stored_states(self.layer)
+
+    # ------------------------------------------------------------------ orders and stored states
+
+    def stored(self, order: int) -> int:
+        """Stored states at that order, rounded up to a multiple of `multiple_of`."""
+        needed = int(self._stored_by_channel(order).max())
+        return min(-(-needed // self.multiple_of) * self.multiple_of, max(needed, self.before))
+
+    @cached_property
+    def _ranks(self) -> Tensor:
+        """The rank of each channel: a batch has as many columns as its system of highest rank."""
+        return (self.balancing.right != 0).any(-2).sum(-1)
+
+    @cached_property
+    def _stored_by_channel(self) -> Callable[[int], Tensor]:
+        """From an order to the stored states: one for each pole in the closed upper half-plane."""
+
+        @cache
+        def count(order: int) -> Tensor:
+            ranks = self._ranks.clamp(max=order)
+            if not self.real:
+                return ranks
+            k = int(ranks.max())
+            poles = torch.linalg.eigvals(self.balancing.balanced.A[..., :k, :k])
+            return (poles.imag >= 0).sum(-1) - (k - ranks)  # zero rows where a channel has less
+
+        return count
+
+    def _orders_within(self, n_stored: int) -> Tensor:
+        """The highest order of each channel that `n_stored` stored states can hold."""
+        highest = min(2 * n_stored if self.real else n_stored, self.balancing.minimal_order)
+        orders = torch.zeros_like(self._ranks)
+        for order in range(highest, 0, -1):
+            fits = (orders == 0) & (self._stored_by_channel(order) <= n_stored)
+            orders = torch.where(fits, self._ranks.clamp(max=order), orders)
+            if bool((orders > 0).logical_or(self._ranks == 0).all()):
+                break
+        return orders
+
+    # ------------------------------------------------------------------ the cut
+
+    def at(
+        self,
+        order: int,
+        owners: Counter[int],
+        reselect_order: Callable[[LinearPlan], int] | None = None,
+    ) -> Proposal:
+        """The cut at `order`, or at the highest order that needs no more stored states.
+
+        Where the reduced system is not stable, the exact observability Gramian takes the place of
+        another one. Its values are others, so `reselect_order` chooses the order anew; without it
+        the number of stored states is kept.
+        """
+        plan, n_stored = self, self.stored(order)
+        while True:
+            if n_stored >= plan.before:
+                return plan._needs_all(order)
+            try:
+                return plan._within(n_stored, owners)
+            except _UnstableReduction as error:
+                if plan.factors[1] is None:
+                    raise
+                plan = plan.with_exact_observability(error.unstable)
+            if reselect_order is not None:
+                order = reselect_order(plan)
+                n_stored = plan.stored(order)
+
+    def _needs_all(self, order: int) -> Proposal:
+        """The layer as it is; with a reason where fewer states were asked for."""
+        if order >= self.balancing.minimal_order or self.multiple_of > 1:
+            return unchanged(self)
+        return unchanged(
+            self,
+            f"order {order} needs all {self.before} stored states, as some of its eigenvalues are "
+            "real and take one each; ask for a lower order",
+        )
+
+    def _within(self, n_stored: int, owners: Counter[int]) -> Proposal:
+        """The cut at the highest orders that `n_stored` stored states can hold."""
+        trial, orders = copied(self.layer), self._orders_within(n_stored)
+        system, condition = self._diagonal(orders)
+        write = LoadSystem(system)
+        try:
+            _refuse_unstable(system)
+            write.apply_(trial)
+        except lti.UnstableError as error:
+            unstable = (system.poles.abs() > 1 - MARGIN).any(-1)
+            raise _UnstableReduction(error.args[0], unstable) from error
+        after = system.poles.shape[-1]
+        if stored_states(trial) != after:
+            raise SkipError(
+                f"load_lti_ left it with {stored_states(trial)} states where {after} were to be "
+                "written"
+            )
+        refuse_tied(self.layer, trial, owners)
+        distance, peak = _distance(to_lti(trial, conjugate=self.real), system)
+        rounding = (distance / peak if peak else 0.0) + condition * EPS
+        if not rounding < ROUNDING_LIMIT:
+            raise SkipError(
+                f"written in {precision(self.layer)} it would differ from the reduced system by "
+                f"{rounding:.1e} of its peak"
+            )
+        bounds = self.balancing.error_bounds.take_along_dim(orders[..., None], -1)
+        kept = np.arange(self.hsv.shape[-1]) < orders.cpu().numpy()[..., None]
+        cut = LayerCut(
+            self.name,
+            self.before,
+            after,
+            int(orders.max()),
+            self.hsv,
+            error_bound=self.gain * (float(bounds.max()) + rounding * peak),
+            energy_kept=float(self.hsv[kept].sum() / self.hsv.sum()),
+            condition=condition,
+            parameters=(parameter_count(self.layer), parameter_count(trial)),
+            flops=(flops(self.system, self.before), flops(self.system, after)),
+            rounding=rounding,
+            gramians=self.gramians.name,
+        )
+        return Proposal(cut, write)
+
+    def output_error(self, write: LoadSystem) -> float | None:
+        """The output error of the system that would be written, on the sequences held out."""
+        return output_error(self.system, write.system, self.held_out, directions(self.layer))
+
+    def with_exact_observability(self, unstable: Tensor) -> LinearPlan:
+        """The same with the exact observability Gramian, for the channels that are unstable.
+
+        With one Gramian that is the system's own, the reduced system is stable.
+        """
+        S, R = self.factors
+        exact = lti.gramian_factors(self.system)[1]
+        if R is not None and R.shape == exact.shape and unstable.any() and not unstable.all():
+            norm = torch.linalg.matrix_norm
+            scale = (norm(R) / norm(exact).clamp(min=1e-300))[..., None, None]  # in the units of R
+            mixed = torch.where(unstable[..., None, None], exact * scale, R)
+            if not torch.equal(mixed, R):
+                return replace(self, factors=(S, mixed))
+        return replace(self, factors=(S, None), gramians=self.gramians.fallback or self.gramians)
+
+    def _diagonal(self, orders: Tensor) -> tuple[lti.DiagonalStateSpace, float]:
+        """The reduced systems, of equal numbers of modes, and the condition of the return."""
+        full, r = self.balancing.balanced, int(orders.max())
+        kept = torch.arange(r, device=orders.device) < orders[..., None]
+        A = full.A[..., :r, :r] * kept[..., None] * kept[..., None, :]
+        B, C = full.B[..., :r, :] * kept[..., None], full.C[..., :r] * kept[..., None, :]
+        modal, condition = lti.diagonalize(
+            lti.StateSpace(A, B, C, None, full.dt), conjugate=self.real
+        )
+        idle = ~((modal.B != 0).any(-1) | (modal.C != 0).any(-2))
+        n = int((~idle).sum(-1).max())  # modes beyond the order of a channel go last, then away
+        first = idle.to(torch.uint8).argsort(dim=-1, stable=True)[..., :n]
+        poles = modal.poles.take_along_dim(first, -1)
+        B = modal.B.take_along_dim(first[..., None], -2)
+        C = modal.C.take_along_dim(first[..., None, :], -1)
+        modal = lti.DiagonalStateSpace(poles, B, C, None, full.dt, self.real)
+        return modal, float(torch.as_tensor(condition).max())
+
+
+class _UnstableReduction(lti.UnstableError):
+    """A reduced system that is not stable, with the channels of which it is not."""
+
+    def __init__(self, message: str, unstable: Tensor) -> None:
+        super().__init__(message)
+        self.unstable = unstable
+
+
+def refuse_parametrized(layer: nn.Module) -> None:
+    """No shape can be given to what is computed from other parameters at each use."""
+    if isinstance(layer, SSMLayer):
+        missing = layer.state_axes.keys() - dict(layer.named_parameters()).keys()
+        if missing:
+            raise SkipError(
+                f"{', '.join(sorted(missing))} is no parameter of it (pruned, or parametrized); "
+                "make it one first"
+            )
+
+
+def _refuse_unstable(system: lti.DiagonalStateSpace) -> None:
+    largest = float(system.poles.abs().max()) if system.poles.numel() else 0.0
+    if not largest < 1:
+        raise lti.UnstableError(f"the reduced system would have a pole of modulus {largest:.9g}")
+
+
+def _distance(written: System, system: lti.DiagonalStateSpace) -> tuple[float, float]:
+    """max |G - F| and max |F| over frequencies that include every resonance of both."""
+    grid = torch.linspace(0, 2 * torch.pi, 257, dtype=torch.float64, device=system.B.device)
+    F_poles = system.poles.angle()
+    angles = [grid.expand(*F_poles.shape[:-1], -1), F_poles]
+    if isinstance(written, lti.DiagonalStateSpace):
+        angles.append(written.poles.angle())
+    z = torch.exp(1j * torch.cat(angles, dim=-1))
+    G, F = _response(written, z), _response(system, z)
+    norm = torch.linalg.matrix_norm
+    return float(norm(G - F).max()), float(norm(F).max())
+
+
+def _response(system: System, z: Tensor) -> Tensor:
+    """C (z I - A)^-1 B at points (..., k) of its own for each system: (..., k, p, m)."""
+    if isinstance(system, lti.StateSpace):
+        A = system.A[..., None, :, :].to(z)
+        X = torch.linalg.solve(
+            z[..., None, None] * torch.eye(system.order).to(z) - A, system.B[..., None, :, :].to(z)
+        )
+        return system.C[..., None, :, :].to(z) @ X
+    system = system.closed()
+    modes = 1 / (z[..., None] - system.poles[..., None, :])
+    return (system.C[..., None, :, :] * modes[..., None, :]) @ system.B[..., None, :, :]

@@ -1,0 +1,191 @@
+"""How far, for a whole model: one energy fraction for all of its layers."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from compressm._renamed import renamed
+from compressm.compression.policies import Policy, ScoredLayer, pooled
+from compressm.errors import OptionError
+
+__all__ = ["Budget", "MetricDrop"]
+
+
+@dataclass(frozen=True)
+class Budget(Policy):
+    """max energy: sum over layers of stored(r_energy) <= total, one energy fraction for all layers.
+
+    A policy for the whole model: a layer gets as many states as it needs to keep the same energy
+    fraction as the others.
+
+    Parameters
+    ----------
+    total : int, optional
+        Number of states that all layers together store afterwards.
+    fraction : float, optional
+        In place of `total`: a fraction of the states that they could store at most, in (0, 1].
+
+    Raises
+    ------
+    OptionError
+        If not just one of the two is given, or it makes no sense.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from compressm import Budget
+    >>> flat, steep = np.array([3.0, 3.0, 2.0, 2.0]), np.array([9.0, 0.5, 0.4, 0.1])
+    >>> Budget(total=5).across([flat, steep], [lambda order: order] * 2)
+    [4, 1]
+    """
+
+    total: int | None = None
+    fraction: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.total is None) == (self.fraction is None):
+            raise OptionError(f"give either total or fraction, got {self}")
+        if self.total is not None and (
+            isinstance(self.total, bool) or operator.index(self.total) < 1
+        ):
+            raise OptionError(f"total must be an integer of at least 1, got {self.total!r}")
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            raise OptionError(f"fraction must lie in (0, 1], got {self.fraction}")
+
+    def orders(self, layers: Sequence[ScoredLayer], copy: Callable[..., Any]) -> list[int]:
+        """The order to keep of each layer; see `Policy`."""
+        return self.across([layer.hsv for layer in layers], [layer.stored for layer in layers])
+
+    @renamed(slots="stored")
+    def across(
+        self, spectra: Sequence[np.ndarray], stored: Sequence[Callable[[int], int]]
+    ) -> list[int]:
+        """The order of each layer.
+
+        Parameters
+        ----------
+        spectra : sequence of ndarray (..., n)
+            Of each layer, as in `Policy`.
+        stored : sequence of callable
+            Of each layer, as in `Policy`.
+
+        Returns
+        -------
+        list of int
+            At least 1 each, even where that breaks the budget.
+        """
+        levels = _Levels(spectra)
+
+        def count(orders: Sequence[int]) -> int:
+            return sum(one(order) for one, order in zip(stored, orders, strict=True))
+
+        total = self.total
+        if total is None:
+            total = int((self.fraction or 1.0) * count(levels.orders(-1)))
+        return levels.orders(max(levels.last(lambda orders: count(orders) <= total), 0))
+
+
+@renamed(evaluate="metric", tolerance="tol")
+@dataclass(frozen=True)
+class MetricDrop(Policy):
+    """min energy: metric(model) - metric(model cut to that energy) <= tol.
+
+    A policy for the whole model: one energy fraction for all layers, the smallest that bisection
+    finds. Each try is made and measured on a copy. For a trained model, or for the last cut of a
+    run.
+
+    Parameters
+    ----------
+    metric : callable
+        From a model to a number, the larger the better, such as its accuracy on held-out data. It
+        is given copies, and sets the mode that it needs (``model.eval()``) by itself.
+    tol : float
+        How much smaller the number may become, non-negative.
+
+    Raises
+    ------
+    OptionError
+        If `tol` is negative or not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compressm import MetricDrop, SequenceModel, compress_
+    >>> model = SequenceModel(d_input=1, d_output=2, d_model=4, d_state=16, n_layers=1)
+    >>> u = torch.randn(8, 30, 1)
+    >>> y = model(u)
+    >>> closeness = lambda model: -((model(u) - y).norm() / y.norm()).item()
+    >>> event = compress_(model, MetricDrop(closeness, 0.1))
+    >>> event.layers[0].after < 16 and closeness(model) >= -0.1
+    True
+    """
+
+    metric: Callable[[Any], float]
+    tol: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tol < math.inf:
+            raise OptionError(f"tol must be a finite number >= 0, got {self.tol}")
+
+    def orders(self, layers: Sequence[ScoredLayer], copy: Callable[..., Any]) -> list[int]:
+        """The order to keep of each layer; see `Policy`."""
+        return self.search([layer.hsv for layer in layers], copy(), copy)
+
+    def search(
+        self, spectra: Sequence[np.ndarray], model: Any, cut: Callable[[Sequence[int]], Any]
+    ) -> list[int]:
+        """The order of each layer.
+
+        Parameters
+        ----------
+        spectra : sequence of ndarray (..., n)
+            Of each layer, as in `Policy`.
+        model : nn.Module
+            As it is.
+        cut : callable
+            From orders to a copy of the model that is cut to them.
+
+        Returns
+        -------
+        list of int
+        """
+        full = self.metric(model)
+        if not isinstance(full, Real) or not math.isfinite(full):
+            raise OptionError(
+                f"metric must return a finite number, got {full!r} for the model as it is"
+            )
+        levels, least = _Levels(spectra), full - self.tol
+        refused = levels.last(lambda orders: not self.metric(cut(orders)) >= least)
+        if refused + 1 == len(levels):  # not even rounding is allowed
+            return [hsv.shape[-1] for hsv in spectra]
+        return levels.orders(refused + 1)
+
+
+class _Levels:
+    """Energy fractions that some layer can keep, from none (its first state) to all."""
+
+    def __init__(self, spectra: Sequence[np.ndarray]) -> None:
+        self.fractions = [(sums := np.cumsum(pooled(hsv))) / sums[-1] for hsv in spectra]
+        self.values = np.unique(np.concatenate([[0.0], *self.fractions]))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def orders(self, at: int) -> list[int]:
+        """The order at which each layer keeps the energy fraction of that level."""
+        return [min(int((x < self.values[at]).sum()) + 1, len(x)) for x in self.fractions]
+
+    def last(self, accepts: Callable[[list[int]], bool]) -> int:
+        """The last level that is accepted, by bisection; -1 if the first is not."""
+        low, high = -1, len(self)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if accepts(self.orders(middle)) else (low, middle)
+        return low

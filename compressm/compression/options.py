@@ -1,0 +1,94 @@
+"""What all ways to a cut have in common: how far, of which system, by which Gramians."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from compressm.compression.policies import AnyPolicy, Policy, States, as_policy
+from compressm.errors import OptionError
+from compressm.gramians.types import MODEL, GramianType, gramian_type
+
+__all__ = ["IS_REAL", "Options", "require_optimizer"]
+
+
+def is_real(system: str) -> bool:
+    """`conjugate` from the old name: "real" is True, "complex" False."""
+    if system not in ("real", "complex"):
+        raise OptionError(f"system must be 'real' or 'complex', got {system!r}")
+    return system == "real"
+
+
+IS_REAL = {"system": is_real}
+"""For `renamed`: how the old argument ``system=`` becomes ``conjugate=``."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a cut, checked against each other.
+
+    Parameters
+    ----------
+    policy : Policy, function or None
+    conjugate : bool
+    gramians : str, GramianType or None
+    multiple_of : int
+        All as in `Compressor`.
+
+    Raises
+    ------
+    OptionError
+        If one of them makes no sense, or two contradict each other.
+    """
+
+    policy: Policy
+    conjugate: bool
+    gramians: GramianType | None
+    multiple_of: int
+
+    def __init__(
+        self,
+        policy: AnyPolicy | None = None,
+        conjugate: bool = True,
+        gramians: str | GramianType | None = None,
+        multiple_of: int = 1,
+    ) -> None:
+        policy = as_policy(policy)
+        if not isinstance(conjugate, bool):
+            raise OptionError(
+                f"conjugate must be True (the real system) or False (the complex one), got "
+                f"{conjugate!r}"
+            )
+        found = None if gramians is None else gramian_type(gramians)
+        if policy.needs_bound:
+            if found is not None and not found.bounded:
+                raise OptionError(
+                    f"{policy} promises a bound, and none holds with the Gramian type {found}; use "
+                    "the exact Gramians, or KeepEnergy or States"
+                )
+            found = found or MODEL
+        if isinstance(multiple_of, bool) or not isinstance(multiple_of, int) or multiple_of < 1:
+            raise OptionError(f"multiple_of must be an integer of at least 1, got {multiple_of!r}")
+        if isinstance(policy, States) and policy.n_stored < multiple_of:
+            raise OptionError(
+                f"{policy} leaves no multiple of {multiple_of} to store; use more states, or a "
+                "smaller multiple_of"
+            )
+        for name, value in (
+            ("policy", policy),
+            ("conjugate", conjugate),
+            ("gramians", found),
+            ("multiple_of", multiple_of),
+        ):
+            object.__setattr__(self, name, value)
+
+
+def require_optimizer(optimizer: Any) -> None:
+    """OptionError for an optimizer whose state is not kept parameter by parameter."""
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise OptionError(
+            "LBFGS keeps one history for all parameters together, which no longer fits after a "
+            "cut; use another optimizer, or compress_(model, policy) and build a new LBFGS"
+        )

@@ -1,0 +1,209 @@
+"""What is proposed for one layer: its `LayerCut`, and what is to be written into it."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import lti
+from compressm.compression.event import LayerCut
+from compressm.errors import OptionError, SkipError
+from compressm.gramians.signals import Signal
+from compressm.gramians.types import GramianType
+from compressm.systems.batches import System
+from compressm.systems.convert import load_lti_
+from compressm.systems.find import stored_states
+from compressm.systems.selective import keep_states_
+
+__all__ = [
+    "KeepStates",
+    "LoadSystem",
+    "Plan",
+    "Proposal",
+    "Write",
+    "attempt",
+    "copied",
+    "flops",
+    "parameter_count",
+    "refuse_tied",
+    "unchanged",
+    "unscored",
+]
+
+Made = TypeVar("Made")
+LINALG_ERROR: type[Exception] = torch.linalg.LinAlgError  # pyright: ignore
+
+
+class Write(Protocol):
+    """What is to be written into a layer."""
+
+    def apply_(self, layer: nn.Module, optimizer: Any = None) -> None:
+        """Write it; parameters keep their identity."""
+        ...
+
+    def to(self, device: torch.device | str) -> Write:
+        """The same on another device."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class LoadSystem:
+    """layer <- system."""
+
+    system: lti.DiagonalStateSpace
+
+    def apply_(self, layer: nn.Module, optimizer: Any = None) -> None:
+        """Write the system into a linear layer; see `load_lti_`."""
+        load_lti_(layer, self.system, optimizer)
+
+    def to(self, device: torch.device | str) -> LoadSystem:
+        """The same on another device."""
+        poles, B, C, D = (x.to(device) for x in self.system.matrices)
+        return LoadSystem(replace(self.system, poles=poles, B=B, C=C, D=D))
+
+
+@dataclass(frozen=True)
+class KeepStates:
+    """layer <- layer[indices]."""
+
+    indices: tuple[int, ...]
+
+    def apply_(self, layer: nn.Module, optimizer: Any = None) -> None:
+        """Keep these states of a selective layer; see `keep_states_`."""
+        keep_states_(layer, self.indices, optimizer)
+
+    def to(self, device: torch.device | str) -> KeepStates:
+        """Itself: indices are on no device."""
+        return self
+
+
+class Proposal(NamedTuple):
+    """What a cut would do to a layer, and how: `write` is None if the layer stays as it is."""
+
+    cut: LayerCut
+    write: Write | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Plan(ABC):
+    """A `ScoredLayer`, ready to be cut at any order; the layer is not changed.
+
+    Parameters
+    ----------
+    name : str
+        Qualified name of the layer in the model.
+    layer : nn.Module
+    gramians : GramianType
+        By which its states were scored.
+    multiple_of : int
+        The number of stored states is rounded up to a multiple of it.
+    held_out : sequence of Signal
+        What was observed of the layer, and had no part in the scores.
+    """
+
+    name: str
+    layer: nn.Module
+    gramians: GramianType
+    multiple_of: int = 1
+    held_out: Sequence[Signal] = ()
+
+    system: ClassVar[System | None] = None
+
+    @property
+    def gain(self) -> float:
+        """Factor of the error of the values in that of the layer."""
+        return 1.0
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the values bound the error."""
+        return False
+
+    @property
+    @abstractmethod
+    def hsv(self) -> np.ndarray:
+        """The values (..., n) of its states, descending."""
+
+    @abstractmethod
+    def stored(self, order: int) -> int:
+        """Stored states at that order, rounded up to a multiple of `multiple_of`."""
+
+    @abstractmethod
+    def at(self, order: int, owners: Counter[int], reselect_order: Any = None) -> Proposal:
+        """The cut at `order`; `SkipError` or an error of `lti` if it is refused."""
+
+    @abstractmethod
+    def output_error(self, write: Any) -> float | None:
+        """The output error of the layer with `write`, on the sequences held out."""
+
+
+def attempt(make: Callable[[], Made], otherwise: Callable[[str], Made]) -> Made:
+    """make(), or ``otherwise(reason)`` where a layer cannot be cut."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", lti.ReductionWarning)
+            return make()
+    except OptionError:  # a mistake of the caller, not of the layer
+        raise
+    except (SkipError, lti.LTIError, LINALG_ERROR) as error:
+        return otherwise(str(error.args[0]))
+
+
+def unscored(name: str, layer: nn.Module, reason: str | None) -> Proposal:
+    """A layer that stays as it is, and whose states have no scores."""
+    try:
+        n = stored_states(layer)
+    except lti.LTIError:
+        n = 0  # nothing could be read
+    held = parameter_count(layer)
+    cut = LayerCut(name, n, n, 0, np.empty(0), parameters=(held, held), skipped=reason)
+    return Proposal(cut)
+
+
+def unchanged(plan: Plan, reason: str | None = None) -> Proposal:
+    """A scored layer that stays as it is: for a reason, or because no state is to be removed."""
+    operations = flops(plan.system, stored_states(plan.layer))
+    cut = replace(
+        unscored(plan.name, plan.layer, reason).cut,
+        order=plan.hsv.shape[-1],
+        hsv=plan.hsv,
+        flops=(operations, operations),
+        gramians=plan.gramians.name,
+    )
+    return Proposal(cut)
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A deep copy, also of modules that hold on to results, which torch would not copy."""
+    held = (x for m in module.modules() for x in vars(m).values() if isinstance(x, Tensor))
+    return copy.deepcopy(module, {id(x): x.detach() for x in held if not x.is_leaf})
+
+
+def refuse_tied(layer: nn.Module, trial: nn.Module, owners: Counter[int]) -> None:
+    """SkipError if a parameter that changes shape belongs to another module as well."""
+    pairs = zip(layer.named_parameters(), trial.parameters(), strict=True)
+    tied = [k for (k, p), q in pairs if p.shape != q.shape and owners[id(p)] > 1]
+    if tied:
+        raise SkipError(f"{', '.join(tied)} is also a parameter of another module; untie it first")
+
+
+def parameter_count(layer: nn.Module) -> int:
+    """Numbers that the parameters of a layer hold."""
+    return sum(p.numel() for p in layer.parameters())
+
+
+def flops(system: System | None, n: int) -> int:
+    """x <- p x + B u, y = Re(C x), with n complex states: two for each real multiply and add."""
+    if system is None:
+        return 0
+    return math.prod(system.batch_shape) * n * (8 + 4 * system.n_inputs + 4 * system.n_outputs)

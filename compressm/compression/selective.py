@@ -1,0 +1,91 @@
+"""The cut of a selective layer: the states with the largest scores are kept."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from compressm.compression.event import LayerCut
+from compressm.compression.proposal import (
+    KeepStates,
+    Plan,
+    Proposal,
+    copied,
+    parameter_count,
+    refuse_tied,
+    unchanged,
+)
+from compressm.errors import SkipError
+from compressm.gramians.output_error import relative_error
+from compressm.systems.selective.evaluate import layer_output
+
+__all__ = ["SelectivePlan"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SelectivePlan(Plan):
+    """A selective layer with the scores of its states.
+
+    Parameters
+    ----------
+    values : ndarray (N,)
+        The score of each state, see `state_values`.
+
+    Raises
+    ------
+    SkipError
+        If all scores are zero.
+    """
+
+    values: np.ndarray
+
+    def __post_init__(self) -> None:
+        if not self.values.any():
+            raise SkipError("the scores of its states are all zero")
+
+    @cached_property
+    def ranking(self) -> np.ndarray:
+        """The states (N,) from the largest score to the smallest."""
+        return np.argsort(-self.values, kind="stable")
+
+    @cached_property
+    def hsv(self) -> np.ndarray:
+        """The scores (N,), descending."""
+        return self.values[self.ranking]
+
+    def stored(self, order: int) -> int:
+        """Stored states at that order, rounded up to a multiple of `multiple_of`."""
+        return min(-(-order // self.multiple_of) * self.multiple_of, len(self.values))
+
+    def at(self, order: int, owners: Counter[int], reselect_order: Any = None) -> Proposal:
+        """The cut at `order`; the states that are kept stay in their order."""
+        n, before = self.stored(order), len(self.values)
+        if n == before:
+            return unchanged(self)
+        write, trial = KeepStates(tuple(sorted(self.ranking[:n].tolist()))), copied(self.layer)
+        write.apply_(trial)
+        refuse_tied(self.layer, trial, owners)
+        cut = LayerCut(
+            self.name,
+            before,
+            n,
+            n,
+            self.hsv,
+            error_bound=math.inf,
+            energy_kept=float(self.hsv[:n].sum() / self.hsv.sum()),
+            parameters=(parameter_count(self.layer), parameter_count(trial)),
+            gramians=self.gramians.name,
+        )
+        return Proposal(cut, write)
+
+    def output_error(self, write: KeepStates) -> float | None:
+        """The change of all that the layer gives out, on the sequences held out."""
+        trial = copied(self.layer)
+        write.apply_(trial)
+        inputs = (signal.u for signal in self.held_out)
+        return relative_error((layer_output(self.layer, u), layer_output(trial, u)) for u in inputs)

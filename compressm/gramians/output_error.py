@@ -1,0 +1,90 @@
+"""What a cut does to the output of a layer, measured on inputs that had no part in the cut."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+import lti
+from compressm.gramians.moments import TIMES, driven_states
+from compressm.gramians.signals import Signal
+from compressm.systems.batches import System
+
+__all__ = ["hold_out", "output_error", "relative_error"]
+
+
+def output_error(
+    system: System, reduced: System, signals: Sequence[Signal], directions: int = 1
+) -> float | None:
+    """rms(y_r - y) / rms(y) of the outputs y = C x and y_r that the same inputs cause.
+
+    Parameters
+    ----------
+    system, reduced : lti.DiagonalStateSpace or lti.StateSpace
+        As in `observed_factor`.
+    signals : sequence of Signal
+        Inputs that had no part in the reduction.
+    directions : int, optional
+        2 if the second half of the outputs is that of the reversed sequence; each direction's are
+        outputs of their own here, not their sum.
+
+    Returns
+    -------
+    float or None
+        At the times that `observed_factor` samples; None without inputs, or if all y are zero.
+    """
+    return relative_error(
+        (_outputs(system, x.u, directions), _outputs(reduced, x.u, directions)) for x in signals
+    )
+
+
+def relative_error(pairs: Iterable[tuple[Tensor, Tensor]]) -> float | None:
+    """rms(y_r - y) / rms(y) over all pairs of y and y_r; None if y is zero, or one not finite.
+
+    Parameters
+    ----------
+    pairs : iterable of (Tensor, Tensor)
+    """
+    norm, error, size = torch.linalg.vector_norm, 0.0, 0.0
+    for y, y_r in pairs:
+        y, y_r = y.double(), y_r.double()
+        error, size = math.hypot(error, float(norm(y_r - y))), math.hypot(size, float(norm(y)))
+    return error / size if size and math.isfinite(error / size) else None
+
+
+def hold_out(signals: Sequence[Signal], every: int = 8) -> tuple[list[Signal], list[Signal]]:
+    """The signals without every eighth sequence, and every eighth sequence.
+
+    Parameters
+    ----------
+    signals : sequence of Signal
+    every : int, optional
+
+    Returns
+    -------
+    list of Signal, list of Signal
+        The second is empty if there are fewer than `every` sequences.
+    """
+    parts: tuple[list[Signal], list[Signal]] = [], []
+    seen = 0
+    for signal in signals:
+        held = torch.arange(seen + 1, seen + 1 + len(signal.u), device=signal.u.device) % every == 0
+        seen += len(signal.u)
+        for part, of in zip(parts, (~held, held), strict=True):
+            if of.any():
+                part.append(Signal(signal.u[of], None if signal.g is None else signal.g[of]))
+    return parts
+
+
+def _outputs(system: System, u: Tensor, directions: int) -> Tensor:
+    """y = C x at the times of `driven_states`, the outputs of each direction after the other."""
+    C = system.C
+    if isinstance(system, lti.DiagonalStateSpace) and system.conjugate:
+        C = 2 * torch.cat([C.real, -C.imag], dim=-1)  # y = 2 Re(C x)
+    every = max(1, u.shape[1] // TIMES)
+    ways = zip(C.split(system.n_outputs // directions, dim=-2), (u, u.flip(1)), strict=False)
+    outputs = [(driven_states(system, way, every) @ rows.mT).real for rows, way in ways]
+    return torch.cat(outputs, dim=-1)

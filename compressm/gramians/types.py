@@ -1,0 +1,296 @@
+"""Gramian types: what each observes, how it scores the states of a layer, what it promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import lti
+from compressm.errors import ObservationError, OptionError
+from compressm.gramians.moments import (
+    input_shape_matches,
+    input_width,
+    observability_factor,
+    observed_factor,
+)
+from compressm.gramians.scores import covariances, mean_gramians
+from compressm.gramians.signals import Signal
+from compressm.systems.batches import System
+
+__all__ = [
+    "DATA",
+    "GRAMIAN_TYPES",
+    "BuiltIn",
+    "INPUT",
+    "MODEL",
+    "GramianType",
+    "gramian_type",
+    "register_gramian_type",
+    "state_values",
+]
+
+BuiltIn = Literal["model", "input", "data"]
+"""The names of the Gramian types that are part of the library."""
+
+
+class GramianType(ABC):
+    """By which Gramians the states of a layer are scored.
+
+    Subclass it, and pass an instance as ``gramians=``; `register_gramian_type` gives it a name.
+
+    Attributes
+    ----------
+    name : str
+        As ``gramians=`` and `LayerCut.gramians` call it.
+    energy : float
+        Energy fraction that is kept where no policy is given, in (0, 1].
+    needs_inputs, needs_gradients : bool
+        Whether a linear layer cannot be scored without its inputs, or without the gradients at its
+        output. A selective layer needs its inputs in every case.
+    bounded : bool
+        Whether ``2 * sum(distinct truncated values)`` bounds the error of a linear layer.
+    fallback : GramianType or None
+        What a plan is called when the exact observability Gramian has taken the place of its own,
+        because the reduced system would not have been stable; itself if None.
+    """
+
+    name: str
+    energy: float
+    needs_inputs: ClassVar[bool] = True
+    needs_gradients: ClassVar[bool] = False
+    bounded: ClassVar[bool] = False
+    fallback: GramianType | None = None
+
+    @abstractmethod
+    def factors(
+        self, system: System, signals: Sequence[Signal], directions: int
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """S, R of a linear layer, with P = S S^H and Q = R R^H; None for an exact Gramian.
+
+        Parameters
+        ----------
+        system : lti.DiagonalStateSpace or lti.StateSpace
+            Discrete, of n states; or a batch of systems.
+        signals : sequence of Signal
+            What was observed of the layer; empty if nothing was.
+        directions : int
+            2 if the second half of the outputs is that of the reversed sequence.
+
+        Returns
+        -------
+        Tensor (..., n, k) or None, Tensor (..., n, l) or None
+
+        Raises
+        ------
+        ObservationError
+            If `signals` do not suffice.
+        """
+
+    @abstractmethod
+    def state_values(self, layer: nn.Module, signals: Sequence[Signal]) -> Tensor:
+        """The score of each state of a selective layer.
+
+        Parameters
+        ----------
+        layer : nn.Module
+        signals : sequence of Signal
+            What was observed of the layer, at least one.
+
+        Returns
+        -------
+        Tensor (N,)
+            Non-negative: the states with the largest scores are kept.
+        """
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Model(GramianType):
+    """The exact Gramians: what unit energy of any input drives, and what any output shows."""
+
+    name, energy = "model", 0.98
+    needs_inputs, bounded = False, True
+
+    def factors(
+        self, system: System, signals: Sequence[Signal], directions: int
+    ) -> tuple[None, None]:
+        """None, None: `lti.balance` computes both."""
+        return None, None
+
+    def state_values(self, layer: nn.Module, signals: Sequence[Signal]) -> Tensor:
+        """sum over channels of |c_n b_n| / (1 - p_n^2) of the mean system."""
+        return _sqrt_product(*mean_gramians(layer, signals))
+
+
+class Input(GramianType):
+    """P is the second moment of the states that the inputs drive; Q is exact."""
+
+    name, energy = "input", 0.9995
+
+    def factors(
+        self, system: System, signals: Sequence[Signal], directions: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """S from the inputs. In two directions the reversed sequences drive the states as well."""
+        inputs = [signal.u for signal in signals]
+        if not inputs:
+            raise ObservationError(
+                "no input of it was observed in this step: only forward passes in training mode "
+                "with gradients count, and a model that was compiled before cannot be observed"
+            )
+        if not input_shape_matches(system, signals):
+            shapes = [tuple(u.shape) for u in inputs]
+            raise ObservationError(
+                f"its inputs were {shapes}, not (batch, length, {input_width(system)})"
+            )
+        both = [inputs, [u.flip(1) for u in inputs]][:directions]
+        return observed_factor(system, [u for one in both for u in one]), None
+
+    def state_values(self, layer: nn.Module, signals: Sequence[Signal]) -> Tensor:
+        """sum over channels of sqrt(P_n Q_n): P of the driven states, Q of the mean system."""
+        return _sqrt_product(
+            covariances(layer, signals, False)[0], mean_gramians(layer, signals)[1]
+        )
+
+
+class Data(Input):
+    """P as in `Input`; Q is the second moment of the adjoint states, driven by the gradients."""
+
+    name, energy = "data", 0.9995
+    needs_gradients = True
+
+    def factors(
+        self, system: System, signals: Sequence[Signal], directions: int
+    ) -> tuple[Tensor, Tensor]:
+        """S from the inputs, R from the gradients at the outputs of each direction."""
+        S, _ = super().factors(system, signals, directions)
+        gradients = [signal.g for signal in signals if signal.g is not None]
+        if not gradients:
+            raise ObservationError("no gradient at its output was observed in this step")
+        rows = system.C.split(system.n_outputs // directions, dim=-2)
+        both = [gradients, [g.flip(1) for g in gradients]]
+        R = [
+            observability_factor(replace(system, C=C, D=None), one)
+            for C, one in zip(rows, both, strict=False)
+        ]
+        return S, torch.cat(R, dim=-1)
+
+    def state_values(self, layer: nn.Module, signals: Sequence[Signal]) -> Tensor:
+        """sum over channels of sqrt(P_n Q_n): second moments of states and adjoint states."""
+        return _sqrt_product(*covariances(layer, signals))
+
+
+def _sqrt_product(P: Tensor, Q: Tensor) -> Tensor:
+    return (P.sqrt() * Q.sqrt()).sum(0)
+
+
+MODEL, INPUT, DATA = Model(), Input(), Data()
+DATA.fallback = INPUT
+
+GRAMIAN_TYPES: dict[str, GramianType] = {}
+"""The Gramian types that have a name; see `register_gramian_type`."""
+
+
+def register_gramian_type(gramians: GramianType) -> GramianType:
+    """Make ``gramians="name"`` a short-hand for a Gramian type.
+
+    Parameters
+    ----------
+    gramians : GramianType
+
+    Returns
+    -------
+    GramianType
+        The same.
+    """
+    if not isinstance(gramians, GramianType):
+        raise OptionError(f"a Gramian type is an instance of a GramianType, got {gramians!r}")
+    if not 0 < gramians.energy <= 1:
+        raise OptionError(
+            f"the energy of the Gramian type {gramians.name!r} is the energy fraction that is "
+            f"kept and must lie in (0, 1], got {gramians.energy}"
+        )
+    GRAMIAN_TYPES[gramians.name] = gramians
+    return gramians
+
+
+for _one in (MODEL, INPUT, DATA):
+    register_gramian_type(_one)
+
+
+def gramian_type(gramians: str | GramianType) -> GramianType:
+    """The Gramian type of that name, or `gramians` itself if it is one."""
+    if isinstance(gramians, GramianType):
+        return gramians
+    if not isinstance(gramians, str) or gramians not in GRAMIAN_TYPES:
+        *most, last = map(repr, GRAMIAN_TYPES)
+        raise OptionError(
+            f"gramians must be {', '.join(most)} or {last}, or a GramianType, got {gramians!r}"
+        )
+    return GRAMIAN_TYPES[gramians]
+
+
+@torch.no_grad()
+def state_values(
+    module: nn.Module, signals: Iterable[Signal], gramians: str | GramianType = "model"
+) -> np.ndarray:
+    """sum over channels c of sqrt(P_cn Q_cn), for each state n.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A selective layer, such as `Mamba`.
+    signals : iterable of Signal
+        Its inputs, each from the zero state, and gradients at its output.
+    gramians : {"model", "input", "data"} or GramianType, optional
+        "model": P and Q are Gramians of the mean system of [1]_, at the averages of dt, of B, of C
+        over the signals. The value ``|c_n b_n| / (1 - p_n^2)`` is the Hankel value of mode n alone.
+        "input": P is the second moment of the states that the signals drive. "data": and Q is that
+        of the adjoint states ``g[t] = C[t] gy[t] + exp(dt[t+1] A) g[t+1]`` [2]_, with gy the
+        gradient at the output of the scan, from that at the layer's through gate and projection.
+
+    Returns
+    -------
+    ndarray (N,)
+        Not sorted.
+
+    Raises
+    ------
+    UnsupportedLayerError
+        If the module is not selective.
+    OptionError
+        If `gramians` is none of these.
+    lti.DimensionError
+        If there are no signals, or for "data" none with a gradient.
+    lti.NonFiniteError
+        If a value is not finite.
+
+    Notes
+    -----
+    B[t] and C[t] may be large and vanish on average, in which case the mean system does not see
+    the state; the second moments do. States are formed one time step at a time, all sequences
+    together: memory is that of (batch, channels, N). Sums are in double precision.
+
+    References
+    ----------
+    .. [1] M. Chahine, P. Nazari, D. Rus, T. K. Rusch, "The curious case of in-training compression
+       of state space models", 2025, arXiv:2510.02823, appendix E.
+    .. [2] S. E. Otto, A. Padovan, C. W. Rowley, "Model reduction for nonlinear systems by balanced
+       truncation of state and gradient covariance", SIAM J. Sci. Comput. 45 (2023),
+       arXiv:2207.14387; here restricted to a choice of states.
+    """
+    gramians, signals = gramian_type(gramians), list(signals)
+    if not signals:
+        raise lti.DimensionError("no input of it was observed; the values of its states need some")
+    values = gramians.state_values(module, signals)
+    if not bool(values.isfinite().all()):
+        raise lti.NonFiniteError(
+            "a value of its states is not finite; check its parameters and its inputs"
+        )
+    return values.cpu().numpy()

@@ -1,0 +1,90 @@
+"""The layers of a model that can be compressed, and how many states they store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from torch import nn
+
+from compressm.systems.convert import is_supported, to_lti
+from compressm.systems.selective.form import COUNTS, is_selective, state_count
+
+__all__ = [
+    "agree_on_states_",
+    "compressible_layers",
+    "selective_layers",
+    "ssm_layers",
+    "stored_states",
+]
+
+Layers = Iterator[tuple[str, nn.Module]]
+
+
+def ssm_layers(model: nn.Module) -> Layers:
+    """Every linear state-space layer of `model` with its qualified name, each once.
+
+    Parameters
+    ----------
+    model : nn.Module
+    """
+    return _outermost(model, is_supported)
+
+
+def compressible_layers(model: nn.Module) -> Layers:
+    """Every linear or selective layer of `model` with its qualified name, each once.
+
+    Parameters
+    ----------
+    model : nn.Module
+    """
+    return _outermost(model, lambda module: is_supported(module) or is_selective(module))
+
+
+def selective_layers(model: nn.Module) -> Layers:
+    """Every selective layer of `model` with its qualified name, each once.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A layer that `to_lti` was taught is none of them.
+    """
+    return (named for named in compressible_layers(model) if not is_supported(named[1]))
+
+
+def stored_states(layer: nn.Module) -> int:
+    """`d_state` of a layer, if it has one, or the number of its poles."""
+    if is_selective(layer) and not is_supported(layer):
+        return state_count(layer)
+    n = getattr(layer, "d_state", None)
+    return to_lti(layer).poles.shape[-1] if n is None else n
+
+
+def _outermost(model: nn.Module, wanted: Callable[[nn.Module], bool]) -> Layers:
+    """The modules that are wanted, without what is inside them."""
+    inside = None
+    for name, module in model.named_modules():
+        if inside is not None and (name + ".").startswith(inside):
+            continue  # a part of the layer before it
+        if wanted(module):
+            inside = f"{name}." if name else ""
+            yield name, module
+
+
+def agree_on_states_(model: nn.Module) -> None:
+    """config.state_size <- N, where all selective layers of a model keep the same number N.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Of ``transformers``, or with such models inside; others have nothing to change. If the
+        layers keep different numbers, no configuration can say so, and it stays as it was: the
+        state dict is then loaded as `keep_states_` says, not by ``from_pretrained``.
+    """
+    for part in model.modules():
+        config = getattr(part, "config", None)
+        # what is saved with its configuration; a block of it may hold some of the layers only
+        if config is not None and hasattr(part, "save_pretrained"):
+            sizes = {state_count(layer) for _, layer in selective_layers(part)}
+            for name in COUNTS:
+                if len(sizes) == 1 and hasattr(config, name):
+                    setattr(config, name, *sizes)

@@ -1,0 +1,131 @@
+"""Layers of other packages, known by the names and shapes of their parameters, not by import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+import lti
+from compressm.ops.resize import tensors_of
+
+__all__ = ["FAMILIES", "Family", "family_of", "register_family"]
+
+Tensors = Mapping[str, Tensor]
+Shape = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Layers whose parameters have these names and shapes; see `register_family`.
+
+    Parameters
+    ----------
+    name : str
+        Whose they are.
+    shapes : mapping of str to tuple
+        Of each parameter, by its dotted name in the module. A letter stands for any size, the same
+        wherever it occurs; a shape that ends in "complex" is that of a complex parameter.
+    read : callable
+        ``read(tensors, conjugate, **options)``: the layer as a discrete system, as `to_lti`.
+    write : callable
+        ``write(system, tensors, **options)``: new values of the parameters that change, given the
+        old ones.
+    options : callable, optional
+        ``options(module)``: what the tensors do not show. `UnsupportedLayerError` if the module
+        does something that cannot be read.
+    where : callable, optional
+        ``where(module)``: whether it is of this kind, as far as the tensors do not show it.
+    counts : tuple of str, optional
+        Attributes of the module that hold the number of states.
+    inputs : callable, optional
+        ``inputs(module, u)``: what the module was called with, as (batch, length, channels).
+    whole : bool, optional
+        Whether the module's output is that of the system. If more follows inside, gradients at
+        the system's output cannot be observed.
+    directions : int, optional
+        2 if the second half of the system's outputs is that of the reversed sequence, reversed.
+    """
+
+    name: str
+    shapes: Mapping[str, Shape]
+    read: Callable[..., lti.DiagonalStateSpace]
+    write: Callable[..., dict[str, Tensor]]
+    options: Callable[[nn.Module], dict[str, Any]] = field(default=lambda module: {})
+    where: Callable[[nn.Module], bool] = field(default=lambda module: True)
+    counts: tuple[str, ...] = ()
+    inputs: Callable[[nn.Module, Tensor], Tensor] = field(default=lambda module, u: u)
+    whole: bool = True
+    directions: int = 1
+
+    def fits(self, tensors: Tensors) -> bool:
+        """Whether these are the tensors of such a layer, by their names and shapes.
+
+        Next to those that are named there may be others only in modules that own none of them.
+        """
+        sizes: dict[str, int] = {}
+        owners = {name.rpartition(".")[0] for name in self.shapes}
+        return all(
+            name in tensors and _fits(tensors[name], shape, sizes)
+            for name, shape in self.shapes.items()
+        ) and all(name in self.shapes or name.rpartition(".")[0] not in owners for name in tensors)
+
+    def under(self, part: str, where: Callable[[nn.Module], bool]) -> Family:
+        """The same layers as a part of a module that calls them."""
+        prefix = f"{part}."
+
+        def inner(tensors: Tensors) -> dict[str, Tensor]:
+            return {name: tensors[prefix + name] for name in self.shapes}
+
+        def write(system: Any, tensors: Tensors, **options: Any) -> dict[str, Tensor]:
+            new = self.write(system, inner(tensors), **options)
+            return {prefix + name: value for name, value in new.items()}
+
+        return replace(
+            self,
+            shapes={prefix + name: shape for name, shape in self.shapes.items()},
+            read=lambda tensors, *args, **options: self.read(inner(tensors), *args, **options),
+            write=write,
+            options=lambda module: self.options(module.get_submodule(part)),
+            where=where,
+            counts=tuple(prefix + name for name in self.counts),
+        )
+
+
+FAMILIES: list[Family] = []
+"""The families that are known, the first that fits counts; see `register_family`."""
+
+
+def register_family(family: Family) -> Family:
+    """Teach `to_lti` and `load_lti_` the layers of another package, by names and shapes.
+
+    Parameters
+    ----------
+    family : Family
+
+    Returns
+    -------
+    Family
+        The same.
+    """
+    FAMILIES.append(family)
+    return family
+
+
+def family_of(module: nn.Module) -> Family | None:
+    """The family that a module belongs to, if any."""
+    tensors = tensors_of(module)
+    return next((x for x in FAMILIES if x.fits(tensors) and x.where(module)), None)
+
+
+def _fits(tensor: Tensor, shape: Shape, sizes: dict[str, int]) -> bool:
+    is_complex = shape[-1:] == ("complex",)
+    shape = shape[:-1] if is_complex else shape
+    if tensor.is_complex() != is_complex or tensor.ndim != len(shape):
+        return False
+    return all(
+        size == (sizes.setdefault(axis, size) if isinstance(axis, str) else axis)
+        for axis, size in zip(shape, tensor.shape, strict=True)
+    )

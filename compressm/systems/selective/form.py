@@ -1,0 +1,177 @@
+"""h[t] = exp(dt[t] A) * h[t-1] + (dt[t] * x[t]) B[t]^T, y[t] = h[t] C[t]: what a form must say.
+
+B, C and the step size depend on the input, so there is no system to balance; but the states of a
+channel do not see each other, so any of them can be removed. B and C are shared by the channels of
+a group, hence so is the choice.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+from torch.nn.functional import conv1d, pad, silu
+
+from compressm.errors import UnsupportedLayerError
+from compressm.ops.resize import tensors_of
+
+__all__ = [
+    "COUNTS",
+    "FORMS",
+    "Coefficients",
+    "SelectiveForm",
+    "causal_convolution",
+    "first_attribute",
+    "form_of",
+    "is_selective",
+    "register_form",
+    "require_form",
+    "state_count",
+]
+
+# What layers and their configurations call the number of states
+COUNTS = ("state_size", "ssm_state_size", "d_state", "mamba_d_state")
+
+
+class Coefficients(NamedTuple):
+    """h[t] = exp(dt[t] A) * h[t-1] + (dt[t] * x[t]) B[t]^T,  y[t] = h[t] C[t], then a gate z.
+
+    Parameters
+    ----------
+    x, dt, z : Tensor (batch, length, channels)
+    A : Tensor (channels, N)
+        Or (channels, 1) where it is the same for all states.
+    B, C : Tensor (batch, length, groups, N)
+        A group is ``channels / groups`` neighbours.
+    """
+
+    x: Tensor
+    dt: Tensor
+    A: Tensor
+    B: Tensor
+    C: Tensor
+    z: Tensor
+
+
+class SelectiveForm(ABC):
+    """A selective layer as its parameters are named and shaped; see `register_form`.
+
+    Parameters
+    ----------
+    module : nn.Module
+        With all tensors of `needed`, and none but those and the `optional` ones.
+
+    Attributes
+    ----------
+    needed, optional : frozenset of str
+        Dotted names of its parameters and buffers.
+    axes : dict of str to int
+        Number of axes of a tensor, where that tells two forms of equal names apart.
+    n_states : int
+        N, the number of states of each channel.
+    """
+
+    needed: ClassVar[frozenset[str]]
+    optional: ClassVar[frozenset[str]] = frozenset()
+    axes: ClassVar[Mapping[str, int]] = {}
+    module: Any
+    n_states: int
+
+    @abstractmethod
+    def __init__(self, module: Any) -> None: ...
+
+    @abstractmethod
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shapes that the tensors must have together, by their names."""
+
+    @abstractmethod
+    def coefficients(self, u: Tensor) -> tuple[Tensor, ...]:
+        """`Coefficients` for the input `u` (batch, length, d_model) of the layer."""
+
+    @abstractmethod
+    def tail(self, y: Tensor, x: Tensor, z: Tensor) -> Tensor:
+        """The output of the layer from `y`, that of the scan, and from `x` and `z`."""
+
+    @abstractmethod
+    def places(self, kept: list[int]) -> dict[str, tuple[int, list[int]]]:
+        """Of each tensor with states: the axis, and the places on it that the `kept` ones take."""
+
+    @abstractmethod
+    def counts(self, n: int) -> dict[str, int]:
+        """Attributes that follow the number `n` of states, by their dotted names."""
+
+    @classmethod
+    def of(cls, module: nn.Module) -> SelectiveForm | None:
+        """`module` in this form, or None if it is not of this form."""
+        own = {name for name in cls.needed if "." not in name}
+        if not own <= module._parameters.keys() | module._buffers.keys():
+            return None  # spares looking at all tensors of all modules
+        tensors = tensors_of(module)
+        if not cls.needed <= tensors.keys() <= cls.needed | cls.optional:
+            return None
+        if any(tensors[name].ndim != count for name, count in cls.axes.items()):
+            return None
+        form = cls(module)
+        fits = all(tensors[name].shape == shape for name, shape in form.shapes().items())
+        return form if fits and form.n_states > 0 else None
+
+
+FORMS: list[type[SelectiveForm]] = []
+"""The forms that are known, the first that fits counts; see `register_form`."""
+
+
+def register_form(form: type[SelectiveForm]) -> type[SelectiveForm]:
+    """Teach compressm a form of selective layers; also as a decorator.
+
+    Parameters
+    ----------
+    form : subclass of SelectiveForm
+
+    Returns
+    -------
+    type
+        The same.
+    """
+    FORMS.append(form)
+    return form
+
+
+def form_of(module: nn.Module) -> SelectiveForm | None:
+    """The module in the first form that fits, or None if it is no selective layer."""
+    return next((found for form in FORMS if (found := form.of(module)) is not None), None)
+
+
+def require_form(module: nn.Module) -> SelectiveForm:
+    """`form_of`, or an `UnsupportedLayerError`."""
+    form = form_of(module)
+    if form is None:
+        known = " or ".join(form.__name__ for form in FORMS)
+        raise UnsupportedLayerError(
+            f"{type(module).__qualname__} is no selective layer that compressm knows; it takes a "
+            f"layer with the parameters of {known}, by name and shape"
+        )
+    return form
+
+
+def is_selective(module: nn.Module) -> bool:
+    """Whether a module is a selective layer, by the names and shapes of its parameters."""
+    return form_of(module) is not None
+
+
+def state_count(module: nn.Module) -> int:
+    """N, the number of states of each channel of a selective layer."""
+    return require_form(module).n_states
+
+
+def causal_convolution(module: Any, x: Tensor) -> Tensor:
+    """`x` (batch, length, channels), each channel through its causal filter and the activation."""
+    weight, bias = module.conv1d.weight, module.conv1d.bias
+    x = conv1d(pad(x.mT, (weight.shape[-1] - 1, 0)), weight, bias, groups=len(weight))
+    return getattr(module, "act", silu)(x).mT
+
+
+def first_attribute(module: nn.Module, names: Iterable[str], default: Any) -> Any:
+    """The attribute that goes by one of these names."""
+    return next((getattr(module, name) for name in names if hasattr(module, name)), default)

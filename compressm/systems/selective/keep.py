@@ -1,0 +1,68 @@
+"""A selective layer without some of its states."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+import lti
+from compressm.ops.resize import tensors_of, write_
+from compressm.systems.selective.form import require_form
+
+__all__ = ["keep_states_"]
+
+
+@torch.no_grad()
+def keep_states_(module: nn.Module, indices: Iterable[int], optimizer: Any = None) -> None:
+    """A, B[t], C[t] <- A[:, indices], B[t, indices], C[t, indices]: only these states, in place.
+
+    Parameters
+    ----------
+    module : nn.Module
+        `is_selective`. Its parameters keep their identity.
+    indices : iterable of int
+        Which of the N states to keep, in this order.
+    optimizer : torch.optim.Optimizer, optional
+        Starts the parameters that change shape afresh; see `resize_`.
+
+    Raises
+    ------
+    UnsupportedLayerError
+        If the module is not selective.
+    lti.OrderError
+        If there is no index, or one is out of range or comes twice. Nothing has been written then.
+
+    Notes
+    -----
+    The output is that of the full layer with C of all other states at zero. Not so where B and C
+    pass a norm over the states (FalconMamba, Jamba): its mean square is now that of the states
+    which stay, so B[t] and C[t] are those of the full layer up to one factor each,
+    ``rms(B[t]) / rms(B[t, indices])``.
+
+    A configuration that the module shares with others is left alone, see `agree_on_states_`. Caches
+    of ``transformers`` take their shapes from the states, so layers may keep different numbers.
+
+    A checkpoint of a layer of another number of states loads after
+    ``keep_states_(module, range(n))``, where the values do not matter.
+    """
+    form = require_form(module)
+    kept, n = [operator.index(i) for i in indices], form.n_states
+    if not kept or len(set(kept)) < len(kept) or not set(kept) <= set(range(n)):
+        raise lti.OrderError(
+            f"indices must be one or more different numbers from 0 to {n - 1}, got {kept}; "
+            "name each state to keep once"
+        )
+    tensors = tensors_of(module)
+    for name, (axis, places) in form.places(kept).items():
+        if name in tensors:
+            old = tensors[name].detach()
+            places = torch.tensor(places, device=old.device)
+            write_(module, name, old.index_select(axis, places), optimizer)
+    for name, count in form.counts(len(kept)).items():
+        path, _, own = name.rpartition(".")
+        if own in vars(module.get_submodule(path)):
+            write_(module, name, count)

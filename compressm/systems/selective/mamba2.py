@@ -1,0 +1,87 @@
+"""Mamba2, as `mamba_ssm` and `transformers` write it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from compressm.systems.selective.form import (
+    COUNTS,
+    SelectiveForm,
+    causal_convolution,
+    first_attribute,
+    register_form,
+)
+
+__all__ = ["Mamba2"]
+
+
+@register_form
+class Mamba2(SelectiveForm):
+    """A (heads,).  z, (x, B, C), dt = in_proj(u); what is in brackets is convolved together."""
+
+    axes = {"A_log": 1}
+    needed = frozenset(
+        {"A_log", "D", "dt_bias", "in_proj.weight", "conv1d.weight"}
+        | {"norm.weight", "out_proj.weight"}
+    )
+    optional = frozenset({"in_proj.bias", "conv1d.bias", "out_proj.bias"})
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        self.heads, self.channels = len(module.A_log), module.out_proj.weight.shape[1]
+        self.groups: int = first_attribute(module, ("n_groups", "ngroups"), 0)
+        self.n_states = (len(module.conv1d.weight) - self.channels) // max(2 * self.groups, 1)
+        self.convolved = self.channels + 2 * self.groups * self.n_states
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        h, e, conv = self.heads, self.channels, self.convolved
+        d = self.module.out_proj.weight.shape[0]
+        shapes = {name: (h,) for name in ("A_log", "D", "dt_bias")}
+        shapes |= {"in_proj.weight": (e + conv + h, d), "norm.weight": (e,)}
+        return shapes | {"conv1d.weight": (conv, 1, self.module.conv1d.weight.shape[-1])}
+
+    def coefficients(self, u: Tensor) -> tuple[Tensor, ...]:
+        m, e, groups = self.module, self.channels, self.groups
+        z, xBC, dt = m.in_proj(u).split([e, self.convolved, self.heads], -1)
+        x, B, C = causal_convolution(m, xBC).split([e, *[groups * self.n_states] * 2], -1)
+        limits = first_attribute(m, ("time_step_limit", "dt_limit"), (0.0, None))
+        dt = softplus(dt + m.dt_bias).clamp(*limits)
+        B, C = (part.unflatten(-1, (groups, -1)) for part in (B, C))
+        return x, self._spread(dt), self._spread(-m.A_log.exp()).unsqueeze(1), B, C, z
+
+    def tail(self, y: Tensor, x: Tensor, z: Tensor) -> Tensor:
+        m = self.module
+        return m.out_proj(m.norm(y + self._spread(m.D) * x, z).to(m.out_proj.weight))
+
+    def places(self, kept: list[int]) -> dict[str, tuple[int, list[int]]]:
+        e, n = self.channels, self.n_states
+        BC = [e + n * block + i for block in range(2 * self.groups) for i in kept]
+        rows = [*range(e), *BC]
+        dt = range(e + self.convolved, e + self.convolved + self.heads)
+        in_proj = [*range(e), *(e + i for i in rows), *dt]
+        return {
+            "in_proj.weight": (0, in_proj),
+            "in_proj.bias": (0, in_proj),
+            "conv1d.weight": (0, rows),
+            "conv1d.bias": (0, rows),
+        }
+
+    def counts(self, n: int) -> dict[str, int]:
+        conv = self.channels + 2 * self.groups * n
+        names = ("conv_dim", "conv1d.in_channels", "conv1d.out_channels", "conv1d.groups")
+        return (
+            dict.fromkeys(COUNTS, n)
+            | {name: conv for name in names}
+            | {
+                "groups_time_state_size": self.groups * n,
+                "in_proj.out_features": self.channels + conv + self.heads,
+            }
+        )
+
+    def _spread(self, x: Tensor) -> Tensor:
+        """What each head has, for each of its channels."""
+        return x.repeat_interleave(self.channels // self.heads, -1)
