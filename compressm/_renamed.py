@@ -11,6 +11,7 @@ from compressm.errors import OptionError
 
 __all__ = ["renamed"]
 
+
 def renamed(_values: dict[str, Callable[[Any], Any]] | None = None, **names: str) -> Any:
     """f(..., old=x) <- f(..., new=x) for a function, or for a class and its attributes.
 

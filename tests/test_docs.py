@@ -42,6 +42,20 @@ def test_the_entry_pages_have_code():
     }
 
 
+@pytest.fixture
+def registries():
+    """What a page registers is forgotten after it."""
+    import compressm.gramians.types as types
+    from compressm.systems import foreign, selective
+
+    kept = [(x, x.copy()) for x in (foreign.FAMILIES, selective.FORMS, types.GRAMIAN_TYPES)]
+    yield
+    for registry, before in kept:
+        registry.clear()
+        (registry.update if isinstance(registry, dict) else registry.extend)(before)
+
+
+@pytest.mark.usefixtures("registries")
 @pytest.mark.parametrize("page", PAGES_WITH_CODE, ids=lambda page: page.name)
 def test_page(page, tmp_path, monkeypatch):
     """The blocks of a page run one after the other, as a reader would type them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -12,7 +13,7 @@ from compressm.compression.decide import Signals, apply_, propose, require_layer
 from compressm.compression.distributed import from_first, propose_together, replica_of, rewrap_
 from compressm.compression.event import CompressionEvent
 from compressm.compression.options import IS_REAL, Options, require_optimizer
-from compressm.compression.policies import AnyPolicy
+from compressm.compression.policies import AnyPolicy, Policy
 from compressm.compression.proposal import Proposal
 from compressm.compression.rollback import Rollback, RollbackMonitor
 from compressm.compression.schedules import Schedule, require_schedule
@@ -119,6 +120,15 @@ class Compressor:
             else selective_layers,
         )
         self._observe_if_due()
+
+    @property
+    def policy(self) -> Policy:
+        """How far; may be replaced between two cuts."""
+        return self.options.policy
+
+    @policy.setter
+    def policy(self, policy: AnyPolicy | None) -> None:
+        self.options = replace(self.options, policy=policy)
 
     def step(self) -> CompressionEvent | None:
         """Count one optimizer step, and cut if one is due.

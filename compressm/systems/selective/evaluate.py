@@ -26,7 +26,7 @@ def coefficients(module: nn.Module, u: Tensor) -> Coefficients:
     Coefficients
         In the precision of the layer, but in single at least.
     """
-    parts = require_form(module).coefficients(u.to(module.get_parameter("in_proj.weight")))
+    parts = require_form(module).coefficients(u)
     return Coefficients(*(x.to(torch.promote_types(x.dtype, torch.float32)) for x in parts))
 
 

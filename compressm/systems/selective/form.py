@@ -88,7 +88,7 @@ class SelectiveForm(ABC):
 
     @abstractmethod
     def coefficients(self, u: Tensor) -> tuple[Tensor, ...]:
-        """`Coefficients` for the input `u` (batch, length, d_model) of the layer."""
+        """`Coefficients` for the input `u` (batch, length, d_model), of any floating dtype."""
 
     @abstractmethod
     def tail(self, y: Tensor, x: Tensor, z: Tensor) -> Tensor:

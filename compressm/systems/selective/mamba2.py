@@ -46,7 +46,7 @@ class Mamba2(SelectiveForm):
 
     def coefficients(self, u: Tensor) -> tuple[Tensor, ...]:
         m, e, groups = self.module, self.channels, self.groups
-        z, xBC, dt = m.in_proj(u).split([e, self.convolved, self.heads], -1)
+        z, xBC, dt = m.in_proj(u.to(m.in_proj.weight)).split([e, self.convolved, self.heads], -1)
         x, B, C = causal_convolution(m, xBC).split([e, *[groups * self.n_states] * 2], -1)
         limits = first_attribute(m, ("time_step_limit", "dt_limit"), (0.0, None))
         dt = softplus(dt + m.dt_bias).clamp(*limits)

@@ -273,9 +273,9 @@ def test_a_snapshot_is_no_view_of_what_it_keeps():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tolerance": -1}, "tolerance must be"),
-        ({"tolerance": math.nan}, "tolerance must be"),
-        ({"tolerance": 0, "window": 0}, "window must be at least 1 step, got 0"),
+        ({"tol": -1}, "tol must be"),
+        ({"tol": math.nan}, "tol must be"),
+        ({"tol": 0, "window": 0}, "window must be at least 1 step, got 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(options, message):

@@ -23,10 +23,10 @@ from compressm import (
     compress_,
     preview,
 )
-from compressm.compression.policies import ENERGIES
 from compressm.gramians.moments import observability_factor, observed_factor
 from compressm.gramians.observe import observe
 from compressm.gramians.signals import Signal
+from compressm.gramians.types import INPUT, MODEL
 from tests.compressm.helpers import cut_by
 
 
@@ -421,12 +421,12 @@ def test_in_training_a_bound_and_idle_layers_alone_take_the_gramians_of_the_mode
 
 
 def test_without_a_policy_each_kind_keeps_a_share_of_its_own(monkeypatch):
-    monkeypatch.setitem(ENERGIES, "model", 0.7)
-    monkeypatch.setitem(ENERGIES, "input", 0.95)
+    monkeypatch.setattr(MODEL, "energy", 0.7)
+    monkeypatch.setattr(INPUT, "energy", 0.95)
     u = smooth(4, 50, 4)
     used, idle = compress_(used_and_idle(), data=[u], dry_run=True).layers
-    for cut, kind in (used, "input"), (idle, "model"):
-        events = preview(used_and_idle(), [KeepEnergy(ENERGIES[kind])], data=[u])
+    for cut, kind, energy in (used, "input", 0.95), (idle, "model", 0.7):
+        events = preview(used_and_idle(), [KeepEnergy(energy)], data=[u])
         (expected,) = (x for x in events[0].layers if x.name == cut.name)
         assert cut.gramians == kind and cut.after == expected.after < 24
     model = used_and_idle()
