@@ -19,13 +19,14 @@ from compressm.compression.decide import (
     select,
 )
 from compressm.compression.event import CompressionEvent
-from compressm.compression.options import IS_REAL, Options, require_optimizer
+from compressm.compression.options import IS_REAL, Options
 from compressm.compression.policies import AnyPolicy
 from compressm.errors import OptionError
 from compressm.gramians.observe import observe
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import GramianType
-from compressm.systems.find import compressible_layers, selective_layers
+from compressm.ops.optimizers import require_optimizers
+from compressm.systems.find import compressible_layers, layer_parameters, selective_layers
 
 __all__ = ["compress_", "outlook", "preview"]
 
@@ -84,7 +85,7 @@ def compress_(
     """
     options = Options(policy, conjugate, gramians, multiple_of)
     require_layers(model)
-    require_optimizer(optimizer)
+    require_optimizers(optimizer, layer_parameters(model))
     signals = _observed(model, [options.gramians], data)
     proposals = propose(model, signals, options)
     if not dry_run:

@@ -6,20 +6,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from compressm._renamed import renamed
 from compressm.compression.decide import Signals, apply_, propose, require_layers
 from compressm.compression.distributed import from_first, propose_together, replica_of, rewrap_
 from compressm.compression.event import CompressionEvent
-from compressm.compression.options import IS_REAL, Options, require_optimizer
+from compressm.compression.options import IS_REAL, Options
 from compressm.compression.policies import AnyPolicy, Policy
 from compressm.compression.proposal import Proposal
 from compressm.compression.rollback import Rollback, RollbackMonitor
 from compressm.compression.schedules import Schedule, require_schedule
 from compressm.gramians.observe import Observer
 from compressm.gramians.types import GramianType
-from compressm.systems.find import compressible_layers, selective_layers
+from compressm.ops.optimizers import require_optimizers
+from compressm.systems.find import compressible_layers, layer_parameters, selective_layers
 
 __all__ = ["Compressor"]
 
@@ -100,7 +102,7 @@ class Compressor:
         self.options = Options(policy, conjugate, gramians, multiple_of)
         require_schedule(schedule)
         require_layers(model)
-        require_optimizer(optimizer)
+        require_optimizers(optimizer, layer_parameters(model))
         self._replica = replica_of(model)
         self.model = model if self._replica is None else self._replica.module
         self.optimizer = optimizer
@@ -141,16 +143,26 @@ class Compressor:
             cut was taken back, layers are larger ``after`` than ``before``, and ``skipped`` says
             why; none is cut at such a step.
         """
-        self._steps += 1
-        due, event = self.schedule(self._steps), None
-        if self._monitor and (due or self._monitor.is_due(self._steps)):
-            event = self._monitor.judge(self._steps)
-        if event is not None:
-            self._observer.stop()  # it has observed the model as it was before it was restored
+        step = self._steps + 1
+        due, judged = self.schedule(step), self._monitor and self._monitor.is_due(step)
+        if not (due or judged):
+            self._steps = step
+            self._observe_if_due()
+            return None
+        observed, kept, grad = self._observer.signals, self.state_dict(), torch.is_grad_enabled()
+        try:
+            self._steps = step
+            event = self._monitor.judge(step, self._finish) if self._monitor else None
+            if event is None and due:
+                event = self._cut()
+            elif event is None:
+                self._observe_if_due()
+        except BaseException:  # as before the call, so that it can be tried again
+            torch.set_grad_enabled(grad)  # torch.no_grad may have been interrupted on its way out
+            self.load_state_dict(kept)
+            self._observer.restart(observed)
             self._rewrap_()
-        elif due:
-            event = self._cut()
-        self._observe_if_due()
+            raise
         return event
 
     def _cut(self) -> CompressionEvent:
@@ -163,9 +175,14 @@ class Compressor:
         event = CompressionEvent(self._steps, tuple(cut for cut, _ in proposals))
         if self._monitor:
             self._monitor.snapshot(event)
-        apply_(self.model, proposals, self.optimizer)
-        self._rewrap_()
+        apply_(self.model, proposals, self.optimizer, self._finish)
         return event
+
+    def _finish(self) -> None:
+        """What follows a change of shapes."""
+        self._observer.stop()  # it may have observed a model that was taken back
+        self._rewrap_()
+        self._observe_if_due()
 
     def _proposals(self, signals: Signals) -> list[Proposal]:
         proposals = propose(self.model, signals, self.options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -23,6 +23,7 @@ from compressm.compression.proposal import (
     unscored,
 )
 from compressm.compression.selective import SelectivePlan
+from compressm.compression.whole import Saved
 from compressm.errors import SkipError, UnsupportedLayerError
 from compressm.gramians.moments import input_shape_matches
 from compressm.gramians.output_error import hold_out
@@ -155,20 +156,33 @@ def _copy(
     return trial
 
 
-def apply_(model: nn.Module, proposals: Iterable[Proposal], optimizer: Any = None) -> None:
-    """model <- the cuts that are proposed.
+def apply_(
+    model: nn.Module,
+    proposals: Iterable[Proposal],
+    optimizer: Any = None,
+    then: Callable[[], None] = lambda: None,
+) -> None:
+    """model <- the cuts that are proposed, all of them or, on any exception, none.
 
     Parameters
     ----------
     model : nn.Module
     proposals : iterable of Proposal
-    optimizer : torch.optim.Optimizer, optional
+    optimizer : torch.optim.Optimizer or sequence of these, optional
         Starts the parameters that change shape afresh; see `resize_`.
+    then : callable, optional
+        What has to succeed as well.
     """
-    for cut, write in proposals:
-        if write is not None:
-            write.apply_(model.get_submodule(cut.name), optimizer)
-    agree_on_states_(model)
+    writes = {cut.name: write for cut, write in proposals if write is not None}
+    saved = Saved(model, optimizer, writes)
+    try:
+        for name, write in writes.items():
+            write.apply_(model.get_submodule(name), optimizer)
+        agree_on_states_(model)
+        then()
+    except BaseException:  # a KeyboardInterrupt as well
+        saved.restore_()
+        raise
 
 
 def _owners(model: nn.Module) -> Counter[int]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-import torch
 
 from compressm.compression.policies import AnyPolicy, Policy, States, as_policy
 from compressm.errors import OptionError
 from compressm.gramians.types import MODEL, GramianType, gramian_type
 
-__all__ = ["IS_REAL", "Options", "require_optimizer"]
+__all__ = ["IS_REAL", "Options", "is_real"]
 
 
 def is_real(system: str) -> bool:
@@ -83,12 +80,3 @@ class Options:
             ("multiple_of", multiple_of),
         ):
             object.__setattr__(self, name, value)
-
-
-def require_optimizer(optimizer: Any) -> None:
-    """OptionError for an optimizer whose state is not kept parameter by parameter."""
-    if isinstance(optimizer, torch.optim.LBFGS):
-        raise OptionError(
-            "LBFGS keeps one history for all parameters together, which no longer fits after a "
-            "cut; use another optimizer, or compress_(model, policy) and build a new LBFGS"
-        )

@@ -14,6 +14,7 @@ from compressm._renamed import renamed
 from compressm.compression.event import CompressionEvent
 from compressm.compression.proposal import Proposal, unscored
 from compressm.compression.snapshot import restore_, snapshot
+from compressm.compression.whole import Saved
 from compressm.errors import OptionError
 from compressm.systems.find import compressible_layers, stored_states
 
@@ -131,8 +132,8 @@ class RollbackMonitor:
         """Whether the time of the last cut is over."""
         return bool(self.pending) and step >= self.pending["step"] + self.rollback.window
 
-    def judge(self, step: int) -> CompressionEvent | None:
-        """Go back to before the last cut if the metric says so; None if it need not be."""
+    def judge(self, step: int, then: Callable[[], None]) -> CompressionEvent | None:
+        """Take the last cut back if the metric says so, and do `then`; None if the cut stays."""
         if not self.pending:
             return None
         pending, now = self.pending, self._measure(step)
@@ -143,6 +144,16 @@ class RollbackMonitor:
             f"the cut after step {pending['step']} was taken back, as the metric fell from "
             f"{pending['metric']:.6g} to {now:.6g}, by more than {self.rollback.tol:g}"
         )
+        trained = Saved(self.model, self.optimizer, [""])
+        try:
+            event = self._taken_back(step, pending, reason)
+            then()
+        except BaseException:
+            trained.restore_()
+            raise
+        return event
+
+    def _taken_back(self, step: int, pending: dict[str, Any], reason: str) -> CompressionEvent:
         layers = list(compressible_layers(self.model))
         before = [stored_states(layer) for _, layer in layers]
         restore_(self.model, pending["saved"], self.optimizer)

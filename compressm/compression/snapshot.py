@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compressm.ops.optimizers import optimizers_of
 from compressm.ops.resize import tensors_of, write_
 from compressm.systems.find import agree_on_states_, compressible_layers
 
@@ -30,7 +31,7 @@ def snapshot(model: nn.Module, optimizer: Any = None) -> dict[str, Any]:
     return {
         "tensors": {name: tensor.detach().clone() for name, tensor in tensors_of(model).items()},
         "attributes": attributes_of(model),
-        "optimizer": {} if optimizer is None else deepcopy(optimizer.state_dict()["state"]),
+        "optimizers": [deepcopy(x.state_dict()["state"]) for x in optimizers_of(optimizer)],
     }
 
 
@@ -83,6 +84,5 @@ def restore_(model: nn.Module, saved: dict[str, Any], optimizer: Any = None) -> 
         for name, value in deepcopy(attributes).items():
             setattr(model.get_submodule(path), name, value)
     agree_on_states_(model)
-    if optimizer is not None:
-        state = deepcopy(saved["optimizer"])
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    for one, state in zip(optimizers_of(optimizer), saved.get("optimizers", ()), strict=False):
+        one.load_state_dict({**one.state_dict(), "state": deepcopy(state)})

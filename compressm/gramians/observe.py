@@ -53,19 +53,30 @@ class Observer:
     def start(self) -> None:
         """Observe from now on; more than once is no different from once."""
         if not self._hooks:
-            self._hooks = [
-                layer.register_forward_hook(partial(self._keep, name, layer), with_kwargs=True)
-                for name, layer in self.layers(self.model)
-            ]
+            for name, layer in self.layers(self.model):
+                hook = partial(self._keep, name, layer)
+                self._hooks.append(layer.register_forward_hook(hook, with_kwargs=True))
 
     def stop(self) -> dict[str, list[Signal]]:
-        """Observe no longer, and hand over what was seen, by the layers' names."""
+        """Observe no longer, and hand over what was observed, by the layers' names."""
+        signals, self.signals = self.signals, {}
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
         self._passed.clear()
-        signals, self.signals = self.signals, {}
         return signals
+
+    def restart(self, signals: dict[str, list[Signal]]) -> None:
+        """Observe as if it had never been stopped.
+
+        Parameters
+        ----------
+        signals : dict of str to list of Signal
+            What had been observed.
+        """
+        self.stop()
+        self.signals = signals
+        self.start()
 
     def _keep(
         self,

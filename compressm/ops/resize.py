@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compressm.ops.optimizers import optimizers_of
+
 __all__ = ["resize_", "tensors_of", "write_"]
 
 
@@ -20,7 +22,7 @@ def resize_(parameter: nn.Parameter, data: Tensor, optimizer: Any = None) -> nn.
         Keeps its identity, hence its place in the model and in the optimizer's groups.
     data : Tensor
         Its new value, of any shape.
-    optimizer : torch.optim.Optimizer, optional
+    optimizer : torch.optim.Optimizer or sequence of these, optional
         Forgets what it knows of `parameter` and starts it afresh at its next step: averages of
         single entries mean nothing in another basis of the state space. Groups, their learning
         rates and all other parameters stay as they are.
@@ -30,8 +32,8 @@ def resize_(parameter: nn.Parameter, data: Tensor, optimizer: Any = None) -> nn.
     nn.Parameter
         `parameter`.
     """
-    if optimizer is not None:
-        optimizer.state.pop(parameter, None)  # first, so that what is no optimizer fails here
+    for one in optimizers_of(optimizer):  # first, so that what is no optimizer fails here
+        one.state.pop(parameter, None)
     # An assignment alone leaves autograd's gradient accumulator of the old shape behind while a
     # graph is alive (the loop's `loss`), and the next backward fails; a change of dtype drops it.
     other = torch.float32 if parameter.dtype == torch.float64 else torch.float64

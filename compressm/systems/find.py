@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from torch import nn
 
@@ -12,6 +13,8 @@ from compressm.systems.selective.form import COUNTS, is_selective, state_count
 __all__ = [
     "agree_on_states_",
     "compressible_layers",
+    "counting_configs",
+    "layer_parameters",
     "selective_layers",
     "ssm_layers",
     "stored_states",
@@ -51,6 +54,12 @@ def selective_layers(model: nn.Module) -> Layers:
     return (named for named in compressible_layers(model) if not is_supported(named[1]))
 
 
+def layer_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters of every layer that can be compressed, with their qualified names."""
+    for name, layer in compressible_layers(model):
+        yield from layer.named_parameters(name)
+
+
 def stored_states(layer: nn.Module) -> int:
     """`d_state` of a layer, if it has one, or the number of its poles."""
     if is_selective(layer) and not is_supported(layer):
@@ -80,11 +89,26 @@ def agree_on_states_(model: nn.Module) -> None:
         layers keep different numbers, no configuration can say so, and it stays as it was: the
         state dict is then loaded as `keep_states_` says, not by ``from_pretrained``.
     """
+    for part, config in _with_config(model):
+        sizes = {state_count(layer) for _, layer in selective_layers(part)}
+        for name in COUNTS:
+            if len(sizes) == 1 and hasattr(config, name):
+                setattr(config, name, *sizes)
+
+
+def counting_configs(model: nn.Module) -> list[Any]:
+    """The configurations that `agree_on_states_` may change, each once.
+
+    Parameters
+    ----------
+    model : nn.Module
+    """
+    return list({id(config): config for _, config in _with_config(model)}.values())
+
+
+def _with_config(model: nn.Module) -> Iterator[tuple[nn.Module, Any]]:
     for part in model.modules():
         config = getattr(part, "config", None)
         # what is saved with its configuration; a block of it may hold some of the layers only
         if config is not None and hasattr(part, "save_pretrained"):
-            sizes = {state_count(layer) for _, layer in selective_layers(part)}
-            for name in COUNTS:
-                if len(sizes) == 1 and hasattr(config, name):
-                    setattr(config, name, *sizes)
+            yield part, config

@@ -79,9 +79,7 @@ def train(folder, fault):
         optimizer.step()
         scheduler.step()
         if (fault, step) in (("cut", 8), ("rollback", 11)):
-            kill_after(
-                resize, "resize_", 3, ("compressm.layers.lru", "compressm.compression.snapshot")
-            )
+            kill_after(resize, "resize_", 3, ("compressm.layers.lru", "compressm.ops.resize"))
         compressor.step()
         sizes = [layer.d_state for _, layer in compressible_layers(model)]
         with log.open("a") as file:
