@@ -9,7 +9,7 @@ from typing import Any
 
 from compressm.errors import OptionError
 
-__all__ = ["renamed"]
+__all__ = ["renamed", "system_alias"]
 
 
 def renamed(_values: dict[str, Callable[[Any], Any]] | None = None, **names: str) -> Any:
@@ -46,3 +46,13 @@ def renamed(_values: dict[str, Callable[[Any], Any]] | None = None, **names: str
         return item
 
     return decorate
+
+
+def _is_real(system: Any) -> bool:
+    if system not in ("real", "complex"):
+        raise OptionError(f"system must be 'real' or 'complex', got {system!r}")
+    return system == "real"
+
+
+system_alias = renamed({"system": _is_real}, system="conjugate")
+"""Decorator: the old ``system="real"`` or ``"complex"`` is ``conjugate=True`` or False."""

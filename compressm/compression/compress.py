@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from compressm._renamed import renamed
+from compressm._renamed import system_alias
 from compressm.compression.decide import (
     Planned,
     apply_,
@@ -19,7 +19,7 @@ from compressm.compression.decide import (
     select,
 )
 from compressm.compression.event import CompressionEvent
-from compressm.compression.options import IS_REAL, Options
+from compressm.compression.options import Options
 from compressm.compression.policies import AnyPolicy
 from compressm.errors import OptionError
 from compressm.gramians.observe import observe
@@ -31,7 +31,7 @@ from compressm.systems.find import compressible_layers, layer_parameters, select
 __all__ = ["compress_", "outlook", "preview"]
 
 
-@renamed(IS_REAL, system="conjugate")
+@system_alias
 def compress_(
     model: nn.Module,
     policy: AnyPolicy | None = None,
@@ -93,7 +93,7 @@ def compress_(
     return CompressionEvent(0, tuple(cut for cut, _ in proposals))
 
 
-@renamed(IS_REAL, system="conjugate")
+@system_alias
 def preview(
     model: nn.Module,
     policies: Iterable[AnyPolicy | None] | None = None,

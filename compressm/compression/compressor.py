@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from compressm._renamed import renamed
+from compressm._renamed import system_alias
 from compressm.compression.decide import Signals, apply_, propose, require_layers
 from compressm.compression.distributed import from_first, propose_together, replica_of, rewrap_
 from compressm.compression.event import CompressionEvent
-from compressm.compression.options import IS_REAL, Options
+from compressm.compression.options import Options
 from compressm.compression.policies import AnyPolicy, Policy
 from compressm.compression.proposal import Proposal
 from compressm.compression.rollback import Rollback, RollbackMonitor
@@ -26,7 +26,7 @@ from compressm.systems.find import compressible_layers, layer_parameters, select
 __all__ = ["Compressor"]
 
 
-@renamed(IS_REAL, system="conjugate")
+@system_alias
 class Compressor:
     """Balanced truncation of a model's state-space layers while it trains.
 

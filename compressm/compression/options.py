@@ -8,18 +8,7 @@ from compressm.compression.policies import AnyPolicy, Policy, States, as_policy
 from compressm.errors import OptionError
 from compressm.gramians.types import MODEL, GramianType, gramian_type
 
-__all__ = ["IS_REAL", "Options", "is_real"]
-
-
-def is_real(system: str) -> bool:
-    """`conjugate` from the old name: "real" is True, "complex" False."""
-    if system not in ("real", "complex"):
-        raise OptionError(f"system must be 'real' or 'complex', got {system!r}")
-    return system == "real"
-
-
-IS_REAL = {"system": is_real}
-"""For `renamed`: how the old argument ``system=`` becomes ``conjugate=``."""
+__all__ = ["Options"]
 
 
 @dataclass(frozen=True)

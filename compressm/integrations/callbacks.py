@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from compressm._renamed import renamed
+from compressm._renamed import system_alias
 from compressm.compression.compressor import Compressor
 from compressm.compression.event import CompressionEvent
-from compressm.compression.options import IS_REAL, Options
+from compressm.compression.options import Options
 from compressm.compression.policies import AnyPolicy
 from compressm.compression.rollback import Rollback
 from compressm.compression.schedules import Schedule, require_schedule
@@ -16,7 +16,7 @@ from compressm.gramians.types import GramianType
 __all__ = ["Deferred"]
 
 
-@renamed(IS_REAL, system="conjugate")
+@system_alias
 class Deferred:
     """A `Compressor` whose model and optimizer come later, and the events of its cuts.
 

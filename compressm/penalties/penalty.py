@@ -17,7 +17,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 import lti
-from compressm.compression.options import is_real
+from compressm._renamed import _is_real as is_real
 from compressm.errors import OptionError
 from compressm.systems.batches import batched, grouped_by_shape, precision
 from compressm.systems.find import ssm_layers
