@@ -20,7 +20,7 @@ from compressm.compression.rollback import Rollback, RollbackMonitor
 from compressm.compression.schedules import Schedule, require_schedule
 from compressm.gramians.observe import Observer
 from compressm.gramians.types import GramianType
-from compressm.ops.optimizers import require_optimizers
+from compressm.ops.optimizers import optimizers_of, refuse_forgotten, require_optimizers
 from compressm.systems.find import compressible_layers, layer_parameters, selective_layers
 
 __all__ = ["Compressor"]
@@ -38,9 +38,9 @@ class Compressor:
         Its state-space layers are compressed: each `SSMLayer`, and what `to_lti` was taught. So are
         selective layers (Mamba), by a choice of states. Everything else is left alone.
         A ``DistributedDataParallel`` is cut alike on all ranks: pass it, not the model inside.
-    optimizer : torch.optim.Optimizer or None
-        Trains the model; its state of parameters that are cut starts afresh, see `resize_`.
-        LBFGS is refused: its history is not kept parameter by parameter.
+    optimizer : torch.optim.Optimizer, sequence of these, or None
+        All that train the layers, wrappers such as SAM included; the state of parameters that are
+        cut starts afresh, see `resize_`. LBFGS is refused: its history is not kept parameter by parameter.
     policy : Policy, optional
         How far: ``KeepEnergy(0.99)``, ``ErrorBound(1e-2)``, ``States(32)``, ``Budget(256)``. If
         left out, `KeepEnergy` with the energy fraction that goes with the Gramian type.
@@ -167,6 +167,8 @@ class Compressor:
 
     def _cut(self) -> CompressionEvent:
         """observe -> plan and select (propose) -> veto -> snapshot -> apply."""
+        if not optimizers_of(self.optimizer):
+            refuse_forgotten(layer_parameters(self.model))
         signals = self._observer.stop()
         if self._replica is None:
             proposals = self._proposals(signals)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import nn
 
 from compressm.errors import OptionError
 
-__all__ = ["optimizers_of", "require_optimizers"]
+__all__ = ["optimizers_of", "refuse_forgotten", "require_optimizers"]
 
 WRAPPED = ("base_optimizer", "optimizer")  # what wrappers (SAM, Lookahead, accelerate) call theirs
 
@@ -85,3 +86,21 @@ def require_optimizers(optimizer: Any, parameters: Iterable[tuple[str, nn.Parame
             f"no optimizer that was given holds {lost[0]}{more}: after a cut the one that does "
             "would fail; pass all of them as a list, and those of this model"
         )
+
+
+def refuse_forgotten(parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
+    """OptionError if an optimizer in this process holds state of one of these parameters.
+
+    Parameters
+    ----------
+    parameters : iterable of (str, Parameter)
+        By name; no optimizer was given for them.
+    """
+    alive = [x for x in gc.get_objects() if issubclass(type(x), torch.optim.Optimizer)]
+    for name, parameter in parameters:
+        for optimizer in alive:
+            if parameter in optimizer.state:
+                raise OptionError(
+                    f"{type(optimizer).__name__} holds state of {name} that no longer fits after a "
+                    "cut, and was not given: pass it, as in Compressor(model, optimizer, ...)"
+                )

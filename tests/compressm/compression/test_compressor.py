@@ -22,6 +22,7 @@ from compressm import (
     Every,
     KeepEnergy,
     MetricDrop,
+    OptionError,
     Order,
     SequenceModel,
     compress_,
@@ -289,7 +290,7 @@ def test_a_policy_that_fails_on_one_layer_leaves_every_layer_as_it_was():
 def test_what_is_no_optimizer_fails_before_anything_is_written():
     model = model_of()
     before = snapshot(model)
-    with pytest.raises(AttributeError):
+    with pytest.raises(OptionError, match=r"must be a torch.optim.Optimizer, or a list .* object"):
         compress_(model, Order(4), object())
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
 

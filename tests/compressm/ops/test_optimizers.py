@@ -1,0 +1,108 @@
+"""One optimizer, several, or a wrapper: what is given is followed, what is missing is refused."""
+
+import pytest
+import torch
+from torch import nn
+
+from compressm import Compressor, Every, OptionError, SequenceModel, States, compress_
+from compressm.ops.optimizers import optimizers_of
+
+
+class Sharp(torch.optim.Optimizer):
+    """The shape of sharpness-aware minimization: the moments are those of an inner optimizer."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {"rho": 0.05})
+        self.base_optimizer = torch.optim.Adam(self.param_groups)
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                self.state[p]["climbed"] = p.detach().clone()
+        self.base_optimizer.step()
+
+
+def model_of():
+    torch.manual_seed(0)
+    return SequenceModel(2, 2, d_model=4, d_state=8, n_layers=2)
+
+
+def train(model, *optimizers):
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    model(torch.randn(3, 9, 2)).square().mean().backward()
+    for optimizer in optimizers:
+        optimizer.step()
+
+
+def halves(model):
+    """Two optimizers, as for Muon: matrices, and the rest."""
+    parameters = list(model.parameters())
+    return [
+        torch.optim.SGD([p for p in parameters if p.ndim >= 2], lr=0.01, momentum=0.9),
+        torch.optim.Adam([p for p in parameters if p.ndim < 2]),
+    ]
+
+
+def test_several_optimizers_train_on_after_a_cut():
+    model = model_of()
+    optimizers = halves(model)
+    compressor = Compressor(model, optimizers, policy=States(5), schedule=Every(2))
+    for _ in range(4):
+        train(model, *optimizers)
+        event = compressor.step()
+    assert [cut.after for cut in event.layers] == [5, 5]
+    train(model, *optimizers)
+
+
+def test_the_state_in_a_wrapper_and_in_what_it_wraps_starts_afresh():
+    model = model_of()
+    optimizer = Sharp(model.parameters())
+    assert optimizers_of(optimizer) == [optimizer, optimizer.base_optimizer]
+    compressor = Compressor(model, optimizer, policy=States(5), schedule=Every(1))
+    train(model, optimizer)
+    compressor.step()
+    cut = model.blocks[0].layer.nu_log
+    assert cut not in optimizer.state and cut not in optimizer.base_optimizer.state
+    assert model.head.weight in optimizer.base_optimizer.state
+    train(model, optimizer)
+
+
+@pytest.mark.parametrize("wrong", [5, "adam", object(), [5], nn.Linear(1, 1)])
+def test_what_is_no_optimizer_is_refused(wrong):
+    with pytest.raises(OptionError, match="must be a torch.optim.Optimizer, or a list"):
+        Compressor(model_of(), wrong, schedule=Every(1))
+    with pytest.raises(OptionError, match="must be a torch.optim.Optimizer, or a list"):
+        compress_(model_of(), States(4), wrong)
+
+
+def test_a_scheduler_in_its_place_is_refused():
+    model = model_of()
+    scheduler = torch.optim.lr_scheduler.ConstantLR(torch.optim.SGD(model.parameters(), lr=1.0))
+    with pytest.raises(OptionError, match="got <torch.optim.lr_scheduler.ConstantLR"):
+        Compressor(model, scheduler, schedule=Every(1))
+
+
+def test_an_optimizer_that_does_not_hold_all_parameters_of_the_layers_is_refused():
+    model = model_of()
+    for optimizer in (torch.optim.Adam(model_of().parameters()), halves(model)[1]):
+        with pytest.raises(OptionError, match=r"holds blocks.0.layer.\w+ and \d+ more"):
+            Compressor(model, optimizer, schedule=Every(1))
+    head = torch.optim.Adam(model.head.parameters())
+    for p in model.blocks.parameters():
+        p.requires_grad_(False)  # nothing trains them
+    Compressor(model, head, schedule=Every(1))
+
+
+def test_a_forgotten_optimizer_is_refused_at_the_cut_before_anything_is_written():
+    model = model_of()
+    optimizer = torch.optim.Adam(model.parameters())
+    compressor = Compressor(model, policy=States(5), schedule=Every(2))
+    train(model, optimizer)
+    compressor.step()
+    train(model, optimizer)
+    for _ in range(2):  # the step counts once it succeeds
+        with pytest.raises(OptionError, match="Adam holds state of blocks.0.layer"):
+            compressor.step()
+    assert [block.layer.d_state for block in model.blocks] == [8, 8]
+    train(model, optimizer)
