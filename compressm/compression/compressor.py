@@ -40,7 +40,8 @@ class Compressor:
         A ``DistributedDataParallel`` is cut alike on all ranks: pass it, not the model inside.
     optimizer : torch.optim.Optimizer, sequence of these, or None
         All that train the layers, wrappers such as SAM included; the state of parameters that are
-        cut starts afresh, see `resize_`. LBFGS is refused: its history is not kept parameter by parameter.
+        cut starts afresh, see `resize_`. LBFGS is refused: its history is not kept parameter by
+        parameter.
     policy : Policy, optional
         How far: ``KeepEnergy(0.99)``, ``ErrorBound(1e-2)``, ``States(32)``, ``Budget(256)``. If
         left out, `KeepEnergy` with the energy fraction that goes with the Gramian type.
