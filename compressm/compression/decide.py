@@ -25,7 +25,7 @@ from compressm.compression.proposal import (
 from compressm.compression.selective import SelectivePlan
 from compressm.compression.whole import Saved
 from compressm.errors import SkipError, UnsupportedLayerError
-from compressm.gramians.moments import input_shape_matches
+from compressm.gramians.moments import input_shape_matches, input_width
 from compressm.gramians.output_error import hold_out
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import INPUT, MODEL, state_values
@@ -35,6 +35,7 @@ from compressm.systems.find import agree_on_states_, compressible_layers
 __all__ = ["apply_", "balance_layers", "propose", "require_layers", "select"]
 
 Signals: TypeAlias = Mapping[str, Sequence[Signal]]
+SHORT = 16  # steps of a zero input that a layer is tried on where none was observed
 Planned: TypeAlias = "Plan | Proposal"  # a proposal where the layer cannot be scored
 
 
@@ -82,6 +83,7 @@ def balance_layers(model: nn.Module, signals: Signals | None, options: Options) 
 def _planned(name: str, layer: nn.Module, signals: Sequence[Signal], options: Options) -> Planned:
     observed, held_out = hold_out(signals)
     about: dict[str, Any] = {"name": name, "layer": layer, "multiple_of": options.multiple_of}
+    about["example"] = signals[0].example if signals else None
     if not is_supported(layer):
         gramians = options.gramians or INPUT
         values = state_values(layer, observed, gramians)
@@ -90,6 +92,8 @@ def _planned(name: str, layer: nn.Module, signals: Sequence[Signal], options: Op
     system = to_lti(layer, conjugate=options.conjugate)
     if system.order == 0:
         return unscored(name, layer, None)
+    if not signals:
+        about["example"] = torch.zeros(1, SHORT, input_width(system), device=system.B.device)
     known = input_shape_matches(system, observed)
     gramians = options.gramians or (INPUT if known else MODEL)
     return LinearPlan(

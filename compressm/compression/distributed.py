@@ -186,7 +186,8 @@ def _merged(parts: Sequence[Signals]) -> dict[str, list[Signal]]:
 
 def _on_host(signal: Signal, size: int) -> Signal:
     """On the host; the loss of one process would have been the mean of the ranks' losses."""
-    return Signal(signal.u.cpu(), None if signal.g is None else signal.g.cpu() / size)
+    g = None if signal.g is None else signal.g.cpu() / size
+    return Signal(signal.u.cpu(), g, None if signal.given is None else signal.given.cpu())
 
 
 def _to(proposals: Sequence[Proposal], device: torch.device | str) -> list[Proposal]:

@@ -20,6 +20,7 @@ from compressm.compression.proposal import (
     copied,
     flops,
     parameter_count,
+    refuse_broken,
     refuse_tied,
     unchanged,
 )
@@ -186,6 +187,7 @@ class LinearPlan(Plan):
                 "written"
             )
         refuse_tied(self.layer, trial, owners)
+        refuse_broken(self.layer, trial, self.example)
         distance, peak = _distance(to_lti(trial, conjugate=self.real), system)
         rounding = (distance / peak if peak else 0.0) + condition * EPS
         if not rounding < ROUNDING_LIMIT:

@@ -20,6 +20,7 @@ from compressm.compression.event import LayerCut
 from compressm.errors import OptionError, SkipError
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import GramianType
+from compressm.layers import Mamba, SSMLayer
 from compressm.systems.batches import System
 from compressm.systems.convert import load_lti_
 from compressm.systems.find import stored_states
@@ -35,6 +36,7 @@ __all__ = [
     "copied",
     "flops",
     "parameter_count",
+    "refuse_broken",
     "refuse_tied",
     "unchanged",
     "unscored",
@@ -109,6 +111,8 @@ class Plan(ABC):
         The number of stored states is rounded up to a multiple of it.
     held_out : sequence of Signal
         What was observed of the layer, and had no part in the scores.
+    example : Tensor, optional
+        One sequence as the layer was given it.
     """
 
     name: str
@@ -116,6 +120,7 @@ class Plan(ABC):
     gramians: GramianType
     multiple_of: int = 1
     held_out: Sequence[Signal] = ()
+    example: Tensor | None = None
 
     system: ClassVar[System | None] = None
 
@@ -195,6 +200,38 @@ def refuse_tied(layer: nn.Module, trial: nn.Module, owners: Counter[int]) -> Non
     tied = [k for (k, p), q in pairs if p.shape != q.shape and owners[id(p)] > 1]
     if tied:
         raise SkipError(f"{', '.join(tied)} is also a parameter of another module; untie it first")
+
+
+def refuse_broken(layer: nn.Module, trial: nn.Module, u: Tensor | None) -> None:
+    """SkipError if a layer of another package runs forward on `u`, and its cut copy does not.
+
+    It may read its size from where nobody can write it, such as a configuration that layers share.
+    """
+    if u is None or isinstance(layer, (SSMLayer, Mamba)):
+        return
+    try:
+        y = _output(layer, u)
+    except Exception:  # it needs more than its input: nothing can be said
+        return
+    try:
+        broken = "" if _output(trial, u).shape == y.shape else "its output has another shape"
+    except Exception as error:  # whatever the code of that package raises
+        broken = f"{type(error).__name__}: {error}".splitlines()[0]
+    if broken:
+        raise SkipError(f"it would not run forward after the cut ({broken})")
+
+
+@torch.no_grad()
+def _output(layer: nn.Module, u: Tensor) -> Tensor:
+    """What a copy of the layer, without its hooks, gives out."""
+    layer = copied(layer).eval()
+    for part in layer.modules():
+        part._forward_hooks.clear()
+        part._forward_pre_hooks.clear()
+    device = next((p.device for p in layer.parameters()), u.device)
+    with torch.random.fork_rng(devices=[]):
+        y = layer(u.to(device))
+    return y[0] if isinstance(y, tuple) else y
 
 
 def parameter_count(layer: nn.Module) -> int:

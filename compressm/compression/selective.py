@@ -17,6 +17,7 @@ from compressm.compression.proposal import (
     Proposal,
     copied,
     parameter_count,
+    refuse_broken,
     refuse_tied,
     unchanged,
 )
@@ -70,6 +71,7 @@ class SelectivePlan(Plan):
         write, trial = KeepStates(tuple(sorted(self.ranking[:n].tolist()))), copied(self.layer)
         write.apply_(trial)
         refuse_tied(self.layer, trial, owners)
+        refuse_broken(self.layer, trial, self.example)
         cut = LayerCut(
             self.name,
             before,

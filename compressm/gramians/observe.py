@@ -99,7 +99,10 @@ class Observer:
         u = args[0] if args else next(iter(kwargs.values()), None)
         if not isinstance(u, Tensor):
             return
-        signal = Signal(layer_input(layer, u.detach()))
+        u = u.detach()
+        signal = Signal(layer_input(layer, u))
+        if signal.u is not u:
+            signal.given = u[:1]
         self.signals.setdefault(name, []).append(signal)
         y = output[0] if isinstance(output, tuple) else output
         if self.gradients and y.requires_grad and output_is_the_system(layer):

@@ -75,7 +75,8 @@ def hold_out(signals: Sequence[Signal], every: int = 8) -> tuple[list[Signal], l
         seen += len(signal.u)
         for part, of in zip(parts, (~held, held), strict=True):
             if of.any():
-                part.append(Signal(signal.u[of], None if signal.g is None else signal.g[of]))
+                g = None if signal.g is None else signal.g[of]
+                part.append(Signal(signal.u[of], g, signal.given))
     return parts
 
 

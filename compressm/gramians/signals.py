@@ -19,7 +19,15 @@ class Signal:
         Its input.
     g : Tensor (batch, length, d_model), optional
         The gradient at its output.
+    given : Tensor, optional
+        The first sequence as the layer was given it, where that is of another form than `u`.
     """
 
     u: Tensor
     g: Tensor | None = None
+    given: Tensor | None = None
+
+    @property
+    def example(self) -> Tensor:
+        """One sequence that the layer can be called with."""
+        return self.u[:1] if self.given is None else self.given

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from compressm import At, Compressor, Rollback, SequenceModel, States
+from compressm import At, Compressor, Rollback, SequenceModel, States, compress_
 from compressm.systems.find import compressible_layers, stored_states
 from tests.compressm.systems.test_foreign import MinimalLRU
 
@@ -141,3 +141,25 @@ def test_an_exception_while_a_cut_is_taken_back_leaves_everything_as_it_was():
             assert "taken back" in str(event) and {cut.after for cut in event.layers} == {8}
         train(model, optimizer)
     assert hits > 12
+
+
+class Sized(MinimalLRU):
+    """A layer that reads its size from a configuration that all layers share."""
+
+    def __init__(self, config):
+        super().__init__(3, config["d_state"])
+        self.config = config
+
+    def forward(self, u):
+        return super().forward(u) + 0 * self.nu_log.expand(self.config["d_state"]).sum()
+
+
+@pytest.mark.parametrize("data", [(), torch.randn(16, 12, 3).split(4)], ids=["zero", "observed"])
+def test_a_layer_that_would_not_run_after_the_cut_is_left_as_it_is(data):
+    torch.manual_seed(0)
+    config = {"d_state": 8}
+    model = nn.Sequential(Sized(config), MinimalLRU(3, 8), Sized(config))
+    event = compress_(model, States(5), data=data)
+    assert [cut.after for cut in event.layers] == [8, 5, 8]
+    assert "would not run forward after the cut (RuntimeError: " in event.layers[0].skipped
+    model(torch.randn(2, 12, 3))
