@@ -23,6 +23,8 @@ from compressm.systems.find import compressible_layers
 
 __all__ = ["load_checkpoint", "random_state", "save_checkpoint", "set_random_state"]
 
+COMPILED = "_orig_mod."  # what torch.compile puts in front of the names of a module
+
 
 def save_checkpoint(
     path: str | Path,
@@ -168,7 +170,8 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 def _unwrapped(model: nn.Module) -> nn.Module:
     replica = replica_of(model)
-    return model if replica is None else replica.module
+    model = model if replica is None else replica.module
+    return getattr(model, "_orig_mod", model)  # of torch.compile
 
 
 def _owned(model: nn.Module, optimizer: Any) -> list[Any]:
@@ -181,6 +184,13 @@ def _owned(model: nn.Module, optimizer: Any) -> list[Any]:
 def _require_same(path: str | Path, saved: list[Any], own: list[Any]) -> None:
     if saved[0] != own[0]:
         raise CheckpointError(f"{path} holds the state of {saved[0]}, got {own[0]}; build the same")
+    if saved[1] != own[1] and str(saved[1]).replace(COMPILED, "") == str(own[1]).replace(
+        COMPILED, ""
+    ):
+        raise CheckpointError(
+            f"{path} holds names with {COMPILED}, or the model has them, as one of the two has a "
+            "part that was compiled; compile it after loading, or in both"
+        )
     if saved[1] != own[1]:
         raise CheckpointError(
             f"{path} holds the state of an optimizer with other parameters, or with the same in "

@@ -30,7 +30,8 @@ from compressm.gramians.output_error import hold_out
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import INPUT, MODEL, state_values
 from compressm.systems.convert import directions, is_supported, to_lti
-from compressm.systems.find import agree_on_states_, compressible_layers
+from compressm.systems.find import agree_on_states_, compressible_layers, recognized_layers
+from compressm.systems.wrapped import wrapping
 
 __all__ = ["apply_", "balance_layers", "propose", "require_layers", "select"]
 
@@ -41,12 +42,19 @@ Planned: TypeAlias = "Plan | Proposal"  # a proposal where the layer cannot be s
 
 def require_layers(model: nn.Module) -> None:
     """UnsupportedLayerError unless there is something to compress."""
-    if next(compressible_layers(model), None) is None:
-        names = sorted({type(module).__name__ for module in model.modules()})
+    if next(compressible_layers(model), None) is not None:
+        return
+    wrapped = {name: wrapping(layer) for name, layer in recognized_layers(model)}
+    if wrapped:
+        name, reason = next(iter(wrapped.items()))
         raise UnsupportedLayerError(
-            f"found no layer that compressm can read as a system among {', '.join(names)}; "
-            "docs/adapters.md shows how to describe one with to_lti.register and load_lti_.register"
+            f"all {len(wrapped)} layers that compressm could read are wrapped; of {name}, {reason}"
         )
+    names = sorted({type(module).__name__ for module in model.modules()})
+    raise UnsupportedLayerError(
+        f"found no layer that compressm can read as a system among {', '.join(names)}; "
+        "docs/adapters.md shows how to describe one with to_lti.register and load_lti_.register"
+    )
 
 
 def propose(model: nn.Module, signals: Signals | None, options: Options) -> list[Proposal]:
@@ -76,7 +84,7 @@ def balance_layers(model: nn.Module, signals: Signals | None, options: Options) 
             partial(_planned, name, layer, signals.get(name, ()), options),
             partial(unscored, name, layer),
         )
-        for name, layer in compressible_layers(model)
+        for name, layer in recognized_layers(model)
     ]
 
 
@@ -85,6 +93,8 @@ def _planned(name: str, layer: nn.Module, signals: Sequence[Signal], options: Op
     about: dict[str, Any] = {"name": name, "layer": layer, "multiple_of": options.multiple_of}
     about["example"] = signals[0].example if signals else None
     if not is_supported(layer):
+        if (reason := wrapping(layer)) is not None:
+            raise SkipError(reason)
         gramians = options.gramians or INPUT
         values = state_values(layer, observed, gramians)
         return SelectivePlan(**about, values=values, gramians=gramians, held_out=held_out)

@@ -9,12 +9,14 @@ from torch import nn
 
 from compressm.systems.convert import is_supported, to_lti
 from compressm.systems.selective.form import COUNTS, is_selective, state_count
+from compressm.systems.wrapped import wrapping
 
 __all__ = [
     "agree_on_states_",
     "compressible_layers",
     "counting_configs",
     "layer_parameters",
+    "recognized_layers",
     "selective_layers",
     "ssm_layers",
     "stored_states",
@@ -41,6 +43,16 @@ def compressible_layers(model: nn.Module) -> Layers:
     model : nn.Module
     """
     return _outermost(model, lambda module: is_supported(module) or is_selective(module))
+
+
+def recognized_layers(model: nn.Module) -> Layers:
+    """`compressible_layers`, with those among them that could be compressed but for a wrapper.
+
+    Parameters
+    ----------
+    model : nn.Module
+    """
+    return _outermost(model, lambda m: is_supported(m) or is_selective(m) or bool(wrapping(m)))
 
 
 def selective_layers(model: nn.Module) -> Layers:

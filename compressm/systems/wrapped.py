@@ -1,0 +1,45 @@
+"""Layers that would be known, were their parameters not pruned, parametrized or adapted."""
+
+from __future__ import annotations
+
+import re
+
+from torch import Tensor, nn
+
+from compressm.ops.resize import tensors_of
+from compressm.systems.foreign import FAMILIES
+from compressm.systems.selective.form import FORMS
+
+__all__ = ["wrapping"]
+
+# What wrappers call a parameter, what its name was, and what to do about it
+WRAPPERS = (
+    (r"_orig$", "", "is pruned; first make that permanent by torch.nn.utils.prune.remove"),
+    (
+        r"(^|\.)parametrizations\.(\w+)\.original\d*$",
+        r"\1\2",
+        "is parametrized; first torch.nn.utils.parametrize.remove_parametrizations",
+    ),
+    (r"\.base_layer\.", ".", "has an adapter (LoRA); first merge it, as merge_and_unload of peft"),
+)
+ADDED = re.compile(r"_mask$|(^|\.)lora_\w+(\.|$)|(^|\.)parametrizations\.\w+\.\d+\.")
+
+
+def wrapping(module: nn.Module) -> str | None:
+    """Why a module is not known, with what to do, if its plain parameters would be; or None."""
+    tensors, plain, reason = tensors_of(module), dict[str, Tensor](), None
+    if not tensors:
+        return None
+    for name, tensor in tensors.items():
+        if ADDED.search(name):
+            continue
+        for pattern, own, remedy in WRAPPERS:
+            unwrapped, count = re.subn(pattern, own, name)
+            if count:
+                reason, name = f"{unwrapped} {remedy}", unwrapped
+        plain[name] = tensor
+    known = reason and (
+        any(family.fits(plain) for family in FAMILIES)
+        or any(form.needed <= plain.keys() <= form.needed | form.optional for form in FORMS)
+    )
+    return reason if known else None
