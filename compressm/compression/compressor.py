@@ -18,6 +18,7 @@ from compressm.compression.policies import AnyPolicy, Policy
 from compressm.compression.proposal import Proposal
 from compressm.compression.rollback import Rollback, RollbackMonitor
 from compressm.compression.schedules import Schedule, require_schedule
+from compressm.errors import OptionError
 from compressm.gramians.observe import Observer
 from compressm.gramians.types import GramianType
 from compressm.ops.optimizers import optimizers_of, refuse_forgotten, require_optimizers
@@ -102,6 +103,8 @@ class Compressor:
     ) -> None:
         self.options = Options(policy, conjugate, gramians, multiple_of)
         require_schedule(schedule)
+        if rollback is not None and not isinstance(rollback, Rollback):
+            raise OptionError(f"rollback must be a Rollback(metric, tol), got {rollback!r}")
         require_layers(model)
         require_optimizers(optimizer, layer_parameters(model))
         self._replica = replica_of(model)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import repeat
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -24,7 +26,7 @@ from compressm.compression.proposal import (
 )
 from compressm.compression.selective import SelectivePlan
 from compressm.compression.whole import Saved
-from compressm.errors import SkipError, UnsupportedLayerError
+from compressm.errors import OptionError, SkipError, UnsupportedLayerError
 from compressm.gramians.moments import input_shape_matches, input_width
 from compressm.gramians.output_error import hold_out
 from compressm.gramians.signals import Signal
@@ -132,27 +134,43 @@ def select(model: nn.Module, planned: Sequence[Planned], policy: Policy) -> list
     """
     plans = [plan for plan in planned if not isinstance(plan, Proposal)]
     owners = _owners(model)
-    copy = partial(_copy, model, plans, owners)
-    orders = iter(policy.orders(plans, copy) if plans else ())
+    orders: Iterator[int | None] = repeat(None)  # a layer at a time
+    if plans and policy.whole_model:
+        orders = iter(policy.orders(plans, partial(_copy, model, plans, owners)))
     return [
         plan if isinstance(plan, Proposal) else _proposal(plan, next(orders), policy, owners)
         for plan in planned
     ]
 
 
-def _proposal(plan: Plan, order: int, policy: Policy, owners: Counter[int]) -> Proposal:
+def _proposal(plan: Plan, order: int | None, policy: Policy, owners: Counter[int]) -> Proposal:
     """The cut of one layer with its output error, or the layer as it is where that is refused."""
-    reselect_order = None if policy.whole_model else policy.order
+
+    def select_order(plan: Plan) -> int:
+        return _checked(policy.order(plan), plan, policy)
 
     def make() -> Proposal:
         if policy.needs_bound and not plan.bounded:
             raise SkipError("no bound holds for a choice of states; use KeepEnergy or States")
-        cut, write = plan.at(order, owners, reselect_order)
+        if order is None:
+            cut, write = plan.at(select_order(plan), owners, select_order)
+        else:
+            cut, write = plan.at(_checked(order, plan, policy), owners)
         if write is not None:
             cut = replace(cut, output_error=plan.output_error(write))
         return Proposal(cut, write)
 
     return attempt(make, partial(unchanged, plan))
+
+
+def _checked(order: Any, plan: Plan, policy: Policy) -> int:
+    n = plan.hsv.shape[-1]
+    if isinstance(order, (int, np.integer)) and 0 <= order <= n:
+        return int(order)
+    raise OptionError(
+        f"{policy} gave the order {order!r} for {plan.name or 'the layer'}; it must be an integer "
+        f"from 0 to {n}"
+    )
 
 
 def _copy(

@@ -131,6 +131,8 @@ class MetricDrop(Policy):
     tol: float
 
     def __post_init__(self) -> None:
+        if not callable(self.metric):
+            raise OptionError(f"metric must be a function of the model, got {self.metric!r}")
         if not 0 <= self.tol < math.inf:
             raise OptionError(f"tol must be a finite number >= 0, got {self.tol}")
 

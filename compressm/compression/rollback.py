@@ -68,9 +68,11 @@ fell from 16 to 4, by more than 0)
     window: int = 100
 
     def __post_init__(self) -> None:
+        if not callable(self.metric):
+            raise OptionError(f"metric must be a function of the model, got {self.metric!r}")
         if not 0 <= self.tol < math.inf:
             raise OptionError(f"tol must be a finite number >= 0, got {self.tol}")
-        if self.window < 1:
+        if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 1:
             raise OptionError(
                 f"window must be at least 1 step, got {self.window}; the policy MetricDrop limits "
                 "what a cut does at once"

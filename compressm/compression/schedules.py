@@ -87,6 +87,9 @@ class Every:
     stop: int | None = None
 
     def __post_init__(self) -> None:
+        whole = (self.n, self.start, 0 if self.stop is None else self.stop)
+        if not all(isinstance(x, int) and not isinstance(x, bool) for x in whole):
+            raise OptionError(f"n, start and stop must be integers, got {self}")
         if self.n < 1 or self.start < 0:
             raise OptionError(f"n must be at least 1 and start at least 0, got {self}")
 
