@@ -1,4 +1,4 @@
-"""The way of a model through a cut: balance its layers, select orders, propose, apply."""
+"""Decide on a cut of a model and apply it: balance layers, select orders, propose, apply."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Planned: TypeAlias = "Plan | Proposal"  # a proposal where the layer cannot be s
 
 
 def require_layers(model: nn.Module) -> None:
-    """UnsupportedLayerError unless there is something to compress."""
+    """UnsupportedLayerError unless the model has a layer that can be compressed."""
     if next(compressible_layers(model), None) is None:
         names = sorted({type(module).__name__ for module in model.modules()})
         raise UnsupportedLayerError(
@@ -48,7 +48,7 @@ def require_layers(model: nn.Module) -> None:
 
 
 def propose(model: nn.Module, signals: Signals | None, options: Options) -> list[Proposal]:
-    """What a cut would do to each layer of the model, which stays as it is.
+    """What a cut would do to each layer of the model; the model does not change.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def propose(model: nn.Module, signals: Signals | None, options: Options) -> list
 
 @torch.no_grad()
 def balance_layers(model: nn.Module, signals: Signals | None, options: Options) -> list[Planned]:
-    """Every layer with the scores of its states, or as it stays where it cannot be scored."""
+    """A plan for every layer, with the scores of its states; a proposal where there are none."""
     signals = signals or {}
     return [
         attempt(
@@ -131,7 +131,7 @@ def _proposal(plan: Plan, order: int, policy: Policy, owners: Counter[int]) -> P
 
     def make() -> Proposal:
         if policy.needs_bound and not plan.bounded:
-            raise SkipError("no bound holds for a choice of states; use KeepEnergy or States")
+            raise SkipError("no bound holds for a selective layer; use KeepEnergy or States")
         cut, write = plan.at(order, owners, reselect_order)
         if write is not None:
             cut = replace(cut, output_error=plan.output_error(write))
@@ -156,14 +156,14 @@ def _copy(
 
 
 def apply_(model: nn.Module, proposals: Iterable[Proposal], optimizer: Any = None) -> None:
-    """model <- the cuts that are proposed.
+    """Write the proposed cuts into the model.
 
     Parameters
     ----------
     model : nn.Module
     proposals : iterable of Proposal
     optimizer : torch.optim.Optimizer, optional
-        Starts the parameters that change shape afresh; see `resize_`.
+        Its state of the parameters that change shape is reset; see `resize_`.
     """
     for cut, write in proposals:
         if write is not None:

@@ -1,4 +1,4 @@
-"""How far, for a whole model: one energy fraction for all of its layers."""
+"""Policies for a whole model: one energy fraction for all of its layers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Budget(Policy):
     Raises
     ------
     OptionError
-        If not just one of the two is given, or it makes no sense.
+        If not exactly one of the two is given, or it is out of range.
 
     Examples
     --------
@@ -79,7 +79,7 @@ class Budget(Policy):
         Returns
         -------
         list of int
-            At least 1 each, even where that breaks the budget.
+            At least 1 each, even if that exceeds the budget.
         """
         levels = _Levels(spectra)
 
@@ -98,16 +98,15 @@ class MetricDrop(Policy):
     """min energy: metric(model) - metric(model cut to that energy) <= tol.
 
     A policy for the whole model: one energy fraction for all layers, the smallest that bisection
-    finds. Each try is made and measured on a copy. For a trained model, or for the last cut of a
-    run.
+    finds. Each trial cuts and measures a copy. For a trained model, or for the last cut of a run.
 
     Parameters
     ----------
     metric : callable
         From a model to a number, the larger the better, such as its accuracy on held-out data. It
-        is given copies, and sets the mode that it needs (``model.eval()``) by itself.
+        gets copies of the model, and must set the mode that it needs (``model.eval()``).
     tol : float
-        How much smaller the number may become, non-negative.
+        By how much the number may fall, non-negative.
 
     Raises
     ------
@@ -148,9 +147,9 @@ class MetricDrop(Policy):
         spectra : sequence of ndarray (..., n)
             Of each layer, as in `Policy`.
         model : nn.Module
-            As it is.
+            The model before the cut.
         cut : callable
-            From orders to a copy of the model that is cut to them.
+            ``cut(orders)``: a copy of the model that is cut to these orders.
 
         Returns
         -------

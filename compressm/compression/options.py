@@ -1,4 +1,4 @@
-"""What all ways to a cut have in common: how far, of which system, by which Gramians."""
+"""The options of every cut: how far, of which system, by which Gramians."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["IS_REAL", "Options", "require_optimizer"]
 
 
 def is_real(system: str) -> bool:
-    """`conjugate` from the old name: "real" is True, "complex" False."""
+    """`conjugate` from the old argument `system`: "real" is True, "complex" is False."""
     if system not in ("real", "complex"):
         raise OptionError(f"system must be 'real' or 'complex', got {system!r}")
     return system == "real"
@@ -40,7 +40,7 @@ class Options:
     Raises
     ------
     OptionError
-        If one of them makes no sense, or two contradict each other.
+        If one of them is invalid, or two contradict each other.
     """
 
     policy: Policy
