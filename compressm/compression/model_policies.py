@@ -60,7 +60,7 @@ class Budget(Policy):
             raise OptionError(f"fraction must lie in (0, 1], got {self.fraction}")
 
     def orders(self, layers: Sequence[ScoredLayer], copy: Callable[..., Any]) -> list[int]:
-        """The order to keep of each layer; see `Policy`."""
+        """The order to keep of each of `layers`; see `Policy`. `copy` is not used."""
         return self.across([layer.hsv for layer in layers], [layer.stored for layer in layers])
 
     @renamed(slots="stored")
@@ -134,7 +134,7 @@ class MetricDrop(Policy):
             raise OptionError(f"tol must be a finite number >= 0, got {self.tol}")
 
     def orders(self, layers: Sequence[ScoredLayer], copy: Callable[..., Any]) -> list[int]:
-        """The order to keep of each layer; see `Policy`."""
+        """The order to keep of each of `layers`, measured on what `copy` returns; see `Policy`."""
         return self.search([layer.hsv for layer in layers], copy(), copy)
 
     def search(
