@@ -20,10 +20,10 @@ __all__ = ["Budget", "MetricDrop"]
 
 @dataclass(frozen=True)
 class Budget(Policy):
-    """max energy: sum over layers of stored(r_energy) <= total, one energy fraction for all layers.
+    """The largest energy fraction, the same for all layers, with sum(stored(r)) <= total.
 
-    A policy for the whole model: a layer gets as many states as it needs to keep the same energy
-    fraction as the others.
+    A policy for the whole model: each layer gets as many states as it needs to keep that energy
+    fraction.
 
     Parameters
     ----------
@@ -95,10 +95,10 @@ class Budget(Policy):
 @renamed(evaluate="metric", tolerance="tol")
 @dataclass(frozen=True)
 class MetricDrop(Policy):
-    """min energy: metric(model) - metric(model cut to that energy) <= tol.
+    """The smallest energy fraction, the same for all layers, with metric falling by at most `tol`.
 
-    A policy for the whole model: one energy fraction for all layers, the smallest that bisection
-    finds. Each trial cuts and measures a copy. For a trained model, or for the last cut of a run.
+    A policy for the whole model: metric(model) - metric(model cut to that energy) <= tol, by
+    bisection. Each trial cuts and measures a copy. For a trained model, or the last cut of a run.
 
     Parameters
     ----------

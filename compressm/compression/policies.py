@@ -150,7 +150,7 @@ def as_policy(policy: AnyPolicy | None) -> Policy:
 
 @dataclass(frozen=True)
 class KeepEnergy(Policy):
-    """min r: sum(hsv[:r]) >= energy * sum(hsv).
+    """The smallest order r with sum(hsv[:r]) >= energy * sum(hsv).
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ class KeepEnergy(Policy):
 
 @dataclass(frozen=True)
 class ErrorBound(Policy):
-    """min r: 2 * sum of the distinct hsv[r:] <= tol.
+    """The smallest order r with 2 * (sum of the distinct hsv[r:]) <= tol.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ class ErrorBound(Policy):
 
 @dataclass(frozen=True)
 class States(Policy):
-    """max r: stored(r) <= n_stored.
+    """The largest order r with stored(r) <= n_stored.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ __all__ = ["At", "Every", "Schedule", "require_schedule"]
 
 
 class Schedule(Protocol):
-    """Whether a cut is due after `step` optimizer steps: any function of an integer will do."""
+    """Whether a cut is due after `step` optimizer steps: any such function of an integer."""
 
     def __call__(self, step: int) -> bool:
         """Whether a cut is due.
