@@ -1,4 +1,4 @@
-"""What can go wrong, as types: each message says what was wrong, what came in, what to do."""
+"""All errors of compressm; each message says what was wrong, what came in, what to do."""
 
 import lti
 
@@ -27,23 +27,23 @@ class OptionError(CompressmError, lti.OptionError):
 
 
 class UnsupportedLayerError(CompressmError, lti.LTIError, TypeError):
-    """A module that is no state-space layer, or one of a type that nobody has described yet."""
+    """A module that compressm cannot read as a state-space layer."""
 
 
 class ObservationError(CompressmError, lti.LTIError):
-    """What was observed of a layer does not say what drives its states."""
+    """The inputs or gradients that were observed do not suffice to score a layer's states."""
 
 
 class SkipError(CompressmError):
-    """A layer that is left as it is; the message is the reason in its `LayerCut`."""
+    """A layer cannot be cut and stays as it is; the message becomes `LayerCut.skipped`."""
 
 
 class DistributedError(CompressmError, RuntimeError):
-    """Processes that train one model and disagree about it."""
+    """The processes of a distributed training differ in step or in model."""
 
 
 class CheckpointError(CompressmError, ValueError):
-    """A file that does not hold what is asked of it, or values that no file can hold."""
+    """A file lacks what is asked of it or is damaged, or a value cannot be saved."""
 
 
 class MissingPackageError(CompressmError, ImportError):
@@ -51,7 +51,7 @@ class MissingPackageError(CompressmError, ImportError):
 
 
 class DataError(CompressmError):
-    """Data that cannot be had: the file is missing or damaged, or there is no network."""
+    """Data that cannot be loaded: a file is missing or damaged, or a download failed."""
 
 
 class RecipeError(CompressmError, ValueError):
@@ -59,8 +59,8 @@ class RecipeError(CompressmError, ValueError):
 
 
 class RunError(CompressmError):
-    """A folder that holds no run, or another one."""
+    """A folder that holds no training run, or a different one."""
 
 
 class TrainingError(CompressmError, ArithmeticError):
-    """A training run that cannot go on, because its loss is not finite."""
+    """A training run that cannot continue, because its loss is not finite."""

@@ -1,4 +1,4 @@
-"""One plain residual model of sequences."""
+"""A residual sequence model around a state-space layer."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ class SequenceModel(nn.Module):
     d_input : int
         Channels of the input.
     d_output : int
-        Numbers that come out.
+        Channels of the output.
     d_model : int
         Channels between the blocks.
     d_state : int
-        States of each layer, to begin with.
+        Initial `d_state` of each layer.
     n_layers : int
         Number of blocks.
     layer : str or subclass of nn.Module, optional
         A name in `LAYERS`, or a class such as those: ``layer(d_model, d_state, **options)``.
     dropout : float, optional
-        Probability with which a number is dropped, after the layer and after the block.
+        Dropout probability, after the layer and after the block.
     pool : {"mean", "last", "none"}, optional
         Average over time, take the last step, or give an output at each step.
     **options
-        Go to the layer, such as ``r_min`` to an `LRU`.
+        Arguments of the layer, such as ``r_min`` of an `LRU`.
 
     Raises
     ------
     ValueError
-        If there is no such layer or pooling, or `dropout` is not a probability.
+        If the layer or the pooling is unknown, or `dropout` is not a probability.
 
     Examples
     --------
@@ -97,9 +97,9 @@ class SequenceModel(nn.Module):
         ----------
         u : Tensor (batch, length, d_input)
         lengths : Tensor (batch,), optional
-            Steps that each sequence has, integers from 1 to length; all of them when absent. What
-            lies beyond has no say: not in the output, where it is zero, in no average, and not in
-            what a layer reads from the end to the start.
+            Valid steps of each sequence, integers from 1 to length; all of them when absent.
+            Later steps are padding: averages and bidirectional layers ignore them, and an output
+            at each step is zero there.
 
         Returns
         -------
@@ -110,7 +110,7 @@ class SequenceModel(nn.Module):
         lti.DimensionError
             If `lengths` does not hold one number for each sequence.
         lti.OptionError
-            If these are no integers from 1 to length.
+            If it holds anything but integers from 1 to length.
         """
         within = None if lengths is None else steps_within(lengths, u, least=1)
         x = self.encoder(u)
@@ -145,7 +145,7 @@ class _Block(nn.Module):
         return x + self.dropout(glu(torch.baddbmm(self.mix.bias[:, None], W, z), 1)).mT
 
     def _normed(self, x: Tensor, within: Tensor | None) -> Tensor:
-        """Statistics over the steps there are, and zero where there are none."""
+        """Batch normalisation over the valid steps; zero at the steps of padding."""
         if within is None:
             return self.norm(x.flatten(0, 1)).view(x.shape)
         steps = within.squeeze(2)
@@ -154,9 +154,9 @@ class _Block(nn.Module):
 
 
 class _Dropout(nn.Dropout):
-    """x * keep / P(keep): on a CPU four decisions from each random number, not one.
+    """x * keep / P(keep): on a CPU four entries of `keep` from each random number, not one.
 
-    P(keep) is a multiple of 2**-16, and divided by as it is.
+    P(keep) is rounded to a multiple of 2**-16; the division is by the rounded value.
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A training run in one file, from which it goes on: model, optimizer, compressor."""
+"""Save and resume a training run in one file: model, optimizer, compressor."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def save_checkpoint(
     compressor: Any = None,
     extra: Any = None,
 ) -> None:
-    """path <- model, optimizer, compressor and `extra`, whole or not at all; no pickle.
+    """Write model, optimizer, compressor and `extra` to one file, atomically, without pickle.
 
     Parameters
     ----------
     path : str or Path
-        A safetensors file: weights go by their names after "model.", so that ``compressm inspect``
-        reads it too. What is there stays until the new file is complete and on the disk.
+        A safetensors file. A weight has its name after "model.", so that ``compressm inspect``
+        reads the file too. An old file stays until the new one is complete and on the disk.
     model : nn.Module
-        A ``DistributedDataParallel`` is saved as the model inside; on one rank, please.
+        A ``DistributedDataParallel`` is saved as the model inside; save on one rank only.
     optimizer : torch.optim.Optimizer, optional
     compressor : Compressor, optional
     extra : object, optional
@@ -52,7 +52,7 @@ def save_checkpoint(
     Raises
     ------
     CheckpointError
-        If something in it is of another type. Nothing has been written then.
+        If `extra` or a state holds a value of another type. Nothing has been written then.
 
     Examples
     --------
@@ -80,16 +80,16 @@ def save_checkpoint(
 def load_checkpoint(
     path: str | Path, model: nn.Module, optimizer: Any = None, compressor: Any = None
 ) -> Any:
-    """model, optimizer, compressor <- what `save_checkpoint` wrote, and back comes its `extra`.
+    """Load model, optimizer and compressor from a file of `save_checkpoint`; return its `extra`.
 
     Parameters
     ----------
     path : str or Path
     model : nn.Module
-        As it was built: of the original size, or of the size that it had. Layers of ours and of
-        others get the numbers of states that they were saved with; parameters keep their identity.
+        Built at its original size, or at the size that it was saved with. All layers get the
+        numbers of states that they were saved with; parameters keep their identity.
     optimizer : torch.optim.Optimizer, optional
-        Of the same kind, with the same parameters in the same order.
+        Of the same class, with the same parameters in the same order.
     compressor : Compressor, optional
 
     Returns
@@ -100,8 +100,8 @@ def load_checkpoint(
     Raises
     ------
     CheckpointError
-        If the file is missing, damaged, not one of `save_checkpoint`, without one of the parts that
-        are asked for, or of another model or optimizer. Nothing has changed then.
+        If the file is missing, damaged, not one of `save_checkpoint`, lacks a part that is asked
+        for, or belongs to another model or optimizer. Nothing has changed then.
     """
     tree, replica, model = load_tree(path), replica_of(model), _unwrapped(model)
     asked = {"model": model, "optimizer": optimizer, "compressor": compressor}
@@ -136,12 +136,12 @@ def load_checkpoint(
 
 
 def random_state() -> dict[str, Any]:
-    """Where the random numbers of torch, NumPy and Python are, for ``extra`` of `save_checkpoint`.
+    """State of the random numbers of torch, NumPy and Python, for ``extra`` of `save_checkpoint`.
 
     Returns
     -------
     dict
-        For `set_random_state`. Generators of your own are not in it: save their ``get_state()``.
+        For `set_random_state`. It does not include your own generators: save their ``get_state()``.
     """
     numpy: Any = np.random.get_state(legacy=False)
     numpy["state"]["key"] = numpy["state"]["key"].tolist()
@@ -152,7 +152,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Go on with the random numbers that would have come next.
+    """Restore the random numbers of torch, NumPy and Python to a saved state.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _owned(model: nn.Module, optimizer: Any) -> list[Any]:
-    """Kind of an optimizer, and the names of its parameters in each of its groups."""
+    """Class of an optimizer, and the names of its parameters in each of its groups."""
     names = {id(p): name for name, p in model.named_parameters()}
     groups = [[names.get(id(p)) for p in group["params"]] for group in optimizer.param_groups]
     return [type(optimizer).__qualname__, groups]
@@ -199,7 +199,7 @@ def _require_same(path: str | Path, saved: list[Any], own: list[Any]) -> None:
 
 
 def _load_model_(model: nn.Module, state: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
-    """Layers of ours follow their state dict by themselves; those of others are led."""
+    """Load a state dict; layers of other packages are resized first, ours resize themselves."""
     layers = dict(compressible_layers(model))
     names = {
         f"{name}.{own}" if name else own

@@ -23,20 +23,20 @@ CONTAINERS = {kind.__name__: kind for kind in (dict, OrderedDict, Counter, list,
 
 
 def save_tree(path: str | Path, tree: Any) -> None:
-    """path <- tree, whole or not at all: written beside it, then renamed.
+    """Write a tree of values to a file, atomically: to a file beside it, which is then renamed.
 
     Parameters
     ----------
     path : str or Path
-        Whatever is there stays until the new file is complete and on the disk.
+        An old file stays until the new one is complete and on the disk.
     tree : object
         Dicts, lists and tuples of each other, of tensors, and of numbers, strings, and None. To
-        other readers of the file a tensor goes by its path in the tree: ``model.head.bias``.
+        other readers of the file the name of a tensor is its path in the tree: ``model.head.bias``.
 
     Raises
     ------
     CheckpointError
-        If there is anything else in the tree. Nothing has been written then.
+        If the tree holds anything else. Nothing has been written then.
     """
     path, tensors = Path(path), {}
     text = json.dumps(_encoded(tree, "", tensors))
@@ -46,12 +46,12 @@ def save_tree(path: str | Path, tree: Any) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which takes its place when it is complete.
+    """A file beside `path` to write to, which replaces it when it is complete.
 
     Parameters
     ----------
     path : Path
-        Whatever is there stays if anything fails, or the machine dies.
+        An old file stays if anything fails, even the machine.
     """
     partial = path.with_name(path.name + ".partial")
     try:
@@ -89,7 +89,7 @@ def load_tree(path: str | Path) -> Any:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(
-            f"{path} is cut off, or no safetensors file ({error}); go back to an earlier one"
+            f"{path} is truncated, or no safetensors file ({error}); load an earlier one"
         ) from error
     if text is None:
         raise CheckpointError(

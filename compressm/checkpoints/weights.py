@@ -1,4 +1,4 @@
-"""State-space layers found in a file of weights, which is read and never run."""
+"""Find the state-space layers in a file of weights, without running code from it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from compressm.systems.foreign import FAMILIES
 __all__ = ["layers_in", "prefixes", "read_checkpoint"]
 
 
-# The worth of a selective layer's states depends on data, so there is nothing to say of a file
+# The states of a selective layer are scored by data, so a file says nothing about them
 KINDS = [kind for kind in LAYERS.values() if issubclass(kind, SSMLayer)]
 
-# Options that names and shapes show
+# Options that show in names and shapes
 SHOWN: list[dict[str, Any]] = [{"bidirectional": True}, {"version": "softmax", "l_max": 1}]
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """The tensors in a file by their names; nothing in it is executed.
+    """The tensors in a file by their names; no code from the file is executed.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
 
 def _plain(path: Path) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the format; what matters is said above
+        warnings.simplefilter("ignore")  # about the format; errors are reported above
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -93,7 +93,7 @@ def layers_in(tensors: Mapping[str, Tensor], **options: Any) -> nn.Module:
     tensors : mapping of str to Tensor
         State dict of a model.
     **options
-        Of the layers, where they cannot be seen in the tensors, such as ``discretization``.
+        Options of the layers that the tensors do not show, such as ``discretization``.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def layers_in(tensors: Mapping[str, Tensor], **options: Any) -> nn.Module:
     Raises
     ------
     CheckpointError
-        If there is none.
+        If there is no such layer, or no layer has such an option.
     """
     known = {name for kind in KINDS for name in signature(kind).parameters}
     for name in options.keys() - known:
@@ -128,7 +128,7 @@ def layers_in(tensors: Mapping[str, Tensor], **options: Any) -> nn.Module:
 
 
 def prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Of every module that the names of the tensors tell of: "" and "blocks.0.", say."""
+    """The prefix of every module in the names of the tensors, such as "" and "blocks.0."."""
     paths = [name.split(".")[:-1] for name in tensors]
     found = ("".join(f"{x}." for x in path[:k]) for path in paths for k in range(len(path) + 1))
     return list(dict.fromkeys(found))
@@ -144,7 +144,7 @@ def _ours(group: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module 
                 layer = kind(len(group["D"]), 2, **(guess | given)).to(group["D"].dtype)
                 try:
                     layer.load_state_dict(dict(group))
-                except (RuntimeError, lti.LTIError):  # of other shapes: no layer of this kind
+                except (RuntimeError, lti.LTIError):  # other shapes: not this layer
                     continue
                 return layer
     return None

@@ -1,3 +1,3 @@
-"""The way of a model through a cut: observe, plan, choose orders, veto, snapshot, apply."""
+"""The steps of a cut: observe, plan, select orders, veto, snapshot, apply."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""G -> G_r for every state-space layer of a model, at once."""
+"""G -> G_r for every state-space layer of a model: one cut now, or its preview."""
 
 from __future__ import annotations
 
@@ -48,27 +48,27 @@ def compress_(
     Parameters
     ----------
     model : nn.Module
-        Its state-space layers are compressed: each `SSMLayer`, and what `to_lti` was taught. So are
-        selective layers (Mamba), by a choice of states.
+        Its state-space layers are compressed: each layer that `to_lti` takes, and selective layers
+        (Mamba), from which states are removed.
     policy : Policy, optional
-        How far; as in `Compressor`.
+        How far to cut; as in `Compressor`.
     optimizer : torch.optim.Optimizer, optional
-        If training is to go on; as in `Compressor`.
+        Needed if training continues; as in `Compressor`.
     conjugate : bool, optional
         As in `Compressor`.
     gramians : {"model", "input", "data"} or GramianType, optional
-        As in `Compressor`, but the layers' inputs are those that `data` causes, and gradients those
+        As in `Compressor`, but the layers' inputs are those for `data`, and the gradients are those
         of random projections of the model's output. If left out, "input" with `data`, and "model"
         without.
     data : iterable, optional
         Inputs of the model: tensors, or tuples whose first element is one. `gramians` other than
         "model" and selective layers need them, and `LayerCut.output_error` is measured on them.
         Each is run once in evaluation mode, and the layers' inputs are kept until the cut: a few
-        hundred sequences will do.
+        hundred sequences suffice.
     multiple_of : int, optional
         As in `Compressor`.
     dry_run : bool, optional
-        Only say what would be done.
+        Return what would be done, and do not change the model.
 
     Returns
     -------
@@ -103,15 +103,15 @@ def preview(
     data: Iterable[Any] = (),
     multiple_of: int = 1,
 ) -> tuple[CompressionEvent, ...]:
-    """What each of several policies would do to a model, which stays as it is.
+    """What each of several policies would do to a model; the model does not change.
 
     Parameters
     ----------
     model : nn.Module
         As in `compress_`, like all arguments but the next and `gramians`.
     policies : iterable of Policy, optional
-        For example ``[KeepEnergy(x) for x in (0.9, 0.99, 0.999)]``; None among them, or in their
-        place, is the policy that is taken where none is given.
+        For example ``[KeepEnergy(x) for x in (0.9, 0.99, 0.999)]``. None, alone or among them, is
+        the default policy.
     gramians : {"model", "input", "data"}, GramianType, or sequence of these, optional
         As in `compress_`, or several, to compare them; the data run through the model once, and
         each layer is balanced once for each of them.
@@ -122,7 +122,7 @@ def preview(
     -------
     tuple of CompressionEvent
         One for each policy: orders, bounds, parameters, operations. With several `gramians`, those
-        of all policies for the first, then for the next; `LayerCut.gramians` says which.
+        of all policies for the first, then for the next; `LayerCut.gramians` names the type.
 
     Examples
     --------
@@ -159,7 +159,7 @@ outlook = preview
 def _observed(
     model: nn.Module, asked: Sequence[GramianType | None], data: Iterable[Any]
 ) -> dict[str, list[Signal]] | None:
-    """What reaches the layers that need it; None if none does."""
+    """The signals of the layers that need them; None if no layer does."""
     if isinstance(data, (Tensor, np.ndarray)):
         raise OptionError(
             f"data must be an iterable of batches, got one {type(data).__name__} of shape "
@@ -175,6 +175,6 @@ def _observed(
     if not signals:
         raise OptionError(
             "no data reached the layers that need it; pass data=, an iterable of inputs of the "
-            "model (which an iterator is only once)"
+            "model (an iterator can be used only once)"
         )
     return signals

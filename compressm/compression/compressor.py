@@ -1,4 +1,4 @@
-"""Layers that shrink while they train: attach, `step()`, `state_dict()`."""
+"""Compression in training: attach a `Compressor`, `step()` it, save its `state_dict()`."""
 
 from __future__ import annotations
 
@@ -36,37 +36,36 @@ class Compressor:
     Parameters
     ----------
     model : nn.Module
-        Its state-space layers are compressed: each `SSMLayer`, and what `to_lti` was taught. So are
-        selective layers (Mamba), by a choice of states. Everything else is left alone.
+        Its state-space layers are compressed: each layer that `to_lti` takes, and selective layers
+        (Mamba), from which states are removed. Nothing else changes.
         A ``DistributedDataParallel`` is cut alike on all ranks: pass it, not the model inside.
     optimizer : torch.optim.Optimizer, sequence of these, or None
-        All that train the layers, wrappers such as SAM included; the state of parameters that are
-        cut starts afresh, see `resize_`. LBFGS is refused: its history is not kept parameter by
+        All that train the layers, wrappers such as SAM included; their state of
+        the parameters that are cut is reset, see `resize_`. LBFGS is refused: its history is not kept parameter by
         parameter.
     policy : Policy, optional
-        How far: ``KeepEnergy(0.99)``, ``ErrorBound(1e-2)``, ``States(32)``, ``Budget(256)``. If
-        left out, `KeepEnergy` with the energy fraction that goes with the Gramian type.
+        How far to cut: ``KeepEnergy(0.99)``, ``ErrorBound(1e-2)``, ``States(32)``,
+        ``Budget(256)``. If left out, `KeepEnergy` with the default energy of the Gramian type.
     schedule : Schedule
-        When: ``At(1_000)``, ``Every(500, stop=5_000)``. Start with one cut, at about a tenth of the
-        training.
+        When to cut: ``At(1_000)``, ``Every(500, stop=5_000)``. Start with one cut, at about a tenth
+        of the training.
     conjugate : bool, optional
         Which system a layer ``y = Re(C x)`` is reduced as. True: the real one that it computes.
         False: the complex one of the CompreSSM paper, which spends states on an imaginary output
         that nobody reads. The old ``system="real"`` or ``"complex"`` means the same.
     gramians : {"model", "input", "data"} or GramianType, optional
-        By which Gramians states are scored. "model": the exact ones, of what any input of unit
-        energy drives and what any output shows, with an error bound. "input": the second moment of
-        the states that the layer's own inputs drive, over the last forward passes of the step, and
-        the exact observability Gramian; without a bound. "data": the same, with the second moment
-        of the adjoint states (the gradient covariance) over the backward passes as observability
-        Gramian; where the reduced system would not be stable, the exact one takes its place. If
-        left out, each layer is scored by what is at hand: "input", or "model" where no input of it
-        was observed, and always "model" with `ErrorBound`, which promises a bound. Selective layers
-        need the inputs of the step in every case, and have no bound, see `state_values`.
+        By which Gramians states are scored. "model": the exact ones, with an error bound. "input":
+        the second moment of the states that the layer's own inputs drive, over the forward passes
+        of the step, and the exact observability Gramian; without a bound. "data": the same, with
+        the second moment of the adjoint states (the gradient covariance) over the backward passes
+        as observability Gramian; where the reduced system would not be stable, the exact one
+        replaces it. If left out: "input", or "model" for a layer whose inputs were not observed,
+        and always "model" with `ErrorBound`, which promises a bound. Selective layers need the
+        inputs of the step in every case, and have no bound, see `state_values`.
     multiple_of : int, optional
         Stored states are rounded up to a multiple of this number, to suit the hardware.
     rollback : Rollback, optional
-        When to take a cut back; never if left out.
+        When to undo a cut; never if left out.
 
     References
     ----------
@@ -143,9 +142,9 @@ class Compressor:
         -------
         CompressionEvent or None
             None if no cut was due. A layer that cannot be reduced safely (unstable, not finite,
-            ill-conditioned, tied to another) is left as it is, and its `LayerCut` says why. Where a
-            cut was taken back, layers are larger ``after`` than ``before``, and ``skipped`` says
-            why; none is cut at such a step.
+            ill-conditioned, tied to another) is left as it is, and its `LayerCut` says why. If a
+            cut was undone, layers are larger ``after`` than ``before``, and ``skipped`` says why;
+            no layer is cut at such a step.
         """
         step = self._steps + 1
         due, judged = self.schedule(step), self._monitor and self._monitor.is_due(step)
@@ -209,7 +208,7 @@ class Compressor:
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs beside the state dicts of model and optimizer.
 
-        With a `Rollback`, from a cut to its judgement, that is also what they were before the cut.
+        With a `Rollback` and a cut that is not judged yet, it holds their values before that cut.
         """
         state: dict[str, Any] = {"steps": self._steps}
         return state | {"rollback": self._monitor.state_dict()} if self._monitor else state
@@ -220,7 +219,7 @@ class Compressor:
         Parameters
         ----------
         state : dict
-            Load the model and the optimizer as well.
+            Load those of the model and the optimizer as well.
         """
         self._steps = int(state["steps"])
         if self._monitor:

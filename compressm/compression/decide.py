@@ -1,4 +1,4 @@
-"""The way of a model through a cut: balance its layers, select orders, propose, apply."""
+"""Decide on a cut of a model and apply it: balance layers, select orders, propose, apply."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Planned: TypeAlias = "Plan | Proposal"  # a proposal where the layer cannot be s
 
 
 def require_layers(model: nn.Module) -> None:
-    """UnsupportedLayerError unless there is something to compress."""
+    """UnsupportedLayerError unless the model has a layer that can be compressed."""
     if next(compressible_layers(model), None) is not None:
         return
     wrapped = {name: wrapping(layer) for name, layer in recognized_layers(model)}
@@ -60,7 +60,7 @@ def require_layers(model: nn.Module) -> None:
 
 
 def propose(model: nn.Module, signals: Signals | None, options: Options) -> list[Proposal]:
-    """What a cut would do to each layer of the model, which stays as it is.
+    """What a cut would do to each layer of the model; the model does not change.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def propose(model: nn.Module, signals: Signals | None, options: Options) -> list
 
 @torch.no_grad()
 def balance_layers(model: nn.Module, signals: Signals | None, options: Options) -> list[Planned]:
-    """Every layer with the scores of its states, or as it stays where it cannot be scored."""
+    """A plan for every layer, with the scores of its states; a proposal where there are none."""
     signals = signals or {}
     return [
         attempt(
@@ -151,7 +151,7 @@ def _proposal(plan: Plan, order: int | None, policy: Policy, owners: Counter[int
 
     def make() -> Proposal:
         if policy.needs_bound and not plan.bounded:
-            raise SkipError("no bound holds for a choice of states; use KeepEnergy or States")
+            raise SkipError("no bound holds for a selective layer; use KeepEnergy or States")
         if order is None:
             cut, write = plan.at(select_order(plan), owners, select_order)
         else:
@@ -194,14 +194,14 @@ def apply_(
     optimizer: Any = None,
     then: Callable[[], None] = lambda: None,
 ) -> None:
-    """model <- the cuts that are proposed, all of them or, on any exception, none.
+    """Write the proposed cuts into the model: all of them or, on any exception, none.
 
     Parameters
     ----------
     model : nn.Module
     proposals : iterable of Proposal
     optimizer : torch.optim.Optimizer or sequence of these, optional
-        Starts the parameters that change shape afresh; see `resize_`.
+        Its state of the parameters that change shape is reset; see `resize_`.
     then : callable, optional
         What has to succeed as well.
     """

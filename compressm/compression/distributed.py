@@ -1,4 +1,4 @@
-"""Several processes, one cut: the first rank decides for all, from what all have observed."""
+"""One cut in several processes: the first rank decides for all, by the signals of all."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def replica_of(model: nn.Module) -> DistributedDataParallel | None:
         If the model is split over processes (FSDP, tensor parallel), or wrapped in a way that a cut
         would break.
     """
-    fsdp = sys.modules.get("torch.distributed.fsdp")  # a model of it cannot be without it
+    fsdp = sys.modules.get("torch.distributed.fsdp")  # imported if there is an FSDP model
     kinds = (fsdp.FullyShardedDataParallel, fsdp.FSDPModule) if fsdp else ()
     if any(isinstance(m, kinds) for m in model.modules()) or any(
         hasattr(p, "device_mesh") for p in model.parameters()
@@ -55,10 +55,10 @@ def replica_of(model: nn.Module) -> DistributedDataParallel | None:
 
 
 def rewrap_(ddp: DistributedDataParallel) -> DistributedDataParallel:
-    """The same wrapper with buckets for the shapes that its parameters have now.
+    """Rebuild the buckets of a wrapper, in place, for the shapes that its parameters have now.
 
-    `Compressor` does it after each cut. Do it on every rank after a `compress_` of ``ddp.module``,
-    which must have been the same on every rank.
+    `Compressor` does this after each cut. Call it on every rank after a `compress_` of
+    ``ddp.module``, which must have been the same on every rank.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def _require_plain(ddp: DistributedDataParallel) -> None:
     }
     if any(found.values()):
         raise OptionError(
-            "DistributedDataParallel follows a cut if only its buckets depend on the shapes, got "
+            "DistributedDataParallel can be cut if only its buckets depend on the shapes, got "
             f"{', '.join(k for k, is_so in found.items() if is_so)}; leave that out, or compress_ "
             "before wrapping"
         )
@@ -104,17 +104,17 @@ def propose_together(
     signals: Signals,
     propose: Callable[[Signals], list[Proposal]],
 ) -> list[Proposal]:
-    """propose(the signals of all ranks), on the first rank; every rank returns its proposals.
+    """Proposals by the signals of all ranks, made on the first rank and returned on every rank.
 
     Parameters
     ----------
     ddp : DistributedDataParallel
     step : int
-        At which this rank is.
+        Step count of this rank.
     signals : mapping of str to sequence of Signal
         What this rank has observed. They are gathered in the first rank's memory, on the host.
     propose : callable
-        As if this were the only process.
+        ``propose(signals)``: the proposals, as in a single process.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def propose_together(
 
 
 def from_first(ddp: DistributedDataParallel, find: Callable[[], Found]) -> Found:
-    """find(), on the first rank alone; every rank returns its result.
+    """Call ``find()`` on the first rank only; every rank returns its result.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def _merged(parts: Sequence[Signals]) -> dict[str, list[Signal]]:
 
 
 def _on_host(signal: Signal, size: int) -> Signal:
-    """On the host; the loss of one process would have been the mean of the ranks' losses."""
+    """On the host, with g / size: one process would have the mean of the ranks' losses as loss."""
     g = None if signal.g is None else signal.g.cpu() / size
     return Signal(signal.u.cpu(), g, None if signal.given is None else signal.given.cpu())
 

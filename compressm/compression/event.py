@@ -21,13 +21,14 @@ class LayerCut:
         Stored states (`d_state`) before and after; equal if nothing was cut.
     order : int
         Order of the reduced system: real states if the real system was reduced, else complex ones.
-        The largest of the channels, if each is a system of its own.
+        It may be up to twice `after`, as a conjugate pair is two real states and one stored state.
+        The largest of the channels, if each is a separate system.
     hsv : ndarray (..., n)
         Hankel singular values before the cut, of each channel; empty if they could not be computed.
-        Of a selective layer, the scores of its states, see `state_values`.
+        For a selective layer, the scores of its states, see `state_values`.
     error_bound : float
-        No less than the H-infinity norm of the change of the layer, what rounding adds included;
-        infinite with Gramians from data, and for selective layers.
+        Upper bound on the H-infinity norm of the change of the layer, rounding included; infinite
+        with a Gramian type that has no bound, and for selective layers.
     energy_kept : float
         Energy fraction: the sum of the values of the states that are kept, relative to the sum of
         all.
@@ -35,23 +36,23 @@ class LayerCut:
         Condition number of the return to diagonal form, the largest of the channels; 1 if nothing
         was cut.
     parameters : (int, int)
-        Numbers that the layer's parameters hold, before and after.
+        Number of entries of the layer's parameters, before and after.
     flops : (int, int)
         Floating-point operations of one time step of the recurrence in diagonal form, for each
         sequence, before and after; 0 if the layer could not be read.
     rounding : float
-        Distance between the layer as written and the reduced system, the largest over frequency,
-        relative to the peak: what the precision of the parameters costs.
+        Error by the precision of the parameters: distance between the layer as written and the
+        reduced system, the largest over frequency, relative to the peak.
     skipped : str or None
         Why the layer was left as it was; None if it was cut, or if the policy kept every state.
     gramians : str
         The Gramian type by which the states were scored: "model", "input", "data", or one of your
-        own; see `Compressor`. Empty if they were not scored. "input" as well where the exact
-        observability Gramian took the place of that of "data", to keep the layer stable.
+        own; see `Compressor`. Empty if they were not scored. "input" also means that the exact
+        observability Gramian replaced that of "data", to keep the layer stable.
     output_error : float or None
-        Measured on inputs that had no part in the reduction, each eighth sequence observed: the
-        root mean square of the change of the system's output, relative to that of the output; of a
-        selective layer, of all that it gives out. None where fewer than eight sequences were
+        Root mean square of the change of the system's output, relative to that of the output,
+        measured on every eighth observed sequence, which is not used in the reduction; for a
+        selective layer, of the whole layer's output. None if fewer than eight sequences were
         observed, an output is not finite, or nothing was cut.
     """
 
@@ -71,7 +72,7 @@ class LayerCut:
     output_error: float | None = None
 
     def refused(self, reason: str) -> LayerCut:
-        """The same layer, left as it is for a `reason`."""
+        """The cut of the same layer when it is left as it is, for a `reason`."""
         return LayerCut(
             self.name,
             self.before,

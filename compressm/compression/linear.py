@@ -1,4 +1,4 @@
-"""The cut of a linear layer: its system balanced, an order, the smaller layer tried on a copy."""
+"""The cut of a linear layer: balance its system, slice an order, try the result on a copy."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class LinearPlan(Plan):
     Parameters
     ----------
     system : lti.DiagonalStateSpace or lti.StateSpace
-        What the layer computes; a batch of systems if each channel is a system of its own.
+        The system of the layer; a batch of systems if each channel is a separate one.
     factors : (S, R)
         Gramian factors; None for an exact Gramian.
 
@@ -80,7 +80,7 @@ class LinearPlan(Plan):
 
     @property
     def gain(self) -> float:
-        """The errors of two directions, at w and at -w, add up to sqrt(2) of that of both."""
+        """Factor of the error bound: sqrt(2) for two directions, as their errors add up, else 1."""
         return directions(self.layer) ** 0.5
 
     @property
@@ -102,7 +102,7 @@ class LinearPlan(Plan):
 
     @cached_property
     def _ranks(self) -> Tensor:
-        """The rank of each channel: a batch has as many columns as its system of highest rank."""
+        """The rank of each channel, as a batch has the columns of its system of highest rank."""
         return (self.balancing.right != 0).any(-2).sum(-1)
 
     @cached_property
@@ -141,9 +141,9 @@ class LinearPlan(Plan):
     ) -> Proposal:
         """The cut at `order`, or at the highest order that needs no more stored states.
 
-        Where the reduced system is not stable, the exact observability Gramian takes the place of
-        another one. Its values are others, so `reselect_order` chooses the order anew; without it
-        the number of stored states is kept.
+        Where the reduced system is not stable, the exact observability Gramian replaces another
+        one. The Hankel singular values change with it, so `reselect_order` selects the order again;
+        without that function the number of stored states stays the same.
         """
         plan, n_stored = self, self.stored(order)
         while True:
@@ -160,7 +160,7 @@ class LinearPlan(Plan):
                 n_stored = plan.stored(order)
 
     def _needs_all(self, order: int) -> Proposal:
-        """The layer as it is; with a reason where fewer states were asked for."""
+        """The unchanged layer, with a reason if fewer states were asked for."""
         if order >= self.balancing.minimal_order or self.multiple_of > 1:
             return unchanged(self)
         return unchanged(
@@ -218,22 +218,22 @@ class LinearPlan(Plan):
         return output_error(self.system, write.system, self.held_out, directions(self.layer))
 
     def with_exact_observability(self, unstable: Tensor) -> LinearPlan:
-        """The same with the exact observability Gramian, for the channels that are unstable.
+        """This plan with the exact observability Gramian, in the channels that are unstable.
 
-        With one Gramian that is the system's own, the reduced system is stable.
+        With one exact Gramian the reduced system is stable.
         """
         S, R = self.factors
         exact = lti.gramian_factors(self.system)[1]
         if R is not None and R.shape == exact.shape and unstable.any() and not unstable.all():
             norm = torch.linalg.matrix_norm
-            scale = (norm(R) / norm(exact).clamp(min=1e-300))[..., None, None]  # in the units of R
+            scale = (norm(R) / norm(exact).clamp(min=1e-300))[..., None, None]  # as large as R
             mixed = torch.where(unstable[..., None, None], exact * scale, R)
             if not torch.equal(mixed, R):
                 return replace(self, factors=(S, mixed))
         return replace(self, factors=(S, None), gramians=self.gramians.fallback or self.gramians)
 
     def _diagonal(self, orders: Tensor) -> tuple[lti.DiagonalStateSpace, float]:
-        """The reduced systems, of equal numbers of modes, and the condition of the return."""
+        """The reduced systems in diagonal form, padded to equal size, and its condition number."""
         full, r = self.balancing.balanced, int(orders.max())
         kept = torch.arange(r, device=orders.device) < orders[..., None]
         A = full.A[..., :r, :r] * kept[..., None] * kept[..., None, :]
@@ -242,7 +242,7 @@ class LinearPlan(Plan):
             lti.StateSpace(A, B, C, None, full.dt), conjugate=self.real
         )
         idle = ~((modal.B != 0).any(-1) | (modal.C != 0).any(-2))
-        n = int((~idle).sum(-1).max())  # modes beyond the order of a channel go last, then away
+        n = int((~idle).sum(-1).max())  # idle modes are sorted last, then dropped
         first = idle.to(torch.uint8).argsort(dim=-1, stable=True)[..., :n]
         poles = modal.poles.take_along_dim(first, -1)
         B = modal.B.take_along_dim(first[..., None], -2)
@@ -252,7 +252,7 @@ class LinearPlan(Plan):
 
 
 class _UnstableReduction(lti.UnstableError):
-    """A reduced system that is not stable, with the channels of which it is not."""
+    """A reduced system is not stable; `unstable` marks the channels."""
 
     def __init__(self, message: str, unstable: Tensor) -> None:
         super().__init__(message)
@@ -260,13 +260,13 @@ class _UnstableReduction(lti.UnstableError):
 
 
 def refuse_parametrized(layer: nn.Module) -> None:
-    """No shape can be given to what is computed from other parameters at each use."""
+    """SkipError if a tensor with states is no parameter, hence computed and not to be resized."""
     if isinstance(layer, SSMLayer):
         missing = layer.state_axes.keys() - dict(layer.named_parameters()).keys()
         if missing:
             raise SkipError(
-                f"{', '.join(sorted(missing))} is no parameter of it (pruned, or parametrized); "
-                "make it one first"
+                f"{', '.join(sorted(missing))} is no parameter of the layer, as it is pruned or "
+                "parametrized; undo that first"
             )
 
 

@@ -1,4 +1,4 @@
-"""How far, for a whole model: one energy fraction for all of its layers."""
+"""Policies for a whole model: one energy fraction for all of its layers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["Budget", "MetricDrop"]
 
 @dataclass(frozen=True)
 class Budget(Policy):
-    """max energy: sum over layers of stored(r_energy) <= total, one energy fraction for all layers.
+    """The largest energy fraction, the same for all layers, with sum(stored(r)) <= total.
 
-    A policy for the whole model: a layer gets as many states as it needs to keep the same energy
-    fraction as the others.
+    A policy for the whole model: each layer gets as many states as it needs to keep that energy
+    fraction.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Budget(Policy):
     Raises
     ------
     OptionError
-        If not just one of the two is given, or it makes no sense.
+        If not exactly one of the two is given, or it is out of range.
 
     Examples
     --------
@@ -60,7 +60,7 @@ class Budget(Policy):
             raise OptionError(f"fraction must lie in (0, 1], got {self.fraction}")
 
     def orders(self, layers: Sequence[ScoredLayer], copy: Callable[..., Any]) -> list[int]:
-        """The order to keep of each layer; see `Policy`."""
+        """The order to keep of each of `layers`; see `Policy`. `copy` is not used."""
         return self.across([layer.hsv for layer in layers], [layer.stored for layer in layers])
 
     @renamed(slots="stored")
@@ -79,7 +79,7 @@ class Budget(Policy):
         Returns
         -------
         list of int
-            At least 1 each, even where that breaks the budget.
+            At least 1 each, even if that exceeds the budget.
         """
         levels = _Levels(spectra)
 
@@ -95,19 +95,18 @@ class Budget(Policy):
 @renamed(evaluate="metric", tolerance="tol")
 @dataclass(frozen=True)
 class MetricDrop(Policy):
-    """min energy: metric(model) - metric(model cut to that energy) <= tol.
+    """The smallest energy fraction, the same for all layers, with metric falling by at most `tol`.
 
-    A policy for the whole model: one energy fraction for all layers, the smallest that bisection
-    finds. Each try is made and measured on a copy. For a trained model, or for the last cut of a
-    run.
+    A policy for the whole model: metric(model) - metric(model cut to that energy) <= tol, by
+    bisection. Each trial cuts and measures a copy. For a trained model, or the last cut of a run.
 
     Parameters
     ----------
     metric : callable
         From a model to a number, the larger the better, such as its accuracy on held-out data. It
-        is given copies, and sets the mode that it needs (``model.eval()``) by itself.
+        gets copies of the model, and must set the mode that it needs (``model.eval()``).
     tol : float
-        How much smaller the number may become, non-negative.
+        By how much the number may fall, non-negative.
 
     Raises
     ------
@@ -137,7 +136,7 @@ class MetricDrop(Policy):
             raise OptionError(f"tol must be a finite number >= 0, got {self.tol}")
 
     def orders(self, layers: Sequence[ScoredLayer], copy: Callable[..., Any]) -> list[int]:
-        """The order to keep of each layer; see `Policy`."""
+        """The order to keep of each of `layers`, measured on what `copy` returns; see `Policy`."""
         return self.search([layer.hsv for layer in layers], copy(), copy)
 
     def search(
@@ -150,9 +149,9 @@ class MetricDrop(Policy):
         spectra : sequence of ndarray (..., n)
             Of each layer, as in `Policy`.
         model : nn.Module
-            As it is.
+            The model before the cut.
         cut : callable
-            From orders to a copy of the model that is cut to them.
+            ``cut(orders)``: a copy of the model that is cut to these orders.
 
         Returns
         -------

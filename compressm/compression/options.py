@@ -1,4 +1,4 @@
-"""What all ways to a cut have in common: how far, of which system, by which Gramians."""
+"""The options of every cut: how far, of which system, by which Gramians."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Options:
     Raises
     ------
     OptionError
-        If one of them makes no sense, or two contradict each other.
+        If one of them is invalid, or two contradict each other.
     """
 
     policy: Policy

@@ -1,4 +1,4 @@
-"""How far: from the scores of a layer's states to the order that is kept. Small, pure values."""
+"""Policies, how far to cut: from the scores of a layer's states to the order to keep."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from compressm.gramians.types import GRAMIAN_TYPES, GramianType
 
 __all__ = [
     "ENERGIES",
-    "AnyPolicy",
     "ErrorBound",
     "KeepEnergy",
     "Order",
@@ -30,22 +29,23 @@ __all__ = [
 ]
 
 ENERGIES = {name: gramians.energy for name, gramians in GRAMIAN_TYPES.items()}
-"""The energy fraction that is kept where no policy is given, by the Gramian type."""
+"""The energy fraction that is kept by default, by the name of the Gramian type."""
 
 
 class ScoredLayer(Protocol):
-    """What a policy may ask of a layer whose states have been scored.
+    """What a policy can read of a layer whose states have been scored.
 
     Attributes
     ----------
     hsv : ndarray (..., n)
         Hankel singular values, or scores of a selective layer's states: descending, at least one
-        positive; a row for each channel, if every channel of the layer is a system of its own.
+        positive; a row for each channel, if each channel of the layer is a separate system.
     gramians : GramianType
-        By which they were scored.
+        The type by which they were scored.
     bounded : bool
         Whether ``2 * gain * sum(distinct hsv[order:])`` bounds the error of a cut.
     gain : float
+        Factor in that bound: sqrt(2) for a bidirectional layer, else 1.
     """
 
     @property
@@ -66,7 +66,7 @@ class ScoredLayer(Protocol):
 
 
 class Policy:
-    """How far a model is cut: an order for each layer.
+    """Base of the policies, which say how far to cut: an order for each layer.
 
     A function ``f(hsv, stored) -> order`` is a policy too; subclass this for more. Override
     `__call__` or `order` to look at one layer at a time, or `orders` to look at all of them.
@@ -74,7 +74,7 @@ class Policy:
     Attributes
     ----------
     needs_bound : bool
-        Whether only Gramian types and layers will do for which an error bound is known.
+        Whether Gramian types and layers without an error bound are refused.
     """
 
     needs_bound: ClassVar[bool] = False
@@ -149,7 +149,7 @@ def as_policy(policy: AnyPolicy | None) -> Policy:
 
 @dataclass(frozen=True)
 class KeepEnergy(Policy):
-    """min r: sum(hsv[:r]) >= energy * sum(hsv).
+    """The smallest order r with sum(hsv[:r]) >= energy * sum(hsv).
 
     Parameters
     ----------
@@ -193,15 +193,15 @@ class KeepEnergy(Policy):
 
 @dataclass(frozen=True)
 class ErrorBound(Policy):
-    """min r: 2 * sum of the distinct hsv[r:] <= tol.
+    """The smallest order r with 2 * (sum of the distinct hsv[r:]) <= tol.
 
     Parameters
     ----------
     tol : float
-        Largest error of the layer's transfer function in the H-infinity norm, non-negative. What
-        rounding to the precision of the parameters adds is in `LayerCut.error_bound`.
+        Largest error of the layer's transfer function in the H-infinity norm, non-negative. It does
+        not count the rounding to the precision of the parameters; `LayerCut.error_bound` does.
     relative : bool, optional
-        Count `tol` in units of the largest Hankel singular value.
+        Whether `tol` is relative to the largest Hankel singular value.
 
     Raises
     ------
@@ -231,19 +231,19 @@ class ErrorBound(Policy):
         return lti.order_for(hsv, self.tol, self.relative)
 
     def order(self, layer: ScoredLayer) -> int:
-        """The order to keep of one `layer`, whose error is its gain times that of the values."""
+        """The order to keep of one `layer`, whose bound is its gain times that of the values."""
         return self(layer.hsv * layer.gain, layer.stored)
 
 
 @dataclass(frozen=True)
 class States(Policy):
-    """max r: stored(r) <= n_stored.
+    """The largest order r with stored(r) <= n_stored.
 
     Parameters
     ----------
     n_stored : int
-        Number of states that the layer stores afterwards, its `d_state`; at least 1. The
-        `LayerCut.order` counts real states: up to twice as many.
+        Number of states that the layer stores afterwards at most, its `d_state`; at least 1. A
+        conjugate pair is one stored state, but two real states, which `LayerCut.order` counts.
 
     Raises
     ------
@@ -282,7 +282,7 @@ class Order(States):
 
 
 def pooled(hsv: np.ndarray) -> np.ndarray:
-    """The values (n,) of all channels together: those at one place add up."""
+    """The values (n,) of all channels together: the sum over channels of the i-th values."""
     return hsv.reshape(-1, hsv.shape[-1]).sum(axis=0)
 
 

@@ -1,4 +1,4 @@
-"""What is proposed for one layer: its `LayerCut`, and what is to be written into it."""
+"""The proposal for one layer: its `LayerCut`, and what to write into it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ LINALG_ERROR: type[Exception] = torch.linalg.LinAlgError  # pyright: ignore
 
 
 class Write(Protocol):
-    """What is to be written into a layer."""
+    """What a cut writes into a layer."""
 
     def apply_(self, layer: nn.Module, optimizer: Any = None) -> None:
         """Write it; parameters keep their identity."""
@@ -90,7 +90,7 @@ class KeepStates:
 
 
 class Proposal(NamedTuple):
-    """What a cut would do to a layer, and how: `write` is None if the layer stays as it is."""
+    """What a cut would do to a layer; `write` does it, and is None if the layer stays as it is."""
 
     cut: LayerCut
     write: Write | None = None
@@ -106,11 +106,11 @@ class Plan(ABC):
         Qualified name of the layer in the model.
     layer : nn.Module
     gramians : GramianType
-        By which its states were scored.
+        The type by which its states were scored.
     multiple_of : int
         The number of stored states is rounded up to a multiple of it.
     held_out : sequence of Signal
-        What was observed of the layer, and had no part in the scores.
+        Signals of the layer that the scores do not use, to measure the output error.
     example : Tensor, optional
         One sequence as the layer was given it.
     """
@@ -126,7 +126,7 @@ class Plan(ABC):
 
     @property
     def gain(self) -> float:
-        """Factor of the error of the values in that of the layer."""
+        """Factor from the error bound of the values to that of the layer."""
         return 1.0
 
     @property
@@ -165,7 +165,7 @@ def attempt(make: Callable[[], Made], otherwise: Callable[[str], Made]) -> Made:
 
 
 def unscored(name: str, layer: nn.Module, reason: str | None) -> Proposal:
-    """A layer that stays as it is, and whose states have no scores."""
+    """The proposal for a layer that stays as it is and whose states have no scores."""
     try:
         n = stored_states(layer)
     except lti.LTIError:
@@ -176,7 +176,7 @@ def unscored(name: str, layer: nn.Module, reason: str | None) -> Proposal:
 
 
 def unchanged(plan: Plan, reason: str | None = None) -> Proposal:
-    """A scored layer that stays as it is: for a reason, or because no state is to be removed."""
+    """The proposal for a scored layer that stays as it is; no reason if it needs all its states."""
     operations = flops(plan.system, stored_states(plan.layer))
     cut = replace(
         unscored(plan.name, plan.layer, reason).cut,
@@ -189,7 +189,7 @@ def unchanged(plan: Plan, reason: str | None = None) -> Proposal:
 
 
 def copied(module: nn.Module) -> nn.Module:
-    """A deep copy, also of modules that hold on to results, which torch would not copy."""
+    """A deep copy, also of modules with non-leaf tensors as attributes, which torch refuses."""
     held = (x for m in module.modules() for x in vars(m).values() if isinstance(x, Tensor))
     return copy.deepcopy(module, {id(x): x.detach() for x in held if not x.is_leaf})
 
@@ -235,7 +235,7 @@ def _output(layer: nn.Module, u: Tensor) -> Tensor:
 
 
 def parameter_count(layer: nn.Module) -> int:
-    """Numbers that the parameters of a layer hold."""
+    """Number of entries of the parameters of a layer."""
     return sum(p.numel() for p in layer.parameters())
 
 

@@ -1,4 +1,4 @@
-"""Rollback: a cut after which a metric stays lower is taken back."""
+"""Rollback: undo a cut after which a metric stays lower."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ __all__ = ["Rollback", "RollbackMonitor"]
 @renamed(tolerance="tol")
 @dataclass(frozen=True)
 class Rollback:
-    """metric(model before a cut) - metric(model `window` steps after it) <= tol, or back.
+    """Undo a cut unless metric(before it) - metric(`window` steps after it) <= tol.
 
-    Training goes on in between, so a drop that it repairs in time does not count: what cannot be
-    repaired does. (A drop right after the cut is what the policy `MetricDrop` limits.) Going back
-    is to the bit: parameters, buffers such as the statistics of a BatchNorm, and what the optimizer
-    knew of each parameter. The data, the random numbers and the learning rate go on. From then on
-    the layers that had been cut are not cut to the sizes that were taken back, nor below.
+    Training continues in between, so a drop that it repairs in time does not count. (The policy
+    `MetricDrop` limits the drop right after a cut.) Restored bit for bit are parameters, buffers
+    such as the statistics of a BatchNorm, and the optimizer state of each parameter; not restored
+    are the data, the random numbers and the learning rate. From then on the layers that had been
+    cut are not cut again to those numbers of states or fewer.
 
     Parameters
     ----------
     metric : callable
         From the model to a number, the larger the better, such as its accuracy on held-out data. It
-        sets the mode that it needs (``model.eval()``) by itself; afterwards modes are as they were.
+        must set the mode that it needs (``model.eval()``); afterwards modes are as they were.
     tol : float
-        How much smaller the number may become, non-negative. One that is NaN has become too small.
+        By how much the number may fall, non-negative. NaN counts as too low.
     window : int, optional
-        Steps from a cut to its judgement, at least 1; to the next cut, if that is due earlier.
+        Steps from a cut to its judgement, at least 1; the next cut, if due earlier, ends it.
         Meanwhile a copy of the model and of the optimizer's state is kept.
 
     Raises
@@ -74,8 +74,8 @@ fell from 16 to 4, by more than 0)
             raise OptionError(f"tol must be a finite number >= 0, got {self.tol}")
         if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 1:
             raise OptionError(
-                f"window must be at least 1 step, got {self.window}; the policy MetricDrop limits "
-                "what a cut does at once"
+                f"window must be at least 1 step, got {self.window}; use the policy MetricDrop to "
+                "limit the drop right after a cut"
             )
 
 
@@ -107,7 +107,7 @@ class RollbackMonitor:
         self._known = (-1, math.nan)  # step and metric, for a judgement and a cut at one step
 
     def veto(self, proposals: Sequence[Proposal]) -> list[Proposal]:
-        """The same without cuts to sizes that were taken back, or below."""
+        """The proposals without cuts to numbers of states that were undone before, or fewer."""
         return [
             Proposal(
                 cut.refused(
@@ -120,7 +120,7 @@ class RollbackMonitor:
         ]
 
     def snapshot(self, event: CompressionEvent) -> None:
-        """Keep model and optimizer as they are, before the cut that `event` tells of."""
+        """Save model and optimizer as they are, before the cut of `event`."""
         sizes = {cut.name: cut.after for cut in event.layers if cut.after < cut.before}
         if sizes:
             self.pending = {
@@ -131,11 +131,11 @@ class RollbackMonitor:
             }
 
     def is_due(self, step: int) -> bool:
-        """Whether the time of the last cut is over."""
+        """Whether the window of the last cut is over."""
         return bool(self.pending) and step >= self.pending["step"] + self.rollback.window
 
     def judge(self, step: int, then: Callable[[], None]) -> CompressionEvent | None:
-        """Take the last cut back if the metric says so, and do `then`; None if the cut stays."""
+        """Undo the last cut if the metric has fallen by more than `tol`, then call `then`; or None."""
         if not self.pending:
             return None
         pending, now = self.pending, self._measure(step)
@@ -184,7 +184,7 @@ class RollbackMonitor:
                 module.training = mode
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to judge the last cut, and to refuse others."""
+        """What a resumed run needs to judge the last cut, and to veto others."""
         return {"refused": dict(self.refused), "pending": self.pending}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""When: from the step of training to whether a cut is due. Pure, small, comparable values."""
+"""Schedules, when to cut: from the number of optimizer steps to whether a cut is due."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["At", "Every", "Schedule", "require_schedule"]
 
 
 class Schedule(Protocol):
-    """Whether a cut is due after `step` optimizer steps: any function of an integer will do."""
+    """Whether a cut is due after `step` optimizer steps: any such function of an integer."""
 
     def __call__(self, step: int) -> bool:
         """Whether a cut is due.
@@ -26,7 +26,7 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True, init=False)
 class At:
-    """step in steps.
+    """A cut is due after each of these steps: step in steps.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class At:
     Raises
     ------
     OptionError
-        If there is none, or one is no such number.
+        If there is none, or one is not an integer of at least 1.
 
     Examples
     --------
@@ -59,7 +59,7 @@ class At:
 
 @dataclass(frozen=True)
 class Every:
-    """step = start + k n, for k = 0, 1, ..., while step <= stop; never before the first step.
+    """A cut is due at step = start + k n, for k = 0, 1, ..., while 0 < step <= stop.
 
     Parameters
     ----------

@@ -64,7 +64,7 @@ class SelectivePlan(Plan):
         return min(-(-order // self.multiple_of) * self.multiple_of, len(self.values))
 
     def at(self, order: int, owners: Counter[int], reselect_order: Any = None) -> Proposal:
-        """The cut at `order`; the states that are kept stay in their order."""
+        """The cut at `order`; the states that are kept do not change their sequence."""
         n, before = self.stored(order), len(self.values)
         if n == before:
             return unchanged(self)
@@ -86,7 +86,7 @@ class SelectivePlan(Plan):
         return Proposal(cut, write)
 
     def output_error(self, write: KeepStates) -> float | None:
-        """The change of all that the layer gives out, on the sequences held out."""
+        """The output error of the whole layer, on the sequences held out."""
         trial = copied(self.layer)
         write.apply_(trial)
         inputs = (signal.u for signal in self.held_out)

@@ -1,4 +1,4 @@
-"""Snapshots of a model and its optimizer, which restore them whatever their shapes are by then."""
+"""Snapshots of a model and its optimizer, restored even if shapes have changed since."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["attributes_of", "restore_", "snapshot"]
 
 
 def snapshot(model: nn.Module, optimizer: Any = None) -> dict[str, Any]:
-    """Copies of all that a cut or a step of the optimizer changes, for `restore_`.
+    """Copies of all values that a cut or an optimizer step changes, for `restore_`.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def snapshot(model: nn.Module, optimizer: Any = None) -> dict[str, Any]:
     Returns
     -------
     dict
-        Of tensors and plain values, as `save_tree` takes them.
+        A tree of tensors and plain values, as `save_tree` takes it.
     """
     return {
         "tensors": {name: tensor.detach().clone() for name, tensor in tensors_of(model).items()},
@@ -62,16 +62,17 @@ def attributes_of(model: nn.Module) -> dict[str, dict[str, Any]]:
 
 @torch.no_grad()
 def restore_(model: nn.Module, saved: dict[str, Any], optimizer: Any = None) -> None:
-    """model, optimizer <- as they were at `snapshot`, bit for bit; parameters keep their identity.
+    """Restore model and optimizer as `snapshot` saved them, bit for bit; parameters stay the same.
 
     Parameters
     ----------
     model : nn.Module
-        The same, cut and trained meanwhile.
+        The model of the snapshot, perhaps cut and trained since; its parameters stay the same
+        objects.
     saved : dict
         What `snapshot` returned.
     optimizer : torch.optim.Optimizer, optional
-        Gets back what it knew of each parameter. Its learning rates stay: they are the schedule's.
+        Its state of each parameter is restored, but not its learning rates: a scheduler owns them.
     """
     for name, value in saved["tensors"].items():
         path, _, own = name.rpartition(".")

@@ -63,12 +63,12 @@ def observed_factor(
 
     Notes
     -----
-    States at neighbouring times hardly differ, so a sequence is sampled at `TIMES` times or a few
-    more, J steps apart: ``x[kJ]`` obeys the recurrence with ``A^J`` whose input is a block of J
-    inputs. Of all sampled states, `SAMPLES` for each state of the system are drawn at random,
-    always with the same seed. A few fixed times would not do: the states at a handful of times,
-    the same in every sequence, do not represent the others. S is updated for each of `signals`,
-    see `lti.GramianFactor.joined`, and is never squared.
+    States at neighbouring times hardly differ, so a long sequence is sampled every J steps, at
+    `TIMES` to ``2 * TIMES`` times: ``x[kJ]`` obeys the recurrence with ``A^J`` whose input is a
+    block of J inputs. Of all sampled states, `SAMPLES` for each state of the system are drawn at
+    random, always with the same seed. A few fixed sampling times, the same in every sequence, would
+    not represent the others. S is updated for each of `signals`, see `lti.GramianFactor.joined`,
+    and is never squared.
     """
     choice = torch.Generator().manual_seed(0)
     wanted = SAMPLES * system.order / sum(u.shape[0] * u.shape[1] for u in signals)

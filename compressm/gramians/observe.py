@@ -1,4 +1,4 @@
-"""What reaches a model's layers: their inputs, and the gradients at their outputs."""
+"""Record the signals of a model's layers: their inputs, and the gradients at their outputs."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Layers = Callable[[nn.Module], Iterator[tuple[str, nn.Module]]]
 
 
 class Observer:
-    """The signals of a model's layers, from `start` to `stop`.
+    """Records the signals of a model's layers, from `start` to `stop`.
 
     Parameters
     ----------
     model : nn.Module
         Its state-space layers, and selective ones, are observed.
     gradients : bool
-        Whether gradients at the layers' outputs are, in the backward passes of the time between.
+        Whether to record the gradients at the layers' outputs too, in the backward passes.
     training : bool
-        Count forward passes in training mode only.
+        Record forward passes in training mode only.
     layers : callable, optional
         From the model to those of its layers that are to be observed, with their names.
     """
@@ -51,14 +51,14 @@ class Observer:
         self._passed: set[str] = set()  # layers seen outside of backward passes
 
     def start(self) -> None:
-        """Observe from now on; more than once is no different from once."""
+        """Start recording; no effect if it has started."""
         if not self._hooks:
             for name, layer in self.layers(self.model):
                 hook = partial(self._keep, name, layer)
                 self._hooks.append(layer.register_forward_hook(hook, with_kwargs=True))
 
     def stop(self) -> dict[str, list[Signal]]:
-        """Observe no longer, and hand over what was observed, by the layers' names."""
+        """Stop recording, and return the signals by the layers' names."""
         signals, self.signals = self.signals, {}
         for hook in self._hooks:
             hook.remove()
@@ -95,7 +95,7 @@ class Observer:
             if torch._C._current_graph_task_id() == -1:
                 self._passed.add(name)
             elif name in self._passed:
-                return  # once more, by activation checkpointing
+                return  # computed again, by activation checkpointing
         u = args[0] if args else next(iter(kwargs.values()), None)
         if not isinstance(u, Tensor):
             return
@@ -120,11 +120,11 @@ def observe(
     Parameters
     ----------
     model : nn.Module
-        Is as before afterwards.
+        Its parameters and modes do not change.
     batches : iterable
         Inputs of the model: tensors, or tuples and lists whose first element is one.
     gradients : bool
-        Also those of random projections of the model's output, one a batch.
+        Whether to record gradients too: of a random projection of the model's output, one a batch.
     layers : callable, optional
         As in `Observer`.
 
@@ -137,8 +137,8 @@ def observe(
     parameters = [p for p in model.parameters() if p.requires_grad]
     if gradients and not parameters:
         raise OptionError(
-            'gramians="data" follows gradients to the parameters, and none of them requires one; '
-            'use "input", or requires_grad_()'
+            'gramians="data" needs gradients of the parameters, and none of them requires one; '
+            'use "input", or call requires_grad_()'
         )
     model.eval()
     observer.start()

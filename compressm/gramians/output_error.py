@@ -1,4 +1,4 @@
-"""What a cut does to the output of a layer, measured on inputs that had no part in the cut."""
+"""The change of a layer's output by a cut, measured on inputs that were held out."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["hold_out", "output_error", "relative_error"]
 def output_error(
     system: System, reduced: System, signals: Sequence[Signal], directions: int = 1
 ) -> float | None:
-    """rms(y_r - y) / rms(y) of the outputs y = C x and y_r that the same inputs cause.
+    """rms(y_r - y) / rms(y) of the outputs y = C x of two systems, for the same inputs.
 
     Parameters
     ----------
     system, reduced : lti.DiagonalStateSpace or lti.StateSpace
         As in `observed_factor`.
     signals : sequence of Signal
-        Inputs that had no part in the reduction.
+        Inputs that were not used in the reduction.
     directions : int, optional
-        2 if the second half of the outputs is that of the reversed sequence; each direction's are
-        outputs of their own here, not their sum.
+        2 if the second half of the outputs is that of the reversed sequence; the outputs of the
+        two directions are compared one by one, not their sum.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def relative_error(pairs: Iterable[tuple[Tensor, Tensor]]) -> float | None:
 
 
 def hold_out(signals: Sequence[Signal], every: int = 8) -> tuple[list[Signal], list[Signal]]:
-    """The signals without every eighth sequence, and every eighth sequence.
+    """Split the signals: those to score states by, and every eighth sequence, held out.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ def covariances(
                 y.requires_grad_()
                 output = form.tail(y, x, z)
                 (g,) = torch.autograd.grad(output, y, signal.g.to(output))
-            # from right to left; the decay on the way to a state is that of the state after it
+            # from right to left; the decay between two times is that of the later one
             g, dt, B, C = (part.flip(1) for part in (g, dt, B, C))
             moments[1].append(driven(g, dt.roll(1, 1), A, C, B)[0])
             counts[1] += x.shape[0] * x.shape[1]

@@ -1,4 +1,4 @@
-"""What a layer was given, and what came back through it."""
+"""The observed signals of a layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Signal"]
 
 @dataclass(eq=False)
 class Signal:
-    """What one forward pass sent through a layer.
+    """Input of a layer in one forward pass, and the gradient at its output.
 
     Parameters
     ----------

@@ -26,7 +26,6 @@ from compressm.systems.batches import System
 __all__ = [
     "DATA",
     "GRAMIAN_TYPES",
-    "BuiltIn",
     "INPUT",
     "MODEL",
     "GramianType",
@@ -40,24 +39,24 @@ BuiltIn = Literal["model", "input", "data"]
 
 
 class GramianType(ABC):
-    """By which Gramians the states of a layer are scored.
+    """Defines by which Gramians the states of a layer are scored.
 
     Subclass it, and pass an instance as ``gramians=``; `register_gramian_type` gives it a name.
 
     Attributes
     ----------
     name : str
-        As ``gramians=`` and `LayerCut.gramians` call it.
+        Its name in ``gramians=`` and in `LayerCut.gramians`.
     energy : float
-        Energy fraction that is kept where no policy is given, in (0, 1].
+        Energy fraction that is kept by default, in (0, 1].
     needs_inputs, needs_gradients : bool
         Whether a linear layer cannot be scored without its inputs, or without the gradients at its
         output. A selective layer needs its inputs in every case.
     bounded : bool
         Whether ``2 * sum(distinct truncated values)`` bounds the error of a linear layer.
     fallback : GramianType or None
-        What a plan is called when the exact observability Gramian has taken the place of its own,
-        because the reduced system would not have been stable; itself if None.
+        The type that `LayerCut.gramians` names where the exact observability Gramian had to replace
+        the one of this type, to keep the reduced system stable; this type itself if None.
     """
 
     name: str
@@ -113,7 +112,7 @@ class GramianType(ABC):
 
 
 class Model(GramianType):
-    """The exact Gramians: what unit energy of any input drives, and what any output shows."""
+    """P and Q are the exact Gramians, which `lti.balance` computes."""
 
     name, energy = "model", 0.98
     needs_inputs, bounded = False, True
@@ -137,12 +136,13 @@ class Input(GramianType):
     def factors(
         self, system: System, signals: Sequence[Signal], directions: int
     ) -> tuple[Tensor, Tensor | None]:
-        """S from the inputs. In two directions the reversed sequences drive the states as well."""
+        """S from the inputs; in a bidirectional layer from the reversed inputs as well."""
         inputs = [signal.u for signal in signals]
         if not inputs:
             raise ObservationError(
-                "no input of it was observed in this step: only forward passes in training mode "
-                "with gradients count, and a model that was compiled before cannot be observed"
+                "none of its inputs was observed in this step: only forward passes in training "
+                "mode with gradients are, and compiled ones only with "
+                "torch._dynamo.config.skip_nnmodule_hook_guards = False"
             )
         if not input_shape_matches(system, signals):
             shapes = [tuple(u.shape) for u in inputs]
@@ -194,7 +194,7 @@ MODEL, INPUT, DATA = Model(), Input(), Data()
 DATA.fallback = INPUT
 
 GRAMIAN_TYPES: dict[str, GramianType] = {}
-"""The Gramian types that have a name; see `register_gramian_type`."""
+"""The Gramian types by name; see `register_gramian_type`."""
 
 
 def register_gramian_type(gramians: GramianType) -> GramianType:
@@ -207,14 +207,14 @@ def register_gramian_type(gramians: GramianType) -> GramianType:
     Returns
     -------
     GramianType
-        The same.
+        The argument.
     """
     if not isinstance(gramians, GramianType):
-        raise OptionError(f"a Gramian type is an instance of a GramianType, got {gramians!r}")
+        raise OptionError(f"a Gramian type must be an instance of GramianType, got {gramians!r}")
     if not 0 < gramians.energy <= 1:
         raise OptionError(
             f"the energy of the Gramian type {gramians.name!r} is the energy fraction that is "
-            f"kept and must lie in (0, 1], got {gramians.energy}"
+            f"kept by default and must lie in (0, 1], got {gramians.energy}"
         )
     GRAMIAN_TYPES[gramians.name] = gramians
     return gramians
@@ -240,7 +240,7 @@ def gramian_type(gramians: str | GramianType) -> GramianType:
 def state_values(
     module: nn.Module, signals: Iterable[Signal], gramians: str | GramianType = "model"
 ) -> np.ndarray:
-    """sum over channels c of sqrt(P_cn Q_cn), for each state n.
+    """The score of each state n of a selective layer: sum over channels c of sqrt(P_cn Q_cn).
 
     Parameters
     ----------
@@ -251,9 +251,9 @@ def state_values(
     gramians : {"model", "input", "data"} or GramianType, optional
         "model": P and Q are Gramians of the mean system of [1]_, at the averages of dt, of B, of C
         over the signals. The value ``|c_n b_n| / (1 - p_n^2)`` is the Hankel value of mode n alone.
-        "input": P is the second moment of the states that the signals drive. "data": and Q is that
-        of the adjoint states ``g[t] = C[t] gy[t] + exp(dt[t+1] A) g[t+1]`` [2]_, with gy the
-        gradient at the output of the scan, from that at the layer's through gate and projection.
+        "input": P is the second moment of the states that the signals drive. "data": in addition Q
+        is that of the adjoint states ``g[t] = C[t] gy[t] + exp(dt[t+1] A) g[t+1]`` [2]_, where gy
+        is the gradient at the output of the scan, computed from the one at the layer's output.
 
     Returns
     -------
@@ -269,13 +269,13 @@ def state_values(
     lti.DimensionError
         If there are no signals, or for "data" none with a gradient.
     lti.NonFiniteError
-        If a value is not finite.
+        If a score is not finite.
 
     Notes
     -----
-    B[t] and C[t] may be large and vanish on average, in which case the mean system does not see
-    the state; the second moments do. States are formed one time step at a time, all sequences
-    together: memory is that of (batch, channels, N). Sums are in double precision.
+    B[t] and C[t] may be large and yet zero on average. Then the mean system gives the state a score
+    of zero, but second moments do not. States are formed one time step at a time for all sequences
+    together, in memory of size (batch, channels, N). Sums are in double precision.
 
     References
     ----------
@@ -287,10 +287,10 @@ def state_values(
     """
     gramians, signals = gramian_type(gramians), list(signals)
     if not signals:
-        raise lti.DimensionError("no input of it was observed; the values of its states need some")
+        raise lti.DimensionError("none of its inputs was observed, so its states have no scores")
     values = gramians.state_values(module, signals)
     if not bool(values.isfinite().all()):
         raise lti.NonFiniteError(
-            "a value of its states is not finite; check its parameters and its inputs"
+            "a score of its states is not finite; check its parameters and its inputs"
         )
     return values.cpu().numpy()

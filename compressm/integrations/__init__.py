@@ -1,3 +1,3 @@
-"""Callbacks for other people's trainers."""
+"""Callbacks for the trainers of Lightning and transformers."""
 
 __all__: list[str] = []

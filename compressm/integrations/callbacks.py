@@ -1,4 +1,4 @@
-"""What the callbacks of all trainers share: a compressor that learns its model late."""
+"""Common part of the callbacks: a compressor that is built when training starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Deferred"]
 
 @system_alias
 class Deferred:
-    """A `Compressor` whose model and optimizer come later, and the events of its cuts.
+    """Options of a `Compressor` that is built later, and the events of its cuts.
 
     Parameters
     ----------

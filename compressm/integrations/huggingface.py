@@ -23,23 +23,23 @@ class CompressionCallback(Deferred, TrainerCallback):
     ----------
     policy, schedule
         As in `Compressor`; steps are those of the optimizer, ``state.global_step``.
-    system, gramians, multiple_of, rollback
+    conjugate, gramians, multiple_of, rollback
         As in `Compressor`.
 
     Attributes
     ----------
     events : list of CompressionEvent
-        What the cuts of this process did.
+        What the cuts in this process did.
 
     Notes
     -----
     After each cut the stored states and the energy kept of every layer go to the log history, under
-    the layer's name. The trainer's own checkpoints are enough to resume: all that is needed beside
-    the model and the optimizer is the step, which ``trainer_state.json`` holds. With a `Rollback`
-    each checkpoint gets a file ``compressor.safetensors``, which is looked for in ``output_dir``.
+    the layer's name. The trainer's own checkpoints are enough to resume: beside the model and the
+    optimizer only the step is needed, which ``trainer_state.json`` holds. With a `Rollback` each
+    checkpoint gets a file ``compressor.safetensors``; a resumed run reads it from ``output_dir``.
 
-    One process: the trainer hands its ``DistributedDataParallel`` to no callback. Several are
-    refused when training begins.
+    It works in one process only, since the trainer does not pass its ``DistributedDataParallel`` to
+    callbacks. Several processes are refused when training begins.
 
     Examples
     --------
@@ -59,7 +59,7 @@ class CompressionCallback(Deferred, TrainerCallback):
         optimizer: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Build the compressor, or refuse.
+        """Build the compressor; several processes or devices are refused.
 
         Parameters
         ----------
@@ -90,7 +90,7 @@ class CompressionCallback(Deferred, TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Step: the optimizer has, its gradients are gone, and nothing has been saved yet.
+        """Step the compressor, after the optimizer and before a checkpoint is saved.
 
         Parameters
         ----------
@@ -108,7 +108,7 @@ class CompressionCallback(Deferred, TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Put what a `Rollback` may go back to beside what the trainer has saved.
+        """Save the state of a `Rollback` beside the trainer's checkpoint.
 
         Parameters
         ----------

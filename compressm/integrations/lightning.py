@@ -23,21 +23,22 @@ class CompressionCallback(Deferred, pl.Callback):
     ----------
     policy, schedule
         As in `Compressor`; steps are those of the optimizer, ``trainer.global_step``.
-    system, gramians, multiple_of, rollback
+    conjugate, gramians, multiple_of, rollback
         As in `Compressor`.
 
     Attributes
     ----------
     events : list of CompressionEvent
-        What the cuts of this process did.
+        What the cuts in this process did.
 
     Notes
     -----
     After each cut the stored states and the energy kept of every layer go to the trainer's loggers,
-    under the layer's name. A checkpoint holds the module as it is and the state of the compressor;
-    the weights of a compressed module load into one built at full size.
+    under the layer's name. A checkpoint holds the module at its present size and the state of the
+    compressor; the weights of a compressed module load into one built at full size.
 
-    One optimizer, on one device or with ``DDPStrategy``; the rest is refused when the fit starts.
+    It works with one optimizer, on one device or with ``DDPStrategy``; anything else is refused
+    when the fit starts.
 
     Examples
     --------
@@ -50,7 +51,7 @@ class CompressionCallback(Deferred, pl.Callback):
     _state: Mapping[str, Any] = MappingProxyType({})
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Build the compressor, or refuse; `trainer` has wrapped `pl_module` by now."""
+        """Build the compressor for `pl_module`, which `trainer` may have wrapped, or refuse it."""
         model = trainer.strategy.model
         alone = model is pl_module and trainer.world_size == 1
         if not alone and not isinstance(model, DistributedDataParallel):
@@ -67,7 +68,7 @@ class CompressionCallback(Deferred, pl.Callback):
         self._compressor = self._build(model, trainer.optimizers[0])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Go on at the step at which `trainer` does, with `pl_module` as it is."""
+        """Continue at the step of `trainer`; `pl_module` does not change."""
         cast(Compressor, self._compressor).load_state_dict(
             {**self._state, "steps": trainer.global_step}
         )
@@ -80,9 +81,9 @@ class CompressionCallback(Deferred, pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Step where `trainer` has: not after each `batch`, if gradients of several add up.
+        """Step after each optimizer step of `trainer`: with accumulation, not after each `batch`.
 
-        `pl_module`, `outputs` and `batch_idx` are not looked at.
+        `pl_module`, `outputs` and `batch_idx` are not used.
         """
         compressor = cast(Compressor, self._compressor)
         while compressor.state_dict()["steps"] < trainer.global_step:

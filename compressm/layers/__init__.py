@@ -1,4 +1,4 @@
-"""Layers that are linear time-invariant systems between an input and an output, and Mamba."""
+"""State-space layers: linear time-invariant ones, and the selective layer Mamba."""
 
 from compressm.layers.base import SSMLayer
 from compressm.layers.dss import DSS

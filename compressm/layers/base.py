@@ -1,4 +1,4 @@
-"""What the library asks of a layer: run it, read it as a system, write a system back."""
+"""The interface of a linear layer: run it, read it as a system, write a system back."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Layout = Mapping[str, tuple[int | str, ...]]
 
 
 class SSMLayer(nn.Module, ABC):
-    """A linear state-space layer whose number of states may change while it lives.
+    """A linear state-space layer whose number of states may change in training.
 
-    A state dict of another number of states loads like any other: the parameters are resized first.
+    A state dict with another number of states loads too: the parameters are resized first.
     """
 
     state_axes: dict[str, int]
@@ -39,7 +39,7 @@ class SSMLayer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, u: Tensor, state: Tensor | None = None) -> Tensor:
-        """`u` (batch, length, d_model) -> the same shape, from `state` (zero when absent)."""
+        """`u` (batch, length, d_model) -> output of that shape; `state` is the initial state."""
 
     @abstractmethod
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -49,21 +49,21 @@ class SSMLayer(nn.Module, ABC):
     def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace | lti.StateSpace:
         """The layer as a discrete system in double precision, with derivatives for its parameters.
 
-        A layer whose channels are systems of their own is a stack of them.
+        If each channel is a separate system, it is a batch of systems.
 
-        `conjugate` asks for the real system that the layer computes, rather than a complex one of
-        whose output it takes the real part.
+        With `conjugate` it is the real system that the layer computes; without, the complex system
+        of whose output the layer takes the real part.
         """
 
     @abstractmethod
     def load_lti_(self, system: lti.DiagonalStateSpace, optimizer: Any = None) -> None:
-        """Make `system`, of any order, the layer's own; parameters keep their identity.
+        """Write `system`, of any order, into the layer; parameters keep their identity.
 
-        `optimizer` holds state of the parameters' shapes, which is resized along.
+        The state that `optimizer` has of these parameters is reset; see `resize_`.
         """
 
     def _layouts(self) -> list[Layout]:
-        """The shapes that the parameters may have together, of any number "n" of states."""
+        """Each set of shapes that the parameters may have, with "n" for the number of states."""
         shapes = {name: self.get_parameter(name).shape for name in self.state_axes}
         return [
             {name: (*shapes[name][:axis], "n", *shapes[name][axis + 1 :])
@@ -88,7 +88,7 @@ class SSMLayer(nn.Module, ABC):
 
 
 def _states(layout: Layout, shapes: dict[str, torch.Size]) -> dict[str, int] | None:
-    """n of every parameter that has states; None unless the shapes are of this layout."""
+    """n of every parameter with a state axis; None if the shapes do not fit this layout."""
     if layout.keys() != shapes.keys():
         return None
     states = {}

@@ -1,4 +1,4 @@
-"""Layers in which every channel is a system of its own: a kernel each, applied by FFT."""
+"""Layers in which each channel is a separate system, with its own kernel, applied by FFT."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ChannelLayer(SSMLayer):
         return self.to_lti(conjugate=False).poles
 
     def forward(self, u: Tensor, state: Tensor | None = None) -> Tensor:
-        """y = K * u + D * u for a whole sequence, and what is left of the state.
+        """y = conv(K, u) + D * u for a whole sequence, plus the response to the initial state.
 
         Parameters
         ----------
@@ -102,10 +102,10 @@ class ChannelLayer(SSMLayer):
         return (C[:, 0] * x).sum(-1).real + self.D * u, x
 
     def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace | lti.StateSpace:
-        """G(z) = c (z I - diag(p))^-1 b of every channel, a stack (d_model,) in double precision.
+        """G(z) = c (z I - diag(p))^-1 b of every channel, a batch (d_model,) in double precision.
 
-        The layer is ``z G(z) + D``, as that of an `LRU` is. If it is bidirectional, G has an output
-        for each direction, which share poles and b, so that a reduction keeps them shared.
+        The layer is ``z G(z) + D``, as explained at `LRU.to_lti`. If it is bidirectional, G has an
+        output for each direction; both share poles and b, and a reduction keeps them shared.
 
         Parameters
         ----------
@@ -122,22 +122,22 @@ class ChannelLayer(SSMLayer):
         """Write `system` into the parameters, so that `to_lti` returns it up to a change of basis.
 
         The continuous parameters follow from its poles by the inverse of the discretisation, at the
-        step size that each channel has. Of a system with one input b and c count only as their
-        product, which goes into C. `log_dt` and D are left alone.
+        step size of each channel. With one input only the product of b and c matters; it goes into
+        C. `log_dt` and D do not change.
 
         Parameters
         ----------
         system : lti.DiagonalStateSpace
-            Discrete, a stack (d_model,) with one input, as many outputs as that of `to_lti`, any
+            Discrete, a batch (d_model,) with one input, as many outputs as that of `to_lti`, any
             number of states, no feed-through.
         optimizer : torch.optim.Optimizer, optional
-            Starts these parameters afresh; see `resize_`.
+            Its state of these parameters is reset; see `resize_`.
 
         Raises
         ------
         lti.UnstableError
-            If a pole is not inside the unit circle by some units of rounding. As with every error
-            here, nothing has been written then.
+            If a pole is not inside the unit circle, with a margin of a few units of rounding. On
+            any error nothing has been written.
         """
         name = type(self).__name__
         rows = 2 if self.bidirectional else 1
@@ -184,7 +184,7 @@ class ChannelLayer(SSMLayer):
         return 1 - 4 * torch.finfo(self.D.dtype).eps
 
     def _inside(self, poles: Tensor) -> Tensor:
-        """Poles drawn into the unit circle, where rounding or a parameter has put them outside."""
+        """Poles scaled into the unit circle where rounding or a parameter has put them outside."""
         return poles * (self._bound / poles.abs().clamp(min=self._bound))
 
     def _check_state(self, u: Tensor, state: Tensor | None) -> None:
@@ -230,13 +230,13 @@ def diagonal_kernel(
 ) -> Tensor:
     """K[l] = Re sum_i weights_i poles_i^l: a Vandermonde product.
 
-    ``p^(kJ+j) = p^(kJ) p^j`` makes of the n x length matrix of powers two of about n x sqrt(length)
-    each, and of the sum over states one matrix product of them.
+    As ``p^(kJ+j) = p^(kJ) p^j``, two matrices of powers of about n x sqrt(length) replace one of
+    n x length, and the sum over states is one matrix product of them.
 
     Parameters
     ----------
     poles : (..., n)
-        Complex, best in double precision: what rounding does to p, p^l does l times over.
+        Complex, best in double precision: a relative error of p is l times as large in p^l.
     weights : (..., q, n)
         Complex.
     length : int
@@ -266,7 +266,7 @@ def decaying(dt: Tensor, log_re: Tensor, im: Tensor) -> Tensor:
     dt : Tensor
         Step sizes.
     log_re, im : Tensor
-        Of the continuous poles.
+        Log of the decay rate, and frequency, of the continuous poles.
     """
     least = torch.finfo(dt.dtype).eps ** 2
     return torch.complex((-dt * log_re.exp()).clamp(max=-least), dt * im)
@@ -283,7 +283,7 @@ def krylov(A: Tensor, C: Tensor, length: int) -> Tensor:
     """
     rows = C.unsqueeze(-2)
     while rows.shape[-2] < length:
-        # A is here the power 2^k of itself, which is the number of rows
+        # With k rows so far, A holds the k-th power of the matrix that was given
         rows = torch.cat([rows, (rows.flatten(-3, -2) @ A).unflatten(-2, rows.shape[-3:-1])], -2)
         A = A @ A
     return rows[..., :length, :]

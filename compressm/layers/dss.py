@@ -31,9 +31,9 @@ class DSS(ChannelLayer):
     ======= =============================== ==================== =======================
 
     so that the kernel of "softmax" is ``Re(W / Lambda . softmax(w l))``, a softmax over the time
-    steps l < L. "exp" is stable by construction: where rounding could undo ``|p| < 1``, p is drawn
-    inside, to four units of rounding from the unit circle. "softmax" is not: Lambda may
-    move to the right half-plane, where the softmax weighs the far past most. Every parameter is a
+    steps l < L. "exp" is stable by construction: where rounding could undo ``|p| < 1``, p is scaled
+    to four units of rounding inside the unit circle. "softmax" is not: Lambda may move to the right
+    half-plane, where the softmax gives the largest weight to the distant past. Every parameter is a
     real tensor:
 
     ================= ========= ==============================================================
@@ -47,20 +47,20 @@ class DSS(ChannelLayer):
     D                 (H,)      feed-through
     ================= ========= ==============================================================
 
-    A reduction gives each channel eigenvalues of its own: Lambda is (H, n) from then on.
+    A reduction gives each channel its own eigenvalues: Lambda is (H, n) from then on.
 
     Parameters
     ----------
     d_model : int
         Number of channels H.
     d_state : int
-        Number of complex states n. None stands for a conjugate pair: there is no factor 2.
+        Number of complex states n. They do not stand for conjugate pairs: there is no factor 2.
     version : {"exp", "softmax"}, optional
         How the kernel is normalised.
     l_max : int, optional
-        The length L that "softmax" normalises by, which needs one; longer and shorter sequences are
-        fine. In [1]_ it is the length of the sequence at hand, so that each length has a system of
-        its own; a layer that is read, reduced and stepped through must be one system.
+        The length L in the normalisation of "softmax", required there; sequences may be longer or
+        shorter. In [1]_ it is the length of each sequence, so that the system depends on it; a
+        layer that is reduced or run step by step must be one system.
     dt_min, dt_max : float, optional
         Initial step sizes are log-uniform between these.
 
@@ -92,8 +92,8 @@ class DSS(ChannelLayer):
         one_of("version", version, ("exp", "softmax"))
         if version == "softmax" and (l_max is None or l_max < 1):
             raise lti.OptionError(
-                f"version 'softmax' normalises over a length, got l_max={l_max}; pass that of the "
-                "sequences to train on"
+                f"version 'softmax' normalises over a length, got l_max={l_max}; pass the length "
+                "of the training sequences"
             )
         self.version = version
         self._re = "Lambda_log_neg_re" if version == "exp" else "Lambda_re"
@@ -107,7 +107,7 @@ class DSS(ChannelLayer):
         self.W = nn.Parameter(torch.randn(d_model, d_state, 2))
         self.D = nn.Parameter(torch.randn(d_model))
         if version == "softmax":
-            self.register_buffer("l_max", torch.tensor(l_max))  # W means nothing without it
+            self.register_buffer("l_max", torch.tensor(l_max))  # W depends on it
 
     def _layouts(self) -> list[Layout]:
         H = self.d_model
@@ -127,7 +127,7 @@ class DSS(ChannelLayer):
         gain = dt * to_discrete(w)[1]
         if self.version == "exp":
             return gain
-        # p^ahead / (p^L - 1), of growing modes in powers of 1/p: large ones would overflow
+        # p^ahead / (p^L - 1), for growing modes in powers of 1/p: powers of p would overflow
         L = int(self.l_max)
         grows = w.real > 0
         s = torch.where(grows, -w, w)

@@ -1,4 +1,4 @@
-"""HiPPO-LegS, its normal part, and the poles that state-space layers start from."""
+"""HiPPO-LegS, its normal part, and the initial poles of state-space layers."""
 
 from __future__ import annotations
 

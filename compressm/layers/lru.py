@@ -42,9 +42,9 @@ class LRU(SSMLayer):
     d_state : int
         Number of complex states n.
     r_min, r_max : float, optional
-        Initial eigenvalues are uniform on the ring between these radii ...
+        Initial eigenvalues are uniform on the ring between these radii.
     max_phase : float, optional
-        ... with phases in [0, max_phase].
+        Initial phases are uniform in (0, max_phase].
 
     Notes
     -----
@@ -148,7 +148,7 @@ class LRU(SSMLayer):
 
         The layer is ``z G(z) + diag(D)``: its output reads the state *after* the update, one step
         ahead of G. On the unit circle ``|z| = 1``, so what approximates G approximates the layer
-        with the same error, and the bounds for G are the layer's. D is no part of G.
+        with the same error, and the bounds for G hold for the layer. G does not include D.
 
         Parameters
         ----------
@@ -164,22 +164,22 @@ class LRU(SSMLayer):
     def load_lti_(self, system: lti.DiagonalStateSpace, optimizer: Any = None) -> None:
         """Write `system` into the parameters, so that `to_lti` returns it up to a change of basis.
 
-        The basis of a diagonal system is free up to one factor per state, and gamma is another.
-        They are spent so that rows of B and columns of C are as long as they were on average, and
-        gamma says how much a state does. D is left alone.
+        Each state has a free scale, and gamma is another. They are chosen so that rows of B and
+        columns of C are as long as they were on average, and gamma holds the gain of the state.
+        D does not change.
 
         Parameters
         ----------
         system : lti.DiagonalStateSpace
             Discrete, d_model inputs and outputs, any number of states, no feed-through.
         optimizer : torch.optim.Optimizer, optional
-            Starts these parameters afresh; see `resize_`.
+            Its state of these parameters is reset; see `resize_`.
 
         Raises
         ------
         lti.UnstableError
-            If a pole is not inside the unit circle by the layer's floor. As with every error here,
-            nothing has been written then.
+            If a pole is closer to the unit circle than the layer's floor allows. On any error
+            nothing has been written.
         """
         for name, value in self._parameters_of(system).items():
             parameter = self.get_parameter(name)
@@ -206,7 +206,7 @@ def lru_parameters(
     poles, B, C : Tensor (n,), (n, m), (p, n)
         Complex in double precision.
     lengths : (float, float)
-        What the rows of B and the columns of C should be as long as.
+        Length that the rows of B and the columns of C shall have.
     dtype : torch.dtype
         Of the parameters.
     floor : float, optional
@@ -233,11 +233,12 @@ def lru_parameters(
         )
     rate = (decay - floor).clamp(min=least * eps)
     phase = poles.angle().remainder(2 * math.pi)
-    # Phase 0 has no log. 2 pi can learn, and its rounding cancels in a real mode; else nearly 0
+    # Phase 0 has no log. A real mode gets 2 pi, which can be trained and whose rounding cancels;
+    # any other gets nearly 0
     real_mode = (B.imag == 0).all(1) & (C.imag == 0).all(0) & (phase < eps)
     phase = torch.where(real_mode, 2 * math.pi, phase.clamp(min=eps**2))
-    # What a state does is one number, |B_i| |C_i|; gamma takes it, while rows of B and columns
-    # of C stay as long as they were: a step of the optimizer goes about as far as before
+    # The gain of a state is one number, |B_i| |C_i|. gamma takes it, while rows of B and columns
+    # of C stay as long as they were: an optimizer step changes them about as much as before
     rows, columns = B.norm(dim=1), C.norm(dim=0)
     row, column = lengths
     alive = (rows > 0) & (columns > 0)
@@ -253,5 +254,5 @@ def lru_parameters(
         "gamma": gamma,
     }
     new = stored(new, dtype)
-    del new["gamma"]  # no parameter, yet its log alone would hide that it overflows
+    del new["gamma"]  # not a parameter: it was there so that `stored` sees an overflow
     return new

@@ -22,8 +22,8 @@ class LSSL(ChannelLayer):
     """x' = A x + B u,  y = C x + D u, with dense real A, in each of H = d_model channels.
 
     The bilinear transform of step ``dt = exp(log_dt)`` gives ``A' = (1 - dt/2 A)^-1 (1 + dt/2 A)``
-    and ``B' = (1 - dt/2 A)^-1 dt B`` of ``x[t] = A' x[t-1] + B' u[t]``. Nothing but where it starts
-    makes the layer stable. Every parameter is a real tensor:
+    and ``B' = (1 - dt/2 A)^-1 dt B`` of ``x[t] = A' x[t-1] + B' u[t]``. The layer starts
+    stable, but training may make it unstable. Every parameter is a real tensor:
 
     ========= ====== ======================== ===============================
     parameter dense  diagonal                 meaning
@@ -35,9 +35,9 @@ class LSSL(ChannelLayer):
     D         (H,)   (H,)                     feed-through
     ========= ====== ======================== ===============================
 
-    All channels share the dense A and B. A reduced system has others in each channel, and lives on
-    as a diagonal layer of n stored complex states, ``y = 2 Re(C x) + D u``, real and imaginary
-    parts last. Poles outside the unit circle are drawn inside then, to four units of rounding.
+    All channels share the dense A and B. A reduced system differs between channels, and is kept in
+    diagonal form with n stored complex states, ``y = 2 Re(C x) + D u``, real and imaginary parts
+    last. In that form poles outside the unit circle are scaled to four units of rounding inside.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class LSSL(ChannelLayer):
     Notes
     -----
     A and B start as HiPPO-LegS, C and D normal of variance 1. The kernel ``C A'^l B'`` is a Krylov
-    sequence, by doubling: O(n^3 log L + n^2 L) for each channel.
+    sequence, computed by doubling in O(n^3 log L + n^2 L) for each channel.
 
     References
     ----------
@@ -101,15 +101,15 @@ class LSSL(ChannelLayer):
         return self._inside(poles), dt * gain, 2 * torch.view_as_complex(C)[:, None]
 
     def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace | lti.StateSpace:
-        """G(z) = C (z I - A')^-1 B' of every channel, a stack (d_model,) in double precision.
+        """G(z) = C (z I - A')^-1 B' of every channel, a batch (d_model,) in double precision.
 
-        The layer is ``z G(z) + D``, as that of an `LRU` is.
+        The layer is ``z G(z) + D``, as explained at `LRU.to_lti`.
 
         Parameters
         ----------
         conjugate : bool, optional
             True: the real system, which is what the layer computes. False: the complex one of
-            whose output the layer takes the real part; if G is dense that is the real one too.
+            whose output the layer takes the real part. A dense G is the real system in both cases.
         """
         if self.is_diagonal:
             return super().to_lti(conjugate)

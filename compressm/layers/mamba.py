@@ -22,12 +22,12 @@ DT_FLOOR = 1e-4
 class Mamba(nn.Module):
     """h[t] = exp(dt[t] A) * h[t-1] + dt[t] B[t] x[t],  y[t] = C[t] h[t] + D * x[t], gated.
 
-    ``x, z = in_proj(u)``, x goes through a causal convolution per channel and SiLU, and says what
-    the system of each time step is: ``dt, B, C = x_proj(x)``, ``dt = softplus(dt_proj(dt))``, with
-    ``A = -exp(A_log)``. The output is ``out_proj(y * silu(z))``. In every channel a system with N
-    real states; B and C are shared by the channels. The layer is causal and linear in no sense, so
-    it is no `SSMLayer`: its states can be chosen among, not mixed. Names and shapes are those of
-    ``mamba_ssm`` and of Hugging Face, with ``E = expand * d_model`` channels and R = dt_rank:
+    ``x, z = in_proj(u)``; x goes through a causal convolution per channel and SiLU, and determines
+    the system at each time step: ``dt, B, C = x_proj(x)``, ``dt = softplus(dt_proj(dt))``, with
+    ``A = -exp(A_log)``. The output is ``out_proj(y * silu(z))``. Each channel has N real states;
+    B and C are shared by the channels. The layer is causal but not linear, so it is no `SSMLayer`:
+    states can be removed, not mixed. Names and shapes are those of ``mamba_ssm`` and of
+    ``transformers``, with ``E = expand * d_model`` channels and R = dt_rank:
 
     ============= ================ ==========================================
     parameter     shape            meaning
@@ -114,7 +114,7 @@ class Mamba(nn.Module):
         ----------
         u : (batch, length, d_model)
         state : pair of tensors, optional
-            What `step` returns: the state before the first step; zero when absent.
+            The state before the first step, as `step` returns it; zero when absent.
 
         Returns
         -------
@@ -131,8 +131,8 @@ class Mamba(nn.Module):
         ----------
         u : (batch, d_model)
         state : pair of tensors, optional
-            The inputs that the convolution still sees (batch, E, d_conv - 1), and h (batch, E, N),
-            before the step; zero when absent.
+            The last inputs of the convolution (batch, E, d_conv - 1), and h (batch, E, N), before
+            the step; zero when absent.
 
         Returns
         -------
@@ -145,11 +145,10 @@ class Mamba(nn.Module):
     def surrogate(self, u: Tensor | Iterable[Tensor]) -> lti.DiagonalStateSpace:
         """x[t] = exp(dt A) * x[t-1] + (dt B) v[t],  y[t] = C x[t], at the mean of dt, of B, of C.
 
-        The linear time-invariant stand-in of the CompreSSM paper (appendix E): the step sizes of
-        each channel and the shared B and C are averaged over all time steps of all sequences, as
-        the scan sees them (after softplus), and *then* combined; a mean of ``exp(dt A)`` or of
-        ``dt B`` would be another system. A is the layer's own. Convolution, gate, and D are no part
-        of it.
+        The mean system of the CompreSSM paper (appendix E), linear and time-invariant: the step
+        sizes of each channel (after softplus) and the shared B and C are averaged over all time
+        steps of all sequences, and *then* combined; a mean of ``exp(dt A)`` or of ``dt B`` would be
+        another system. A is the layer's own. Convolution, gate and D are not included.
 
         Parameters
         ----------
@@ -159,7 +158,7 @@ class Mamba(nn.Module):
         Returns
         -------
         DiagonalStateSpace
-            A stack of E real systems, one per channel, discrete, in double precision: poles (E, N),
+            A batch of E real systems, one per channel, discrete, in double precision: poles (E, N),
             B (E, N, 1), C (E, 1, N). It has derivatives for the parameters.
         """
         sums, count = [], 0
@@ -185,11 +184,11 @@ class Mamba(nn.Module):
         return self.out_proj(y * silu(z)), (window, h)
 
     def _convolved(self, u: Tensor, window: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """x after convolution and SiLU, the gate z, and what the next convolution still sees."""
+        """x after convolution and SiLU, the gate z, and the inputs that the next step needs."""
         x, z = self.in_proj(u).chunk(2, -1)
         past = self.conv1d.kernel_size[0] - 1
         x = pad(x.mT, (past, 0)) if window is None else torch.cat([window.to(x), x.mT], -1)
-        window = x[..., x.shape[-1] - past :].clone()  # a view would keep the sequence
+        window = x[..., x.shape[-1] - past :].clone()  # a view would keep the sequence alive
         return silu(self.conv1d(x)).mT, z, window
 
     def _coefficients(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""What writing a diagonal system into a layer takes, whatever the layer: read, balance, store."""
+"""What every layer needs to take up a diagonal system: its modes, lengths, checks."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def read_modes(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """poles, B, C of ``y = Re(C x)``, complex in double precision on the host.
 
-    Of each pair of a conjugate system it is the mode in the upper half-plane, with 2 C.
+    Of each pair of a conjugate system the mode in the upper half-plane is taken, with 2 C.
 
     Parameters
     ----------
     system : lti.DiagonalStateSpace
         Discrete, without feed-through.
     layer : str
-        What it will be written into, for messages: "an LRU".
+        The layer that it is for, as messages call it: "an LRU".
     inputs, outputs : int
-        Of the layer, or of each of its channels.
+        Their number in the layer, or in each of its channels.
     stack : tuple of int, optional
-        ``(channels,)`` if every channel is a system of its own.
+        ``(channels,)`` if each channel is a separate system.
 
     Returns
     -------
@@ -51,8 +51,8 @@ def read_modes(
     )
     if D.any():
         raise lti.DimensionError(
-            f"{layer} cannot take up the feed-through D of a system, got one that is not zero; "
-            "reduce with a method that leaves D alone"
+            f"{layer} cannot take the feed-through D of a system, got one that is not zero; "
+            "reduce with a method that does not change D"
         )
     n = poles.shape[-1]
     if B.shape != (*stack, n, inputs) or C.shape != (*stack, outputs, n):
@@ -60,7 +60,7 @@ def read_modes(
         raise lti.DimensionError(
             f"{layer} with {channels}{inputs} inputs and {outputs} outputs got B "
             f"{tuple(B.shape)} and C {tuple(C.shape)} for {n} poles; pass "
-            f"{'a stack' if stack else 'one system'} of matching size"
+            f"{'a batch of systems' if stack else 'one system'} of matching size"
         )
     if system.conjugate:
         below = poles.imag < 0
@@ -71,14 +71,14 @@ def read_modes(
 
 
 def mean_lengths(B: Tensor, C: Tensor) -> tuple[float, float]:
-    """Of the rows of B (n, m, 2) and of the columns of C (p, n, 2); 1 if none, or all are zero."""
+    """Mean length of the rows of B (n, m, 2) and of the columns of C (p, n, 2); 1 in place of 0."""
     rows, columns = B.double().flatten(1), C.double().transpose(0, 1).flatten(1)
     lengths = [float(x.norm(dim=1).mean()) if len(x) else 1.0 for x in (rows, columns)]
     return lengths[0] or 1.0, lengths[1] or 1.0
 
 
 def stored(values: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The values in `dtype`; NonFiniteError names the first that is not finite there."""
+    """The values cast to `dtype`; NonFiniteError names the first that is not finite there."""
     values = {name: value.to(dtype) for name, value in values.items()}
     for name, value in values.items():
         if not value.isfinite().all():
@@ -89,7 +89,7 @@ def stored(values: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def one_of(name: str, value: str, options: tuple[str, ...]) -> None:
-    """OptionError unless `value`, of the argument `name`, is one of `options`."""
+    """OptionError unless the `value` of the argument `name` is one of `options`."""
     if value not in options:
         known = " or ".join(map(repr, options))
         raise lti.OptionError(f"{name} must be {known}; got {value!r}")

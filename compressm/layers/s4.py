@@ -25,8 +25,8 @@ class S4(ChannelLayer):
     The state matrix is diagonal plus low rank, on the stored half of conjugate pairs:
     ``Lambda = -exp(log_A_real) + i A_imag``. The bilinear transform with step ``dt = exp(log_dt)``
     gives the discrete A', B' of ``x[t] = A' x[t-1] + B' u[t]``. The layer is stable by
-    construction: where rounding could undo it, the poles of Lambda are drawn inside, to eight units
-    of rounding from the unit circle. Every parameter is a real tensor, real and imaginary parts
+    construction: where rounding could undo it, the poles of Lambda are scaled to eight units of
+    rounding inside the unit circle. Every parameter is a real tensor, real and imaginary parts
     last:
 
     ========== =============== ===============================================================
@@ -42,18 +42,18 @@ class S4(ChannelLayer):
     D          (H,)            feed-through
     ========== =============== ===============================================================
 
-    Those with a 1 are shared by the channels, and have H in its place if not `shared`. A reduced
-    system has no low-rank part: the rank is 0 from then on, and Lambda and B are (H, n).
+    An axis of size 1 means that the channels share the parameter; if not `shared`, its size is H. A
+    reduced system has no low-rank part: the rank is 0 from then on, and Lambda and B are (H, n).
 
     Parameters
     ----------
     d_model : int
         Number of channels H.
     d_state : int
-        Number of complex states n that are stored, of each conjugate pair one: N = 2n in [1]_.
+        Number of stored states n, a complex one for each conjugate pair: N = 2n in [1]_.
     l_max : int, optional
-        The length L that C is stored for, which the kernel is computed at. Shorter sequences
-        truncate it, longer ones double it as often as needed.
+        The length L that C is stored for, and at which the kernel is computed. For shorter
+        sequences the kernel is truncated, for longer ones L is doubled as often as needed.
     shared : bool, optional
         Whether channels share Lambda, P and B, while there is a low-rank part.
     bidirectional : bool, optional
@@ -66,11 +66,11 @@ class S4(ChannelLayer):
     -----
     The kernel is that of [1]_, section 3.3: its generating function at the roots of unity, by
     Woodbury's identity a few Cauchy products ``sum_i v_i / (z - w_i)``, then an inverse FFT. The
-    products are formed as matrices of n x L numbers for each channel. Of rank 1 a `step` has first
-    to undo what C is stored with, which takes O(n^3 log L) for each channel, and of rank 0 O(n).
+    products are formed as matrices of n x L numbers for each channel. A `step` has first to divide
+    C by ``1 - A'^L``, which takes O(n^3 log L) for each channel at rank 1, and O(n) at rank 0.
 
     Lambda, P and B start as HiPPO-LegS, with one P in place of P and Q as in [2]_; C is complex
-    normal of variance 1, before it is stored, and D is normal of variance 1.
+    normal of variance 1, before the factor ``1 - A'^L``, and D is normal of variance 1.
 
     References
     ----------
@@ -103,7 +103,7 @@ class S4(ChannelLayer):
         super().__init__()
         if l_max < 1:
             raise lti.OptionError(
-                f"l_max must be a length, got {l_max}; pass that of the sequences to train on"
+                f"l_max must be a length, got {l_max}; pass that of the training sequences"
             )
         self.bidirectional = bidirectional
         dtype = torch.get_default_dtype()
@@ -116,7 +116,7 @@ class S4(ChannelLayer):
         self.P = nn.Parameter(torch.view_as_real(P[None]).to(dtype))
         self.B = nn.Parameter(torch.view_as_real(B).to(dtype))
         self.D = nn.Parameter(torch.randn(d_model))
-        self.register_buffer("l_max", torch.tensor(l_max))  # C means nothing without it
+        self.register_buffer("l_max", torch.tensor(l_max))  # C is stored for it
         with torch.no_grad():
             C = torch.randn(d_model, 2 if bidirectional else 1, d_state, 2).double() / math.sqrt(2)
             C = torch.view_as_complex(C)
@@ -125,7 +125,7 @@ class S4(ChannelLayer):
 
     @property
     def rank(self) -> int:
-        """Rank of the part of the state matrix that is not diagonal."""
+        """Rank of the low-rank part of the state matrix: 1, or 0 after a reduction."""
         return self.P.shape[0]
 
     @property
@@ -154,7 +154,7 @@ class S4(ChannelLayer):
         log_dt, log_A_real, A_imag, P, B = (p.double() for p in parameters)
         dt = log_dt.exp()[:, None]
         w = decaying(dt, log_A_real, A_imag)
-        # All that is computed from w must know where rounding draws its poles inside
+        # All that is computed from w must use the poles as `_inside` leaves them
         poles, _ = to_discrete(w)
         w = torch.where(poles.abs() > self._bound, to_continuous(self._inside(poles), 0.0), w)
         Q, B = (dt / 2).sqrt() * torch.view_as_complex(P), dt * torch.view_as_complex(B)
@@ -205,7 +205,7 @@ class S4(ChannelLayer):
         return C if self.bidirectional else C[:, None]
 
     def _output(self) -> Tensor:
-        """C (H, q, n) itself: what is stored, over (1 - A'^L), in double precision."""
+        """C (H, q, n) without the factor (1 - A'^L) that it is stored with, in double precision."""
         C, L = self._stored(torch.float64), int(self.l_max)
         if self.rank == 0:
             return C / (1 - self._diagonal()[0] ** L)[:, None]
@@ -221,16 +221,17 @@ class S4(ChannelLayer):
         return poles, B, C
 
     def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace | lti.StateSpace:
-        """G(z) = C (z I - A')^-1 B' of every channel, a stack (d_model,) in double precision.
+        """G(z) = C (z I - A')^-1 B' of every channel, a batch (d_model,) in double precision.
 
-        The layer is ``z G(z) + D``, as that of an `LRU` is. If it is bidirectional, G has an output
-        for each direction. With a low-rank part G is dense, on the real state ``[Re x, Im x]``.
+        The layer is ``z G(z) + D``, as explained at `LRU.to_lti`. If it is bidirectional, G has an
+        output for each direction. With a low-rank part G is dense, with real state
+        ``[Re x, Im x]``.
 
         Parameters
         ----------
         conjugate : bool, optional
             True: the real system, which is what the layer computes. False: the complex one of
-            whose output the layer takes the real part; if G is dense that is the real one too.
+            whose output the layer takes the real part. A dense G is the real system in both cases.
         """
         if self.rank == 0:
             return super().to_lti(conjugate)
@@ -287,7 +288,7 @@ class S4(ChannelLayer):
     def _parameters_of(self, poles: Tensor, weights: Tensor) -> dict[str, Tensor]:
         w = to_continuous(poles, torch.finfo(self.D.dtype).tiny)
         dt = self.log_dt.double().exp()[:, None]
-        # c b is all that counts; entries of B stay as large as they were
+        # Only the product c b matters; entries of B stay as large as they were
         size = float(self.B.double().square().sum(-1).mean().sqrt()) if self.B.numel() else 1.0
         size = size or 1.0
         B = torch.complex(torch.full_like(w.real, size), torch.zeros_like(w.real))
@@ -303,7 +304,7 @@ class S4(ChannelLayer):
 
 
 def _closed(x: Tensor) -> Tensor:
-    """Both of every conjugate pair."""
+    """Both modes of every conjugate pair."""
     return torch.cat([x, x.conj()], -1)
 
 

@@ -30,8 +30,8 @@ class S4D(ChannelLayer):
     bilinear (1 + w / 2) / (1 - w/2) dt / (1 - w / 2)
     ======== ======================= =====================
 
-    and ``|p| < 1``: the layer is stable by construction. Where rounding could undo this, p is drawn
-    inside, to four units of rounding from the unit circle. Every parameter is a real tensor:
+    and ``|p| < 1``: the layer is stable by construction. Where rounding could undo this, p is
+    scaled to four units of rounding inside the unit circle. Every parameter is a real tensor:
 
     ========== ============ ==================================================================
     parameter  shape        meaning
@@ -49,7 +49,7 @@ class S4D(ChannelLayer):
     d_model : int
         Number of channels H.
     d_state : int
-        Number of complex states n that are stored, of each conjugate pair one: N = 2n in [1]_.
+        Number of stored states n, a complex one for each conjugate pair: N = 2n in [1]_.
     init : {"lin", "inv", "legs"}, optional
         Initial A: S4D-Lin, S4D-Inv or S4D-LegS, see `compressm.layers.hippo`.
     discretization : {"zoh", "bilinear"}, optional
@@ -62,7 +62,7 @@ class S4D(ChannelLayer):
 
     Notes
     -----
-    Parameters and initialisation are those of the module that the authors publish on its own:
+    Parameters and initialisation are those of the authors' standalone module:
     B is 1, C complex normal of variance 1, D normal of variance 1.
 
     References

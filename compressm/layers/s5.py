@@ -19,7 +19,7 @@ from compressm.ops.scan import linear_ssm
 __all__ = ["S5"]
 
 CLIP = 1e-4
-MIDDLE_STEP = 1e-2  # of the published range, where no old state has a say
+MIDDLE_STEP = 1e-2  # middle of the published range, for a layer that had no states
 
 
 class S5(SSMLayer):
@@ -37,8 +37,8 @@ class S5(SSMLayer):
     ======== ======================= ========================
 
     and ``|p| < 1``: the layer is stable by construction. Where the step is so short that rounding
-    could undo this, p is drawn inside, to four units of rounding from the unit circle. Every
-    parameter is a real tensor:
+    could undo this, p is scaled to four units of rounding inside the unit circle. Every parameter
+    is a real tensor:
 
     ========= =============== ==========================================
     parameter shape           meaning
@@ -56,19 +56,19 @@ class S5(SSMLayer):
     d_model : int
         Number of inputs and of outputs.
     d_state : int
-        Number of complex states n that are stored.
+        Number of stored complex states n.
     blocks : int, optional
         Number of equal blocks of the initial state matrix, a divisor of `d_state`.
     conj_sym : bool, optional
-        True: each stored state stands for a conjugate pair, as above. False: for itself, and the
-        output is ``Re(C x) + D * u``.
+        True: each stored state stands for a conjugate pair, as above. False: it stands for itself,
+        and the output is ``Re(C x) + D * u``.
     bidirectional : bool, optional
         Whether a second output matrix reads the same recurrence run from the end to the start. C
         is then (2 d_model, n, 2), first the rows of the forward direction, and there is no `step`.
     discretization : {"zoh", "bilinear"}, optional
         How p and g come from Lambda, B and the step size.
     C_init : {"lecun_normal", "complex_normal"}, optional
-        What C starts from, see the notes.
+        Initial C, see the notes.
     dt_min, dt_max : float, optional
         Initial step sizes are log-uniform between these.
 
@@ -119,7 +119,7 @@ class S5(SSMLayer):
         self.discretization = discretization
 
         outputs, kept = 2 * d_model if bidirectional else d_model, d_state // blocks
-        size = 2 * kept if conj_sym else kept  # of each block, in states of a real system
+        size = 2 * kept if conj_sym else kept  # of each block, in states of the full system
         poles, V = hippo_normal(size)
         poles, V = poles[size - kept :], V[:, size - kept :]  # ascending: the upper half-plane
         scale = math.sqrt(max(blocks * size, 1))
@@ -216,8 +216,8 @@ class S5(SSMLayer):
     def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace:
         """G(z) = C (z I - diag(p))^-1 diag(g) B, in double precision.
 
-        The layer is ``z G(z) + diag(D)``, as that of an `LRU` is. If it is bidirectional, G has the
-        2 d_model outputs of both directions, which share A and B, so that a reduction keeps
+        The layer is ``z G(z) + diag(D)``, as explained at `LRU.to_lti`. If it is bidirectional, G
+        has the 2 d_model outputs of both directions; they share A and B, and a reduction keeps
         them shared.
 
         Parameters
@@ -234,11 +234,11 @@ class S5(SSMLayer):
     def load_lti_(self, system: lti.DiagonalStateSpace, optimizer: Any = None) -> None:
         """Write `system` into the parameters, so that `to_lti` returns it up to a change of basis.
 
-        A reduction mixes states, and with them their step sizes. All new states get one: the
+        A reduction mixes states that have different step sizes. All new states get the same: the
         geometric mean of the old ones, or less where the slowest pole would otherwise be
         slower than ``Re Lambda = -1e-4`` allows. Lambda follows from it and from the poles, for zoh
-        on the principal branch. The one free factor of each state is spent so that the rows of B
-        and the columns of C have the ratio of lengths that they had on average. D is left alone.
+        on the principal branch. The free scale of each state is chosen so that the rows of B and
+        the columns of C have the ratio of lengths that they had on average. D does not change.
 
         Parameters
         ----------
@@ -246,13 +246,13 @@ class S5(SSMLayer):
             Discrete, d_model inputs, as many outputs as that of `to_lti`, any number of states, no
             feed-through.
         optimizer : torch.optim.Optimizer, optional
-            Starts these parameters afresh; see `resize_`.
+            Its state of these parameters is reset; see `resize_`.
 
         Raises
         ------
         lti.UnstableError
-            If a pole is not inside the unit circle by four units of rounding. As with every error
-            here, nothing has been written then.
+            If a pole is not inside the unit circle, with a margin of four units of rounding. On any
+            error nothing has been written.
         """
         for name, value in self._parameters_of(system).items():
             parameter = self.get_parameter(name)
@@ -268,7 +268,7 @@ class S5(SSMLayer):
             )
         to_discrete, to_continuous = DISCRETIZATIONS[self.discretization]
         w = to_continuous(poles, torch.finfo(dtype).tiny)
-        log_step = self._common_log_step(w).to(dtype)  # rounded before Lambda makes up for it
+        log_step = self._common_log_step(w).to(dtype)  # rounded first: Lambda makes up for it
         step = log_step.double().exp()
 
         B = B / (step * to_discrete(w)[1]).unsqueeze(1)

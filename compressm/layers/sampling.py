@@ -1,4 +1,4 @@
-"""From continuous poles to discrete ones and back, at a step size that is a parameter."""
+"""From continuous poles to discrete ones and back, for a step size that is trained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _zoh(w: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _log(p: Tensor, tiny: float) -> Tensor:
-    """w = log(p) on the principal branch, of something tiny for zero."""
+    """w = log(p) on the principal branch, with |p| at least `tiny`."""
     return torch.complex(p.abs().clamp(min=tiny).log(), p.angle())
 
 

@@ -1,3 +1,3 @@
-"""Tensors only: recurrences, and parameters that change shape."""
+"""Operations on tensors: recurrences, and parameters that change shape."""
 
 __all__: list[str] = []

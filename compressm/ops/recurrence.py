@@ -1,4 +1,4 @@
-"""x[k] += a * x[k-1], in place: what the blocks of `compressm.ops.scan` leave of a recurrence."""
+"""x[k] += a * x[k-1], in place: the recurrence between the blocks of `compressm.ops.scan`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ except ImportError:
 
 __all__ = ["recur_", "recur_by_kernel_", "recur_by_step_"]
 
-STATES = 64  # of a program of the kernel
+STATES = 64  # in each program of the kernel
 
 
 def recur_(x: Tensor, a: Tensor, reverse: bool = False) -> None:
@@ -22,11 +22,11 @@ def recur_(x: Tensor, a: Tensor, reverse: bool = False) -> None:
     Parameters
     ----------
     x : Tensor (batch, K, n)
-        Complex, contiguous; is written to.
+        Complex, contiguous; overwritten by the result.
     a : Tensor (n,)
         Complex.
     reverse : bool, optional
-        From the end.
+        Run from the end to the start.
     """
     a = a.to(x.dtype).resolve_conj()
     by_kernel = triton is not None and x.is_cuda
@@ -34,7 +34,7 @@ def recur_(x: Tensor, a: Tensor, reverse: bool = False) -> None:
 
 
 def recur_by_step_(x: Tensor, a: Tensor, reverse: bool = False) -> None:
-    """`recur_`, with a call of torch for each k."""
+    """`recur_`, with one torch call for each k."""
     steps = x.unbind(1)
     if reverse:
         steps = steps[::-1]
@@ -43,10 +43,10 @@ def recur_by_step_(x: Tensor, a: Tensor, reverse: bool = False) -> None:
 
 
 def recur_by_kernel_(x: Tensor, a: Tensor, reverse: bool = False) -> None:
-    """`recur_`, in one kernel of Triton: a program for each sequence and `STATES` states.
+    """`recur_`, as one Triton kernel with a program for each sequence and `STATES` states.
 
-    So far it ran in Triton's interpreter only, and was compiled for CUDA but not run there: how
-    fast it is has not been measured.
+    It has been run in Triton's interpreter and compiled for CUDA, but not yet run on a GPU: its
+    speed has not been measured.
     """
     batch, K, n = x.shape
     grid = batch, -(-n // STATES)

@@ -1,4 +1,4 @@
-"""Parameters that change shape under a live optimizer: the only file that does it."""
+"""Change the shape of parameters that an optimizer is training; only this file does so."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["resize_", "tensors_of", "write_"]
 
 @torch.no_grad()
 def resize_(parameter: nn.Parameter, data: Tensor, optimizer: Any = None) -> nn.Parameter:
-    """parameter <- data, in place: the same object in a new shape, anew to its optimizer.
+    """parameter <- data, in place: the same object in a new shape, its optimizer state reset..
 
     Parameters
     ----------
@@ -23,16 +23,16 @@ def resize_(parameter: nn.Parameter, data: Tensor, optimizer: Any = None) -> nn.
     data : Tensor
         Its new value, of any shape.
     optimizer : torch.optim.Optimizer or sequence of these, optional
-        Forgets what it knows of `parameter` and starts it afresh at its next step: averages of
-        single entries mean nothing in another basis of the state space. Groups, their learning
-        rates and all other parameters stay as they are.
+        Its state of `parameter` is reset: running averages of single entries mean nothing in
+        another basis of the state space. Parameter groups, learning rates and the state of all
+        other parameters stay as they are.
 
     Returns
     -------
     nn.Parameter
         `parameter`.
     """
-    for one in optimizers_of(optimizer):  # first, so that what is no optimizer fails here
+    for one in optimizers_of(optimizer):  # first: fails if it is no optimizer
         one.state.pop(parameter, None)
     # An assignment alone leaves autograd's gradient accumulator of the old shape behind while a
     # graph is alive (the loop's `loss`), and the next backward fails; a change of dtype drops it.
@@ -44,20 +44,20 @@ def resize_(parameter: nn.Parameter, data: Tensor, optimizer: Any = None) -> nn.
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by their dotted names: a layer may keep as a buffer what is fixed."""
+    """Parameters and buffers by their dotted names; a fixed value of a layer may be a buffer."""
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
 def write_(module: nn.Module, name: str, value: Any, optimizer: Any = None) -> None:
-    """module.name <- value, by a dotted name: a parameter is resized, anything else replaced.
+    """module.name <- value, for a dotted name: a parameter is resized, anything else replaced.
 
     Parameters
     ----------
     module : nn.Module
     name : str
-        Of a parameter, a buffer or a plain attribute of `module` or of a part of it.
+        Name of a parameter, a buffer or a plain attribute of `module` or of a submodule.
     value : Tensor or object
-        Takes the dtype and the device of a tensor that is there.
+        A tensor is converted to the dtype and the device of the tensor that it replaces.
     optimizer : torch.optim.Optimizer, optional
         As in `resize_`.
     """

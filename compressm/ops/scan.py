@@ -55,8 +55,8 @@ def linear_ssm(
     D : Tensor (p,), optional
         Elementwise feed-through, real, with p = m; none when absent.
     lengths : Tensor (batch,), optional
-        Steps that each sequence has, integers from 0 to length; all of them when absent. What `u`
-        holds beyond is never read, and `y` is zero there.
+        Valid steps of each sequence, integers from 0 to length; all of them when absent. Later
+        entries of `u` are never read, and `y` is zero there.
     reverse : bool, optional
         Read each sequence from its end to its start: x[t] = poles * x[t+1] + B u[t], with `state`
         before the last step.
@@ -66,15 +66,15 @@ def linear_ssm(
     y : Tensor (batch, length, p)
         Output, real.
     last_state : Tensor (batch, n)
-        The state after the step that is read last, x[lengths - 1] (x[0] in reverse): as `state` it
-        continues the sequence.
+        The state after the step that is read last, x[lengths - 1] (x[0] in reverse): passed as
+        `state`, it continues the sequence.
 
     Raises
     ------
     lti.DimensionError
         If `u`, `D` or `lengths` has another shape.
     lti.OptionError
-        If `lengths` are no integers, or some are not from 0 to length.
+        If `lengths` holds anything but integers from 0 to length.
 
     See Also
     --------
@@ -82,8 +82,8 @@ def linear_ssm(
 
     Notes
     -----
-    The precision is that of `B`, also under ``torch.autocast``: a recurrence adds up what rounding
-    leaves. Gradients reach all tensors but `lengths`, once: there is no second derivative.
+    The precision is that of `B`, also under ``torch.autocast``, since rounding errors add up along
+    a recurrence. There are first derivatives for all tensors but `lengths`, and no second ones.
 
     Examples
     --------
@@ -147,9 +147,9 @@ def linear_ssm_reference(
 
 
 def steps_within(lengths: Tensor, u: Tensor, least: int = 0) -> Tensor:
-    """t < lengths, (batch, length, 1) boolean: the steps of `u` that each sequence has.
+    """t < lengths, (batch, length, 1) boolean: the valid steps of each sequence.
 
-    The numbers are checked, for which an accelerator is waited for.
+    To check the numbers, the host waits for the accelerator.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def steps_within(lengths: Tensor, u: Tensor, least: int = 0) -> Tensor:
     lti.DimensionError
         If `lengths` does not hold one number for each sequence.
     lti.OptionError
-        If it holds no integers, or some that are not from `least` to length.
+        If it holds anything but integers from `least` to length.
     """
     batch, length = u.shape[:2]
     if lengths.shape != (batch,):
@@ -181,7 +181,7 @@ def steps_within(lengths: Tensor, u: Tensor, least: int = 0) -> Tensor:
 
 
 def _turned(u: Tensor, lengths: Tensor | None) -> Tensor:
-    """Each sequence from its end to its start, what lies beyond the end left in place."""
+    """Each sequence reversed in time, its padding left in place."""
     if lengths is None:
         return u.flip(1)
     time = torch.arange(u.shape[1], device=u.device)
@@ -190,9 +190,9 @@ def _turned(u: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def _block_length(u: Tensor, C: Tensor) -> int:
-    """J where the convolution, J m p per step, costs about as much as the recurrence it shortens.
+    """J at which the convolution, J m p per step, costs about as much as what it saves.
 
-    That costs (n + dispatch / batch) / J per step; the constants are measured on a CPU core.
+    The recurrence costs (n + dispatch / batch) / J per step; constants are measured on a CPU core.
     Matrices above 128 x 128 take too long to build. With many channels J = 1 is best: no blocks.
     """
     batch, length, m = u.shape
@@ -276,7 +276,7 @@ class _Blocks(torch.autograd.Function):
         batch, K, q = u.shape
         u = u.reshape(batch * K, q)
         rows = u.new_empty(batch * K, W.shape[1])
-        torch.mm(u[:-1], W, out=rows[1:])  # what enters in block k - 1 lies where x[k] will be
+        torch.mm(u[:-1], W, out=rows[1:])  # the input of block k - 1, stored where x[k] will be
         x = _states(rows).view(batch, K, len(a))
         x[:, 0] = state
         recur_(x, a)

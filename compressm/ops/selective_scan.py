@@ -1,8 +1,8 @@
 """The selective scan: a diagonal recurrence whose coefficients depend on time.
 
-All states of all times are d N numbers a step, N times the input, and they are what a derivative
-needs. So only those between chunks of about ``sqrt(length)`` steps are kept; the backward pass
-walks the chunks from right to left and forms the states of one chunk at a time anew.
+A derivative needs the states at all times: d N numbers a step, N times the input. To save memory,
+only the states between chunks of about ``sqrt(length)`` steps are kept; the backward pass goes
+through the chunks from right to left and computes the states of one chunk at a time again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def selective_scan(
     Parameters
     ----------
     u : Tensor (batch, length, d)
-        Input, of length >= 1; like everything here real.
+        Input, of length >= 1. All arguments are real.
     dt : Tensor (batch, length, d)
         Step sizes, positive.
     A : Tensor (d, N)
@@ -44,7 +44,7 @@ def selective_scan(
     y : Tensor (batch, length, d)
         Output.
     last_state : Tensor (batch, d, N)
-        h[length - 1]: as `state` it continues the sequence.
+        h[length - 1]: passed as `state`, it continues the sequence.
 
     See Also
     --------
@@ -53,8 +53,8 @@ def selective_scan(
     Notes
     -----
     The recurrence is that of [1]_: exact in A, a rectangle rule in B. The precision is that of `A`,
-    also under ``torch.autocast``. Gradients reach all arguments, once: there is no second
-    derivative.
+    also under ``torch.autocast``. There are first derivatives for all arguments, and no second
+    ones.
 
     References
     ----------
@@ -149,7 +149,7 @@ def _chunks(length: int) -> list[slice]:
 
 
 def _states(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """exp(dt A) and the states, (time, batch, d, N), of one chunk that is entered with `h`."""
+    """exp(dt A) and the states, (time, batch, d, N), of one chunk that starts from state `h`."""
     decay = (dt.unsqueeze(-1) * A).exp_()
     states = x.unsqueeze(-1) * B.unsqueeze(-2)
     steps = states.unbind()

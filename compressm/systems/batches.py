@@ -1,4 +1,4 @@
-"""A model's layers, seen as systems."""
+"""The linear layers of a model as systems, one by one or in batches of one shape."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from compressm.systems.find import ssm_layers
 System = lti.DiagonalStateSpace | lti.StateSpace
 
 __all__ = [
-    "System",
     "batched",
     "grouped_by_shape",
     "hankel_spectra",
@@ -44,7 +43,7 @@ def grouped_by_shape(
     tuple of str
         Qualified names.
     tuple of DiagonalStateSpace or StateSpace
-        With derivatives for the parameters, where torch follows them.
+        With derivatives for the parameters, unless gradients are disabled.
     """
     groups: dict[Any, dict[str, System]] = {}
     for name, layer in ssm_layers(model):
@@ -57,7 +56,7 @@ def grouped_by_shape(
 
 
 def system_of(layer: nn.Module, conjugate: bool) -> System:
-    """`to_lti` of a layer, in a way that torch.compile can follow for our own."""
+    """`to_lti` of a layer; torch.compile can trace it for an `SSMLayer`."""
     if isinstance(layer, SSMLayer) and reads_itself(type(layer)):
         return layer.to_lti(conjugate)
     return to_lti(layer, conjugate)
@@ -72,12 +71,12 @@ def precision(layer: nn.Module) -> torch.dtype:
 
 @contextmanager
 def batched(names: tuple[str, ...], systems: tuple[System, ...]) -> Iterator[System]:
-    """Systems of one shape as one batch, for one call in place of many.
+    """Systems of one shape as one batch, so that one call computes all.
 
     Parameters
     ----------
     names : tuple of str
-        Added to an error of `lti`, which knows indices only.
+        Added to an error of `lti`, which knows only indices.
     systems : tuple of DiagonalStateSpace or StateSpace
 
     Yields
@@ -101,12 +100,12 @@ def _naming(what: str, names: tuple[str, ...]) -> Iterator[None]:
 
 @torch.no_grad()
 def hankel_spectra(model: nn.Module) -> dict[str, np.ndarray]:
-    """svd(R^H S) of every linear state-space layer as it stands.
+    """Hankel singular values svd(R^H S) of every linear state-space layer.
 
     Parameters
     ----------
     model : nn.Module
-        Is not changed.
+        It is not changed.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Layers of any origin as systems: `to_lti` and `load_lti_`, each open to new types."""
+"""`to_lti` reads a layer as a system, `load_lti_` writes one back; new types can register."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def to_lti(layer: nn.Module, conjugate: bool = True) -> lti.DiagonalStateSpace |
     Parameters
     ----------
     layer : nn.Module
-        An `SSMLayer`, a layer of another package that is known by its parameters, or of a type
-        that was added by ``@to_lti.register``.
+        An `SSMLayer`, a layer of a known family of another package (see `register_family`), or
+        of a type that was added by ``@to_lti.register``.
     conjugate : bool, optional
         True: the real system that the layer computes. False: the complex one of whose output it
         takes the real part.
@@ -41,12 +41,12 @@ def to_lti(layer: nn.Module, conjugate: bool = True) -> lti.DiagonalStateSpace |
     Returns
     -------
     DiagonalStateSpace or StateSpace
-        Discrete, in double precision; a stack (channels,) if every channel is a system of its own.
+        Discrete, in double precision; a batch (channels,) if each channel is a separate system.
 
     Raises
     ------
     UnsupportedLayerError
-        If it is none of these.
+        If the layer is none of these.
     """
     family = _family(layer, "read as a system")
     return family.read(tensors_of(layer), conjugate, **family.options(layer))
@@ -54,23 +54,23 @@ def to_lti(layer: nn.Module, conjugate: bool = True) -> lti.DiagonalStateSpace |
 
 @singledispatch
 def load_lti_(layer: nn.Module, system: lti.DiagonalStateSpace, optimizer: Any = None) -> None:
-    """Write a system of any order into a layer: what `to_lti` returns from then on.
+    """Write a system of any order into a layer, so that `to_lti` returns it from then on.
 
     Parameters
     ----------
     layer : nn.Module
         As in `to_lti`. Its parameters keep their identity.
     system : lti.DiagonalStateSpace
-        Of the kind that `to_lti` returns, in diagonal form.
+        Shaped as what `to_lti` returns but for its order, in diagonal form.
     optimizer : torch.optim.Optimizer, optional
-        Starts these parameters afresh; see `resize_`.
+        Its state of these parameters is reset; see `resize_`.
 
     Raises
     ------
     UnsupportedLayerError
-        If nothing is known of it.
+        If the layer is none of those that `to_lti` takes.
     lti.LTIError
-        If the layer cannot hold the system; nothing has been written then.
+        If the layer cannot hold the system. Nothing has been written then.
     """
     family = _family(layer, "write a system into")
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -85,12 +85,12 @@ def load_lti_(layer: nn.Module, system: lti.DiagonalStateSpace, optimizer: Any =
 
 
 def is_supported(layer: nn.Module) -> bool:
-    """Whether `to_lti` knows such a module."""
+    """Whether `to_lti` takes this module."""
     return _registered(type(layer)) or family_of(layer) is not None
 
 
 def reads_itself(kind: type) -> bool:
-    """Whether `to_lti` of such a layer is its own method."""
+    """Whether `to_lti` of a layer of this type calls the layer's own method."""
     return to_lti.dispatch(kind) is to_lti.dispatch(SSMLayer)
 
 
@@ -98,25 +98,25 @@ def _registered(kind: type) -> bool:
     return to_lti.dispatch(kind) is not to_lti.dispatch(object)
 
 
-# What torch.compiler.assume_constant_result sets, for torch.compile cannot follow a dispatch; not
-# called, as the import behind it takes a second
+# This is what torch.compiler.assume_constant_result sets, as torch.compile cannot trace a dispatch;
+# calling it would import for a second
 _registered._dynamo_marked_constant = reads_itself._dynamo_marked_constant = True
 
 
 def layer_input(layer: nn.Module, u: Tensor) -> Tensor:
-    """What a layer was called with, as (batch, length, channels)."""
+    """The input `u` of a layer, as (batch, length, channels)."""
     family = family_of(layer)
     return u if family is None else family.inputs(layer, u)
 
 
 def output_is_the_system(layer: nn.Module) -> bool:
-    """Whether what a layer gives out is its system's output, and nothing follows inside."""
+    """Whether the output of a layer is that of its system, with no more operations after it."""
     family = family_of(layer)
     return family is None or family.whole
 
 
 def directions(layer: nn.Module) -> int:
-    """2 if the second half of the system's outputs is that of the reversed sequence."""
+    """2 if the second half of the system's outputs is that of the reversed sequence, else 1."""
     family = family_of(layer)
     return 1 + bool(getattr(layer, "bidirectional", False)) if family is None else family.directions
 

@@ -61,7 +61,7 @@ def selective_layers(model: nn.Module) -> Layers:
     Parameters
     ----------
     model : nn.Module
-        A layer that `to_lti` was taught is none of them.
+        A layer that `to_lti` takes is not among them.
     """
     return (named for named in compressible_layers(model) if not is_supported(named[1]))
 
@@ -73,7 +73,7 @@ def layer_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def stored_states(layer: nn.Module) -> int:
-    """`d_state` of a layer, if it has one, or the number of its poles."""
+    """Number of stored states of a layer: its `d_state`, or else the number of its poles."""
     if is_selective(layer) and not is_supported(layer):
         return state_count(layer)
     n = getattr(layer, "d_state", None)
@@ -81,7 +81,7 @@ def stored_states(layer: nn.Module) -> int:
 
 
 def _outermost(model: nn.Module, wanted: Callable[[nn.Module], bool]) -> Layers:
-    """The modules that are wanted, without what is inside them."""
+    """The modules that are wanted, but for those inside of another one."""
     inside = None
     for name, module in model.named_modules():
         if inside is not None and (name + ".").startswith(inside):
@@ -97,9 +97,9 @@ def agree_on_states_(model: nn.Module) -> None:
     Parameters
     ----------
     model : nn.Module
-        Of ``transformers``, or with such models inside; others have nothing to change. If the
-        layers keep different numbers, no configuration can say so, and it stays as it was: the
-        state dict is then loaded as `keep_states_` says, not by ``from_pretrained``.
+        A model of ``transformers``, or one with such models inside; any other does not change. If
+        the layers keep different numbers, the configuration cannot express it and does not change:
+        load the state dict as described at `keep_states_`, not by ``from_pretrained``.
     """
     for part, config in _with_config(model):
         sizes = {state_count(layer) for _, layer in selective_layers(part)}
@@ -121,6 +121,6 @@ def counting_configs(model: nn.Module) -> list[Any]:
 def _with_config(model: nn.Module) -> Iterator[tuple[nn.Module, Any]]:
     for part in model.modules():
         config = getattr(part, "config", None)
-        # what is saved with its configuration; a block of it may hold some of the layers only
+        # only what is saved with its configuration: a block may hold only some of the layers
         if config is not None and hasattr(part, "save_pretrained"):
             yield part, config

@@ -1,4 +1,4 @@
-"""Layers of other packages: one file for each origin, and the registry that they enter."""
+"""Layers of other packages: one file for each origin, and the registry of their families."""
 
 from compressm.systems.foreign import lru, s4d, s5  # noqa: F401, each registers its families
 from compressm.systems.foreign.family import FAMILIES, Family, family_of, register_family

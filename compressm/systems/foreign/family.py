@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,34 +17,49 @@ Tensors = Mapping[str, Tensor]
 Shape = tuple[str | int, ...]
 
 
+def _no_options(module: nn.Module) -> dict[str, Any]:
+    """The tensors show everything about `module`."""
+    return {}
+
+
+def _anywhere(module: nn.Module) -> bool:
+    """The tensors tell `module` apart from others."""
+    return True
+
+
+def _as_given(module: nn.Module, u: Tensor) -> Tensor:
+    """The input `u` of `module` is (batch, length, channels)."""
+    return u
+
+
 @dataclass(frozen=True)
 class Family:
-    """Layers whose parameters have these names and shapes; see `register_family`.
+    """Layers of another package, recognised by parameter names and shapes; see `register_family`.
 
     Parameters
     ----------
     name : str
-        Whose they are.
+        Name of the family, for messages.
     shapes : mapping of str to tuple
-        Of each parameter, by its dotted name in the module. A letter stands for any size, the same
-        wherever it occurs; a shape that ends in "complex" is that of a complex parameter.
+        Shape of each parameter, by its dotted name in the module. A string such as "n" stands for
+        any size, the same wherever it occurs; the last entry "complex" means a complex parameter.
     read : callable
         ``read(tensors, conjugate, **options)``: the layer as a discrete system, as `to_lti`.
     write : callable
         ``write(system, tensors, **options)``: new values of the parameters that change, given the
         old ones.
     options : callable, optional
-        ``options(module)``: what the tensors do not show. `UnsupportedLayerError` if the module
-        does something that cannot be read.
+        ``options(module)``: keyword arguments of `read` and `write` that the tensors do not show.
+        It raises `UnsupportedLayerError` if the module is not a linear system.
     where : callable, optional
-        ``where(module)``: whether it is of this kind, as far as the tensors do not show it.
+        ``where(module)``: a further condition on the module, beside names and shapes.
     counts : tuple of str, optional
         Attributes of the module that hold the number of states.
     inputs : callable, optional
-        ``inputs(module, u)``: what the module was called with, as (batch, length, channels).
+        ``inputs(module, u)``: the module's input `u` as (batch, length, channels).
     whole : bool, optional
-        Whether the module's output is that of the system. If more follows inside, gradients at
-        the system's output cannot be observed.
+        Whether the module's output is that of the system. If more operations follow inside,
+        gradients at the system's output cannot be observed.
     directions : int, optional
         2 if the second half of the system's outputs is that of the reversed sequence, reversed.
     """
@@ -53,17 +68,17 @@ class Family:
     shapes: Mapping[str, Shape]
     read: Callable[..., lti.DiagonalStateSpace]
     write: Callable[..., dict[str, Tensor]]
-    options: Callable[[nn.Module], dict[str, Any]] = field(default=lambda module: {})
-    where: Callable[[nn.Module], bool] = field(default=lambda module: True)
+    options: Callable[[nn.Module], dict[str, Any]] = _no_options
+    where: Callable[[nn.Module], bool] = _anywhere
     counts: tuple[str, ...] = ()
-    inputs: Callable[[nn.Module, Tensor], Tensor] = field(default=lambda module, u: u)
+    inputs: Callable[[nn.Module, Tensor], Tensor] = _as_given
     whole: bool = True
     directions: int = 1
 
     def fits(self, tensors: Tensors) -> bool:
         """Whether these are the tensors of such a layer, by their names and shapes.
 
-        Next to those that are named there may be others only in modules that own none of them.
+        Tensors that are not named may only be in submodules that own none of the named ones.
         """
         sizes: dict[str, int] = {}
         owners = {name.rpartition(".")[0] for name in self.shapes}
@@ -73,7 +88,7 @@ class Family:
         ) and all(name in self.shapes or name.rpartition(".")[0] not in owners for name in tensors)
 
     def under(self, part: str, where: Callable[[nn.Module], bool]) -> Family:
-        """The same layers as a part of a module that calls them."""
+        """The family of modules that hold a layer of this family under the name `part`."""
         prefix = f"{part}."
 
         def inner(tensors: Tensors) -> dict[str, Tensor]:
@@ -95,11 +110,11 @@ class Family:
 
 
 FAMILIES: list[Family] = []
-"""The families that are known, the first that fits counts; see `register_family`."""
+"""The known families, of which the first that fits is taken; see `register_family`."""
 
 
 def register_family(family: Family) -> Family:
-    """Teach `to_lti` and `load_lti_` the layers of another package, by names and shapes.
+    """Add a family of layers of another package to those that `to_lti` and `load_lti_` take.
 
     Parameters
     ----------
@@ -108,7 +123,7 @@ def register_family(family: Family) -> Family:
     Returns
     -------
     Family
-        The same.
+        The argument.
     """
     FAMILIES.append(family)
     return family

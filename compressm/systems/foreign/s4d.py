@@ -1,4 +1,4 @@
-"""S4D as it was published on its own."""
+"""S4D of its authors' standalone module."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def _s4d_read(tensors: Tensors, conjugate: bool) -> lti.DiagonalStateSpace:
 
 
 def _s4d_write(system: lti.DiagonalStateSpace, tensors: Tensors) -> dict[str, Tensor]:
-    """Their parameters are those of our own S4D, under the names of a part."""
-    ours = S4D(len(tensors["D"]), 0).to(tensors["D"].dtype)  # the state dict brings the states
+    """New parameters by way of our own `S4D`, which has the same ones under other names."""
+    ours = S4D(len(tensors["D"]), 0).to(tensors["D"].dtype)  # states follow the state dict
     ours.load_state_dict({name.rpartition(".")[2]: tensors[name] for name in SHAPES})
     ours.load_lti_(system)
     return {f"kernel.{name}": getattr(ours, name).detach() for name in ours.state_axes}

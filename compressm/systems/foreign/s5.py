@@ -1,4 +1,4 @@
-"""S5 of s5-pytorch: the module itself, and the one around it that adds the batch."""
+"""S5 of s5-pytorch: the module itself, and the module around it that adds the batch axis."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _s5_write(
     rows = torch.cat(tensors["C"].split(n, dim=1))
     ours = S5(
         m,
-        0,  # the state dict brings the states
+        0,  # states follow the state dict
         conj_sym=False,
         bidirectional=len(rows) > m,
         discretization=discretization,

@@ -1,4 +1,4 @@
-"""Selective layers, such as Mamba: one file for each form, and the registry that they enter."""
+"""Selective layers, such as Mamba: one file for each form, and the registry of the forms."""
 
 from compressm.systems.selective import mamba, mamba2  # noqa: F401, each registers its form
 from compressm.systems.selective.evaluate import coefficients

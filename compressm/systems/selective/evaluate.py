@@ -12,31 +12,31 @@ __all__ = ["coefficients", "driven", "layer_output"]
 
 @torch.no_grad()
 def coefficients(module: nn.Module, u: Tensor) -> Coefficients:
-    """What the scan of a selective layer works with when the layer is given `u`.
+    """The coefficients of the scan of a selective layer for the input `u`.
 
     Parameters
     ----------
     module : nn.Module
-        `is_selective`.
+        A selective layer.
     u : Tensor (batch, length, d_model)
-        Input of the layer. All of it counts: a mask of padding is not known here.
+        Input of the layer. All time steps count: padding is not masked.
 
     Returns
     -------
     Coefficients
-        In the precision of the layer, but in single at least.
+        In the precision of the layer, at least single.
     """
     parts = require_form(module).coefficients(u)
     return Coefficients(*(x.to(torch.promote_types(x.dtype, torch.float32)) for x in parts))
 
 
 def layer_output(module: nn.Module, u: Tensor) -> Tensor:
-    """What a selective layer makes of `u`, in the precision of `coefficients`.
+    """The output of a selective layer for the input `u`, in the precision of `coefficients`.
 
     Parameters
     ----------
     module : nn.Module
-        `is_selective`.
+        A selective layer.
     u : Tensor (batch, length, d_model)
 
     Returns

@@ -1,8 +1,8 @@
-"""h[t] = exp(dt[t] A) * h[t-1] + (dt[t] * x[t]) B[t]^T, y[t] = h[t] C[t]: what a form must say.
+"""h[t] = exp(dt[t] A) * h[t-1] + (dt[t] * x[t]) B[t]^T, y[t] = h[t] C[t]: forms of such layers.
 
 B, C and the step size depend on the input, so there is no system to balance; but the states of a
-channel do not see each other, so any of them can be removed. B and C are shared by the channels of
-a group, hence so is the choice.
+channel are not coupled, so any of them can be removed. The channels of a group share B and C, so
+the same states are removed in all of them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
     "state_count",
 ]
 
-# What layers and their configurations call the number of states
+# Names of the number of states in layers and their configurations
 COUNTS = ("state_size", "ssm_state_size", "d_state", "mamba_d_state")
 
 
@@ -56,19 +56,19 @@ class Coefficients(NamedTuple):
 
 
 class SelectiveForm(ABC):
-    """A selective layer as its parameters are named and shaped; see `register_form`.
+    """A form of selective layers: parameter names, shapes, coefficients; see `register_form`.
 
     Parameters
     ----------
     module : nn.Module
-        With all tensors of `needed`, and none but those and the `optional` ones.
+        A layer with all tensors of `needed`, and no others but the `optional` ones.
 
     Attributes
     ----------
     needed, optional : frozenset of str
         Dotted names of its parameters and buffers.
     axes : dict of str to int
-        Number of axes of a tensor, where that tells two forms of equal names apart.
+        Number of axes of a tensor, where it distinguishes forms with equal names.
     n_states : int
         N, the number of states of each channel.
     """
@@ -96,18 +96,18 @@ class SelectiveForm(ABC):
 
     @abstractmethod
     def places(self, kept: list[int]) -> dict[str, tuple[int, list[int]]]:
-        """Of each tensor with states: the axis, and the places on it that the `kept` ones take."""
+        """For each tensor with states: the axis, and the indices on it of the `kept` states."""
 
     @abstractmethod
     def counts(self, n: int) -> dict[str, int]:
-        """Attributes that follow the number `n` of states, by their dotted names."""
+        """Values of the attributes that depend on the number `n` of states, by dotted name."""
 
     @classmethod
     def of(cls, module: nn.Module) -> SelectiveForm | None:
         """`module` in this form, or None if it is not of this form."""
         own = {name for name in cls.needed if "." not in name}
         if not own <= module._parameters.keys() | module._buffers.keys():
-            return None  # spares looking at all tensors of all modules
+            return None  # a cheap test before all tensors are listed
         tensors = tensors_of(module)
         if not cls.needed <= tensors.keys() <= cls.needed | cls.optional:
             return None
@@ -119,11 +119,11 @@ class SelectiveForm(ABC):
 
 
 FORMS: list[type[SelectiveForm]] = []
-"""The forms that are known, the first that fits counts; see `register_form`."""
+"""The known forms, of which the first that fits is taken; see `register_form`."""
 
 
 def register_form(form: type[SelectiveForm]) -> type[SelectiveForm]:
-    """Teach compressm a form of selective layers; also as a decorator.
+    """Add a form of selective layers to the known ones; also as a decorator.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def register_form(form: type[SelectiveForm]) -> type[SelectiveForm]:
     Returns
     -------
     type
-        The same.
+        The argument.
     """
     FORMS.append(form)
     return form
@@ -144,7 +144,7 @@ def form_of(module: nn.Module) -> SelectiveForm | None:
 
 
 def require_form(module: nn.Module) -> SelectiveForm:
-    """`form_of`, or an `UnsupportedLayerError`."""
+    """`form_of` a module; `UnsupportedLayerError` if there is none."""
     form = form_of(module)
     if form is None:
         known = " or ".join(form.__name__ for form in FORMS)
@@ -173,5 +173,5 @@ def causal_convolution(module: Any, x: Tensor) -> Tensor:
 
 
 def first_attribute(module: nn.Module, names: Iterable[str], default: Any) -> Any:
-    """The attribute that goes by one of these names."""
+    """The attribute with the first of these names that the module has, or `default`."""
     return next((getattr(module, name) for name in names if hasattr(module, name)), default)

@@ -1,4 +1,4 @@
-"""A selective layer without some of its states."""
+"""Remove states of a selective layer."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ def keep_states_(module: nn.Module, indices: Iterable[int], optimizer: Any = Non
     Parameters
     ----------
     module : nn.Module
-        `is_selective`. Its parameters keep their identity.
+        A selective layer. Its parameters keep their identity.
     indices : iterable of int
         Which of the N states to keep, in this order.
     optimizer : torch.optim.Optimizer, optional
-        Starts the parameters that change shape afresh; see `resize_`.
+        Its state of the parameters that change shape is reset; see `resize_`.
 
     Raises
     ------
     UnsupportedLayerError
         If the module is not selective.
     lti.OrderError
-        If there is no index, or one is out of range or comes twice. Nothing has been written then.
+        If there is no index, or one is out of range or repeated. Nothing has been written then.
 
     Notes
     -----
-    The output is that of the full layer with C of all other states at zero. Not so where B and C
-    pass a norm over the states (FalconMamba, Jamba): its mean square is now that of the states
-    which stay, so B[t] and C[t] are those of the full layer up to one factor each,
+    The output is that of the full layer with C of all other states at zero. The exception: where
+    B and C pass a norm over the states (FalconMamba, Jamba), its mean square is now that of the
+    states that are kept, so B[t] and C[t] are those of the full layer up to one factor each,
     ``rms(B[t]) / rms(B[t, indices])``.
 
-    A configuration that the module shares with others is left alone, see `agree_on_states_`. Caches
-    of ``transformers`` take their shapes from the states, so layers may keep different numbers.
+    A configuration that the module shares with others does not change, see `agree_on_states_`.
+    Caches of ``transformers`` take their shapes from the states, so layers may keep different
+    numbers of them.
 
-    A checkpoint of a layer of another number of states loads after
-    ``keep_states_(module, range(n))``, where the values do not matter.
+    To load a checkpoint with n states, call ``keep_states_(module, range(n))`` first.
     """
     form = require_form(module)
     kept, n = [operator.index(i) for i in indices], form.n_states

@@ -20,7 +20,7 @@ __all__ = ["Mamba"]
 
 @register_form
 class Mamba(SelectiveForm):
-    """A (channels, N); one group.  dt, B, C = x_proj(x), each perhaps normed, as in FalconMamba."""
+    """A (channels, N), one group.  dt, B, C = x_proj(x); FalconMamba and Jamba normalise each."""
 
     axes = {"A_log": 2}
     needed = frozenset(

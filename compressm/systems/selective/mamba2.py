@@ -21,7 +21,7 @@ __all__ = ["Mamba2"]
 
 @register_form
 class Mamba2(SelectiveForm):
-    """A (heads,).  z, (x, B, C), dt = in_proj(u); what is in brackets is convolved together."""
+    """A (heads,).  z, (x, B, C), dt = in_proj(u); one convolution for all of (x, B, C)."""
 
     axes = {"A_log": 1}
     needed = frozenset(
@@ -83,5 +83,5 @@ class Mamba2(SelectiveForm):
         )
 
     def _spread(self, x: Tensor) -> Tensor:
-        """What each head has, for each of its channels."""
+        """A value for each head, repeated for each of its channels."""
         return x.repeat_interleave(self.channels // self.heads, -1)

@@ -263,7 +263,7 @@ def with_strange_compressor(path):
     ("change", "message"),
     [
         (lambda path: path.unlink(), "there is no file"),
-        (damaged, "is cut off"),
+        (damaged, "is truncated"),
         (foreign, "no safetensors file"),
         (other_safetensors, "not one of save_checkpoint"),
         (other_tree, "holds no model"),

@@ -438,7 +438,7 @@ def test_a_pruned_parameter_is_named():
     layer = lru()
     nn.utils.prune.random_unstructured(layer, "B", amount=0.5)
     (cut,) = compress_(layer, Order(4)).layers
-    assert cut.after == 24 and "B is no parameter of it" in cut.skipped
+    assert cut.after == 24 and "B is no parameter of the layer" in cut.skipped
 
 
 def test_inputs_without_a_batch_are_named():

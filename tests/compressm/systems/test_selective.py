@@ -405,7 +405,7 @@ def test_single_precision_is_summed_in_double(gramians):
 
 def test_values_that_cannot_be_had_are_refused():
     layer, s = own(), signal()
-    with pytest.raises(lti.DimensionError, match="no input of it was observed"):
+    with pytest.raises(lti.DimensionError, match="none of its inputs was observed"):
         state_values(layer, [])
     with pytest.raises(lti.DimensionError, match="no gradient at its output"):
         state_values(layer, [Signal(s.u)], "data")
@@ -543,7 +543,7 @@ def test_for_exact_gramians_selective_layers_alone_are_observed(gramians):
 def test_a_layer_that_no_input_reached_in_the_step_is_left_alone():
     model = stack(own())
     compressor = Compressor(model, policy=Order(2), schedule=Every(1))
-    assert "no input of it was observed" in compressor.step().layers[0].skipped
+    assert "none of its inputs was observed" in compressor.step().layers[0].skipped
     assert model[0].d_state == N
 
 
