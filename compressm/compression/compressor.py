@@ -40,8 +40,8 @@ class Compressor:
         (Mamba), from which states are removed. Nothing else changes.
         A ``DistributedDataParallel`` is cut alike on all ranks: pass it, not the model inside.
     optimizer : torch.optim.Optimizer, sequence of these, or None
-        All that train the layers, wrappers such as SAM included; their state of
-        the parameters that are cut is reset, see `resize_`. LBFGS is refused: its history is not kept parameter by
+        All that train the layers, wrappers such as SAM included; their state of the parameters that
+        are cut is reset, see `resize_`. LBFGS is refused: its history is not kept parameter by
         parameter.
     policy : Policy, optional
         How far to cut: ``KeepEnergy(0.99)``, ``ErrorBound(1e-2)``, ``States(32)``,

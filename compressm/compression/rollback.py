@@ -135,7 +135,7 @@ class RollbackMonitor:
         return bool(self.pending) and step >= self.pending["step"] + self.rollback.window
 
     def judge(self, step: int, then: Callable[[], None]) -> CompressionEvent | None:
-        """Undo the last cut if the metric has fallen by more than `tol`, then call `then`; or None."""
+        """Undo the last cut if the metric has fallen by more than `tol`, and do `then`; or None."""
         if not self.pending:
             return None
         pending, now = self.pending, self._measure(step)

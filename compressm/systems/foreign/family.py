@@ -76,7 +76,7 @@ class Family:
     directions: int = 1
 
     def fits(self, tensors: Tensors) -> bool:
-        """Whether these are the tensors of such a layer, by their names and shapes.
+        """Whether `tensors` are those of such a layer, by their names and shapes.
 
         Tensors that are not named may only be in submodules that own none of the named ones.
         """
