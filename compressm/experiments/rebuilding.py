@@ -66,8 +66,8 @@ def rebuilt(path: str | Path, factory: str | None = None, **options: Any) -> tup
     elif recipe.is_file():
         if "pool" in options:
             raise CheckpointError(
-                f"{path} is of a run of compressm train, whose models pool by the mean; leave out "
-                "the option pool"
+                f"{path} belongs to a run of compressm train, whose models pool by the mean; leave "
+                "out the option pool"
             )
         changes = [f"layer_options.{k}={json.dumps(v)}" for k, v in options.items()]
         group = _sequence_model(path, tensors)
@@ -76,7 +76,7 @@ def rebuilt(path: str | Path, factory: str | None = None, **options: Any) -> tup
         model = _inferred(_sequence_model(path, tensors), **options)
         assumed = (
             f"pool={model.pool}, and the defaults of layer options that tensors do not show; "
-            "--option NAME=VALUE says otherwise"
+            "--option NAME=VALUE sets them"
         )
     try:
         model.load_state_dict(_group(tensors, model.state_dict()))

@@ -13,7 +13,7 @@ from torch import nn
 
 from compressm._optional import require
 from compressm.compression.policies import Budget, ErrorBound, KeepEnergy, Order, Policy
-from compressm.errors import RecipeError
+from compressm.errors import OptionError, RecipeError
 from compressm.experiments.data import Dataset, cifar, digits, mnist, spoken_digits
 from compressm.experiments.data.listops import listops
 from compressm.experiments.training import Settings
@@ -169,7 +169,7 @@ def _recipe(given: Mapping[str, Any]) -> Recipe:
     )
     try:
         recipe = Recipe(**values)
-    except ValueError as error:
+    except OptionError as error:
         raise RecipeError(str(error)) from error
     recipe.make_policy()
     return recipe
