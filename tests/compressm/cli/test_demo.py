@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.compressm.helpers import write_mnist
+from tests.compressm.experiments.helpers import write_mnist
 
 
 def test_demo_on_digits(call, tmp_path):

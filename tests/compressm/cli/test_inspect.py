@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from compressm import LRU, KeepEnergy, Mamba, outlook
-from tests.compressm.helpers import model_of, walks
+from tests.compressm.experiments.helpers import walks
+from tests.compressm.helpers import model_of
 from tests.compressm.systems.test_foreign import MinimalLRU
 
 

@@ -8,7 +8,7 @@ import pytest
 from compressm import cli
 from compressm.experiments.recipes import SHIPPED
 from compressm.experiments.runs import read_run
-from tests.compressm.helpers import LISTOPS, TINY_RECIPE, write_mnist
+from tests.compressm.experiments.helpers import LISTOPS, TINY_RECIPE, write_mnist
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 
 from compressm.experiments.data import Dataset
 from compressm.experiments.recipes import load_data, read_recipe
-from tests.compressm.helpers import LISTOPS, TINY_RECIPE
+from tests.compressm.experiments.helpers import LISTOPS, TINY_RECIPE
 
 
 @pytest.fixture(scope="session")

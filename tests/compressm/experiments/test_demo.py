@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from compressm.experiments.demo import demo
-from tests.compressm.helpers import TINY
+from tests.compressm.experiments.helpers import TINY
 
 
 def test_demo_composes_three_runs(slopes):

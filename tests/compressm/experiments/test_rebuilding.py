@@ -11,8 +11,9 @@ from compressm.experiments.data import digits
 from compressm.experiments.rebuilding import inputs_of, rebuilt
 from compressm.experiments.recipes import read_recipe
 from compressm.experiments.runs import train
+from tests.compressm.experiments.helpers import walks
 from tests.compressm.foreign_model import Own
-from tests.compressm.helpers import model_of, walks
+from tests.compressm.helpers import model_of
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from compressm import KeepEnergy, RunError
 from compressm.compression.policies import ENERGIES
 from compressm.experiments.runs import _write, read_run, train
 from compressm.experiments.training import to_record
-from tests.compressm.helpers import measured, without_seconds
+from tests.compressm.experiments.helpers import measured, without_seconds
 
 
 def test_a_seed_reproduces_a_run_to_the_last_bit(recipe, data, tmp_path):

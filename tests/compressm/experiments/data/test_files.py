@@ -12,7 +12,7 @@ import pytest
 
 from compressm import DataError, MissingPackageError
 from compressm.experiments.data import digits, images, mnist
-from tests.compressm.helpers import mnist_images, write_mnist
+from tests.compressm.experiments.helpers import mnist_images, write_mnist
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 
 from compressm import DataError
 from compressm.experiments.data import cifar, digits, mnist
-from tests.compressm.helpers import mnist_images, write_mnist
+from tests.compressm.experiments.helpers import mnist_images, write_mnist
 
 
 def test_digits_are_standardised_sequences_in_a_fixed_split():

@@ -8,7 +8,7 @@ import pytest
 from compressm import cli
 from compressm.experiments.recipes import load_data, read_recipe
 from compressm.experiments.runs import train
-from tests.compressm.helpers import LISTOPS, TINY_RECIPE
+from tests.compressm.experiments.helpers import LISTOPS, TINY_RECIPE
 
 SETTINGS = [*TINY_RECIPE, *LISTOPS, "eval_size=8", "energy=0.8", "system=real"]
 

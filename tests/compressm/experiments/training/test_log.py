@@ -4,7 +4,7 @@ import json
 
 from compressm import Order
 from compressm.experiments.training import run
-from tests.compressm.helpers import TINY
+from tests.compressm.experiments.helpers import TINY
 
 
 def test_results_survive_json(slopes):

@@ -7,7 +7,7 @@ import torch
 
 from compressm import Every, Order, TrainingError
 from compressm.experiments.training import loop, run
-from tests.compressm.helpers import TINY, measured
+from tests.compressm.experiments.helpers import TINY, measured
 
 
 def test_a_seed_reproduces_a_run(slopes):

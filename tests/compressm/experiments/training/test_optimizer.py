@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from compressm.experiments.training.optimizer import rate
-from tests.compressm.helpers import TINY
+from tests.compressm.experiments.helpers import TINY
 
 
 def test_rates_start_and_end_at_the_floor():
