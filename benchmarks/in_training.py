@@ -50,7 +50,7 @@ def cut_as(settings: Recipe, arm: str) -> tuple[Recipe, dict[str, Any]]:
         settings, gramians=gramians, system=system, penalty_weight=float(weight or 0)
     )
     options = {"policy": KeepEnergy(float(energy or share)), "system": system}
-    return settings, options | ({"penalty": settings.penalize} if weight else {})
+    return settings, options | ({"penalty": settings.make_penalty} if weight else {})
 
 
 def row_of(arm: str, result: RunResult) -> dict[str, Any]:

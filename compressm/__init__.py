@@ -34,7 +34,7 @@ from compressm.layers import DSS, LRU, LSSL, S4, S4D, S5, Mamba, SSMLayer
 from compressm.models import SequenceModel
 from compressm.ops.resize import resize_
 from compressm.ops.scan import linear_ssm
-from compressm.penalties.penalty import (
+from compressm.penalties import (
     HankelPenalty,
     hankel_nuclear_norm,
     hankel_smooth_order,

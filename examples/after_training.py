@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from compressm import KeepEnergy, MetricDrop, SequenceModel, compress_, outlook
+from compressm import KeepEnergy, MetricDrop, SequenceModel, compress_, preview
 from compressm.experiments.data import digits
 
 
@@ -40,7 +40,7 @@ def main():
     # What would each threshold leave, by each way to weigh states? Nothing is changed here.
     policies = [KeepEnergy(energy) for energy in (0.9, 0.99, 0.999)]
     seen = u[:300].split(50)
-    for event in outlook(model, policies, gramians=("model", "input", "data"), data=seen):
+    for event in preview(model, policies, gramians=("model", "input", "data"), data=seen):
         print(event)
 
     # Let the accuracy decide; states are weighed by what training sequences drive.

@@ -1,4 +1,4 @@
-"""Three runs from one seed: full size, compressed while training, the small size from scratch."""
+"""Three runs from one seed: full size, compressed during training, the small size from scratch."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ def demo(
     seed: int = 0,
     on_step: Callable[[Step], None] | None = None,
 ) -> list[RunResult]:
-    """Full size, compressed while training, and the size it ended at from scratch."""
+    """Train at full size, compressed during training, and at the compressed size from scratch."""
     full = run(data, settings, seed=seed, on_step=on_step)
     compressed = run(
         data,
         settings,
         name="compressed",
-        policy=KeepEnergy(settings.share()),
+        policy=KeepEnergy(settings.energy_fraction()),
         seed=seed,
         spectra_at=(0, settings.steps) if settings.gramians == "model" else (),
         on_step=on_step,
     )
-    size = round(sum(compressed.orders) / len(compressed.orders))  # layers of equal size, as many
+    size = round(sum(compressed.orders) / len(compressed.orders))  # the mean, for every layer
     small = run(
         data,
         replace(settings, d_state=size),

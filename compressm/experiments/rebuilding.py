@@ -1,4 +1,4 @@
-"""A whole model and inputs of it, from files: what weighing states by data needs."""
+"""A model and its inputs, read from files: they are needed to score states by data."""
 
 from __future__ import annotations
 
@@ -29,45 +29,45 @@ KEYS = ("x_train", "x_test")
 
 
 def rebuilt(path: str | Path, factory: str | None = None, **options: Any) -> tuple[nn.Module, str]:
-    """The model whose weights a file holds, and what about it had to be assumed.
+    """Rebuild the model whose weights a file holds; say which of its options had to be assumed.
 
     Parameters
     ----------
     path : str or Path
-        As `read_checkpoint` takes it: with `factory` of any model, without it of a `SequenceModel`.
-        In the folder of a run of ``compressm train`` the recipe says how it was built; elsewhere
-        that is read from the names and shapes of the tensors.
+        File for `read_checkpoint`: of any model if `factory` is given, else of a `SequenceModel`.
+        In the folder of a run of ``compressm train`` the model is built from the recipe; elsewhere
+        from the names and shapes of the tensors.
     factory : str, optional
-        ``package.module:function``, which is called without arguments and returns the model.
+        ``package.module:function``: the function takes no arguments and returns the model.
     **options
-        ``pool`` of a `SequenceModel`, and options of its layers that tensors do not show.
+        ``pool`` of a `SequenceModel`, and options of its layers that the tensors do not show.
 
     Returns
     -------
     nn.Module
         With the weights of the file.
     str
-        What the file does not say and was taken for granted; empty if nothing was.
+        Options that the file does not show and that were assumed; empty if there are none.
 
     Raises
     ------
     CheckpointError
-        If the file is not to be read, holds no such model, or the factory makes none.
+        If the file cannot be read or holds no such model, or if the factory returns no model.
     """
     tensors, assumed = read_checkpoint(path), ""
     recipe = Path(path).with_name("recipe.yaml")
     if factory is not None:
         if options:
             raise CheckpointError(
-                f"the factory {factory} builds the model, so the options {', '.join(options)} are "
-                "of no use; set them there"
+                f"the factory {factory} builds the model, so the options {', '.join(options)} have "
+                "no effect; set them there"
             )
         model = _made_by(factory)
     elif recipe.is_file():
         if "pool" in options:
             raise CheckpointError(
-                f"{path} is of a run of compressm train, whose models pool by the mean; leave out "
-                "the option pool"
+                f"{path} belongs to a run of compressm train, whose models pool by the mean; leave "
+                "out the option pool"
             )
         changes = [f"layer_options.{k}={json.dumps(v)}" for k, v in options.items()]
         group = _sequence_model(path, tensors)
@@ -76,7 +76,7 @@ def rebuilt(path: str | Path, factory: str | None = None, **options: Any) -> tup
         model = _inferred(_sequence_model(path, tensors), **options)
         assumed = (
             f"pool={model.pool}, and the defaults of layer options that tensors do not show; "
-            "--option NAME=VALUE says otherwise"
+            "--option NAME=VALUE sets them"
         )
     try:
         model.load_state_dict(_group(tensors, model.state_dict()))
@@ -85,7 +85,7 @@ def rebuilt(path: str | Path, factory: str | None = None, **options: Any) -> tup
             f"{path} does not fit {type(model).__name__} ({' '.join(str(error).split())}); build "
             "the model that was saved"
         ) from error
-    for parameter in model.parameters():  # by its gradients states can be weighed
+    for parameter in model.parameters():  # gramians="data" needs their gradients
         parameter.requires_grad_(parameter.is_floating_point())
     return model.eval(), assumed
 
@@ -95,21 +95,21 @@ def _made_by(factory: str) -> nn.Module:
         sys.path.append(os.getcwd())  # as python -m does
     try:
         model = resolve_name(factory)()
-    except Exception as error:  # the code of a stranger may fail in any way
+    except Exception as error:  # code of users may fail in any way
         raise CheckpointError(
             f"the factory {factory} could not be called ({type(error).__name__}: {error}); give "
             "package.module:function, a function without arguments"
         ) from error
     if not isinstance(model, nn.Module):
         raise CheckpointError(
-            f"the factory {factory} gives no nn.Module but {type(model).__name__}; give "
+            f"the factory {factory} returns no nn.Module but {type(model).__name__}; give "
             "package.module:function, a function that returns the model"
         )
     return model
 
 
 def _group(tensors: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
-    """The tensors under the prefix, such as "model.", that has most of these names."""
+    """The tensors whose names begin with the prefix, such as "model.", that has most of `names`."""
     names = list(names)
     prefix = max(
         prefixes(tensors), key=lambda p: (sum(p + name in tensors for name in names), -len(p))
@@ -123,21 +123,21 @@ def _sequence_model(path: str | Path, tensors: Mapping[str, Tensor]) -> dict[str
     missing = [name for name in needed if name not in group]
     if missing:
         raise CheckpointError(
-            f"{path} holds no SequenceModel, as it has no {missing[0]}, so how data run through "
-            "the model is not known; give --model package.module:function, which builds it"
+            f"{path} holds no SequenceModel, as it has no {missing[0]}, so the model cannot be "
+            "rebuilt from the file; give --model package.module:function, which builds it"
         )
     return group
 
 
 def _like(group: Mapping[str, Tensor]) -> Dataset:
-    """Data of the sizes that the encoder and the head of a model are made for."""
+    """An empty data set whose sizes are those of the encoder and the head of a model."""
     encoder, y = group["encoder.weight"], torch.tensor([len(group["head.weight"]) - 1])
     x, embeds = torch.zeros(1, 1, encoder.shape[1]), "encoder.bias" not in group
     return Dataset("as saved", x, y, x, y, len(encoder) if embeds else 0)
 
 
 def _inferred(group: dict[str, Tensor], pool: str = "mean", **options: Any) -> SequenceModel:
-    """A model of the layers that the names and shapes of the tensors tell of."""
+    """A model built from the names and shapes of its tensors."""
     if pool not in ("mean", "last", "none"):
         raise CheckpointError(f"there is no pooling {pool!r}; choose from mean, last, none")
     n_layers = len({name.split(".")[1] for name in group if name.startswith("blocks.")})
@@ -170,21 +170,21 @@ def inputs_of(
     checkpoint: str | Path = ".",
     sequences: int = 300,
 ) -> tuple[Tensor, ...]:
-    """Batches of inputs (sequences, length, channels) for a model, from a file or a data set.
+    """Inputs (sequences, length, channels) of a model in batches, from a file or a data set.
 
     Parameters
     ----------
     model : nn.Module
-        Numbers come in its precision, whole numbers as tokens; what it does not take is refused.
+        Floating-point inputs are cast to its precision; integers without channels are tokens.
     source : str or Path
-        A file .npz, .npy or .safetensors, or the name of a data set of the recipes, of which the
-        training part is taken.
+        A file .npz, .npy or .safetensors, or the name of a data set of the recipes, whose training
+        part is used.
     key : str, optional
-        Name of the array in the file, needed unless there is one only, or an x_train or x_test.
+        Name of the array in the file, unless it holds only one, or x_train or x_test.
     checkpoint : str or Path, optional
-        Of the model: the recipe beside it says what options the data set takes.
+        File of the model. A recipe in the same folder gives the options of the data set.
     sequences : int, optional
-        How many, from the first.
+        Number of sequences, from the first one.
 
     Returns
     -------
@@ -193,7 +193,7 @@ def inputs_of(
     Raises
     ------
     DataError
-        If there are none, or the model does not take them.
+        If there are no inputs, or the model does not accept them.
     """
     path = Path(source)
     if not path.is_file() and str(source) in DATASETS:
@@ -201,7 +201,7 @@ def inputs_of(
     else:
         x = torch.from_numpy(_array(path, key))
     x = x[:sequences]
-    if x.is_floating_point() or x.ndim > 2:  # no tokens: whole numbers are values as well
+    if x.is_floating_point() or x.ndim > 2:  # integers with channels are values, such as pixels
         dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
         x = x.to(dtype)
         if not x.isfinite().all():
@@ -217,10 +217,10 @@ def inputs_of(
         with torch.no_grad():
             for batch in batches:
                 model(batch)
-    except Exception as error:  # of a model that may be a stranger's
-        kind = f"{tuple(x.shape)} of {'numbers' if x.is_floating_point() else 'tokens'}"
+    except Exception as error:  # code of users may fail in any way
+        shown = f"{tuple(x.shape)} of {'numbers' if x.is_floating_point() else 'tokens'}"
         raise DataError(
-            f"the model does not take the inputs {kind} in {source} "
+            f"the model does not accept the inputs {shown} in {source} "
             f"({' '.join(str(error).split())}); give (sequences, length, channels) as in training, "
             "or (sequences, length) whole numbers where it embeds tokens"
         ) from error
@@ -233,7 +233,7 @@ def _data_set(name: str, recipe: Path) -> Tensor:
 
 
 def _array(path: Path, key: str | None) -> np.ndarray:
-    """An array from a file; no code in it is run."""
+    """An array from a file; code in the file is never run."""
     if path.suffix not in (".npz", ".npy", ".safetensors"):
         raise DataError(
             f"{path} is no .npz, .npy or .safetensors file, and no data set of that name is known; "
@@ -256,7 +256,7 @@ def _array(path: Path, key: str | None) -> np.ndarray:
 
 
 def _chosen(path: Path, arrays: Mapping[str, np.ndarray], key: str | None) -> np.ndarray:
-    """The one that is asked for, the only one, or that of a usual name."""
+    """The array named `key`, the only one, or x_train or x_test."""
     names = list(arrays)
     known = [key] if key else names if len(names) == 1 else KEYS
     name = next((name for name in known if name in names), None)
@@ -267,7 +267,9 @@ def _chosen(path: Path, arrays: Mapping[str, np.ndarray], key: str | None) -> np
         )
     array = arrays[name]
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
-        raise DataError(f"{path} holds {array.dtype}, which are no inputs; save float32 or int64")
+        raise DataError(
+            f"{path} holds {array.dtype}, which cannot be inputs; save float32 or int64"
+        )
     if not array.ndim:
         raise DataError(f"{path} holds one number; give (sequences, length, channels)")
     return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -1,10 +1,10 @@
-"""A run in a folder of its own: its recipe, its log while it goes, its checkpoint, its result.
+"""A run in its own folder: recipe, log, checkpoint, result.
 
 ============================ =============================================================
-``recipe.yaml``              what was trained; `compressm train` takes it again
+``recipe.yaml``              all settings; an argument for `compressm train`
 ``run.json``                 arm, seed and machine; at the end the result
-``log.jsonl``                a line for each look at the accuracy, each cut, each spectrum
-``checkpoint.safetensors``   where the run goes on; at the end the trained model
+``log.jsonl``                a line for each accuracy measured, each cut, each spectrum
+``checkpoint.safetensors``   where a stopped run continues; at the end the trained model
 ============================ =============================================================
 """
 
@@ -26,15 +26,8 @@ from compressm.errors import RunError
 from compressm.experiments.data import Dataset
 from compressm.experiments.recipes import Recipe, read_recipe, to_yaml
 from compressm.experiments.tensorboard import Board
-from compressm.experiments.training import (
-    Entry,
-    Point,
-    RunResult,
-    Step,
-    from_record,
-    run,
-    to_record,
-)
+from compressm.experiments.training import Point, RunResult, Step, from_record, run, to_record
+from compressm.experiments.training.log import Entry
 
 __all__ = ["ARMS", "Run", "read_run", "train"]
 
@@ -43,7 +36,7 @@ ARMS = ("full", "compressed", "small", "after")
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its folder tells of it; the name of `result` is that of the folder."""
+    """A run, read from its folder; the name of `result` is the name of the folder."""
 
     arm: str
     order: int | None
@@ -52,7 +45,7 @@ class Run:
 
     @property
     def mean_order(self) -> int:
-        """States of each layer, if all had as many."""
+        """Mean number of stored states of a layer, rounded."""
         return max(1, round(sum(self.result.orders) / len(self.result.orders)))
 
 
@@ -69,28 +62,28 @@ def train(
     tensorboard: bool = False,
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> RunResult:
-    """One arm of a recipe, into a folder.
+    """Train one arm of a recipe, and keep the run in a folder.
 
     Parameters
     ----------
     recipe
-        What to train, and how to cut it.
+        What to train, and how it is cut.
     data
-        Of the recipe.
+        The data of the recipe, see `load_data`.
     folder
-        Is made, and holds the run afterwards.
+        Folder for the run; it is created if it does not exist.
     arm
         "full": never cut. "compressed": cut in training, as the recipe says. "after": trained at
-        full size, and cut after the last step, by the inputs of that step if any are asked for.
-        "small": `order` states from the start.
+        full size, and cut after the last step, with the inputs of that step if the recipe's
+        `gramians` need inputs. "small": trained with `order` states from the start.
     seed
-        Seed of everything random.
+        Seed of all random numbers.
     order
-        States of each layer of the small arm.
+        Stored states of each layer of the small arm.
     device
         Where to train.
     resume
-        Go on from the checkpoint in the folder, if there is one.
+        Continue from the checkpoint in the folder, if there is one.
     tensorboard
         Write files for TensorBoard into the folder as well.
     on_step
@@ -99,13 +92,15 @@ def train(
     Raises
     ------
     RunError
-        If the folder holds a run that is not to be resumed, or a different one; if `order` is
-        missing, or of no use; if torch cannot use the device.
+        If the folder holds another run, or this one and `resume` is False; if `order` is missing,
+        or given for an arm other than "small"; if torch cannot use the device.
     """
     if arm not in ARMS:
         raise RunError(f"there is no arm {arm!r}; choose from {', '.join(ARMS)}")
     if (arm == "small") != (order is not None):
-        raise RunError("the arm small, and no other, needs its order: a number of states, or a run")
+        raise RunError(
+            "the arm small needs its order, a number of states or a run; other arms take none"
+        )
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -122,10 +117,10 @@ def train(
     if arm in ("compressed", "after"):
         steps = recipe.steps
         cut = {
-            "policy": recipe.how_far(),
-            "system": recipe.system,
+            "policy": recipe.make_policy(),
+            "conjugate": recipe.conjugate,
             "schedule": At(steps) if arm == "after" else recipe.schedule(),
-            "penalty": recipe.penalize if recipe.penalty_weight else None,
+            "penalty": recipe.make_penalty if recipe.penalty_weight else None,
             "spectra_at": (0, steps) if recipe.gramians == "model" else (),
         }
     with ExitStack() as stack:
@@ -153,12 +148,12 @@ def train(
 
 
 def read_run(folder: str | Path) -> Run:
-    """What `train` left in a folder; of a run that is still going, as far as it has come.
+    """The run in a folder that `train` wrote; an unfinished run as far as it has come.
 
     Parameters
     ----------
     folder
-        The output of `train`.
+        Folder that was given to `train`.
 
     Raises
     ------
@@ -189,7 +184,7 @@ def read_run(folder: str | Path) -> Run:
 
 
 def _claim(folder: Path, recipe: Recipe, what: dict[str, Any], resume: bool) -> None:
-    """Make `folder` that of this run, unless it is that of another."""
+    """Create the folder of this run; RunError if it holds another run."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -198,7 +193,9 @@ def _claim(folder: Path, recipe: Recipe, what: dict[str, Any], resume: bool) -> 
         (folder / "recipe.yaml").write_text(to_yaml(recipe))
         return
     if not resume:
-        raise RunError(f"{folder} holds a run already: give --resume to go on, or another --output")
+        raise RunError(
+            f"{folder} holds a run already: give --resume to continue it, or another --output"
+        )
     about = json.loads((folder / "run.json").read_text())
     before = what | {name: about.get(name) for name in what}
     other = [f"{name} {before[name]}" for name in what if before[name] != what[name]]
@@ -206,8 +203,8 @@ def _claim(folder: Path, recipe: Recipe, what: dict[str, Any], resume: bool) -> 
         other.append("the settings of its recipe.yaml")
     if other:
         raise RunError(
-            f"{folder} holds another run, with {', '.join(other)}: give what it was started with, "
-            "or another --output"
+            f"{folder} holds another run, with {', '.join(other)}: give the arguments that it was "
+            "started with, or another --output"
         )
 
 
@@ -217,7 +214,7 @@ def _write(folder: Path, about: dict[str, Any]) -> None:
 
 
 class _Log:
-    """What came to the log, a line each, on the disk after every step."""
+    """An `on_step` that writes each entry of the log as one line of a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -225,7 +222,7 @@ class _Log:
 
     def __call__(self, step: Step) -> None:
         if not self.begun:
-            # A run that goes on may have come further than the checkpoint that it goes on from
+            # Entries later than the checkpoint are dropped: a resumed run measures them again
             kept = _read_log(self.path) if self.path.exists() else []
             lines = [_line(entry) for entry in kept if entry.step < step.step and step.step > 1]
             with replacing(self.path) as file:
@@ -241,6 +238,6 @@ def _line(entry: Entry) -> str:
 
 
 def _read_log(path: Path) -> list[Entry]:
-    """The entries in a file; a last line that is cut short, by a machine that died, is left out."""
+    """The entries in a file, without a last line that is incomplete because the run was killed."""
     lines = path.read_text().splitlines(keepends=True)
     return [from_record(json.loads(line)) for line in lines if line.endswith("\n")]

@@ -1,4 +1,4 @@
-"""What a person sees of a model's layers and of what could be cut, as tables."""
+"""Tables of a model's layers, and of a preview of cuts."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from rich.table import Table
 
 from compressm.compression.event import CompressionEvent, LayerCut
 from compressm.compression.policies import KeepEnergy
-from compressm.gramians.types import BuiltIn as Kind
 
-__all__ = ["kinds_table", "outlook_table", "spectra_table"]
+__all__ = ["gramians_table", "kinds_table", "outlook_table", "preview_table", "spectra_table"]
 
-SHARES = {"90%": 0.9, "99%": 0.99, "99.9%": 0.999}
+FRACTIONS = {"90%": 0.9, "99%": 0.99, "99.9%": 0.999}
+NOT_CUT = "Not cut: at "
 
 
 def spectra_table(event: CompressionEvent) -> Table:
-    """The layers of a model: their sizes, and how their Hankel singular values fall off.
+    """The layers of a model: their sizes, and the decay of their Hankel singular values.
 
     Parameters
     ----------
     event : CompressionEvent
-        Any, of that model as it is.
+        Of any preview of the model.
     """
     table = Table(box=None, pad_edge=False, title="Layers", title_justify="left")
     table.add_column("layer", no_wrap=True)
-    for column in ("channels", "states", "parameters", "flops a step", "hsv[0]", *SHARES):
+    for column in ("channels", "states", "parameters", "flops a step", "hsv[0]", *FRACTIONS):
         table.add_column(column, justify="right")
     for cut in event.layers:
         if cut.hsv.size == 0:
             table.add_row(cut.name, "", f"{cut.before}", f"{cut.parameters[0]:,}")
             continue
         values = cut.hsv.reshape(-1, cut.hsv.shape[-1])
-        shares = np.cumsum(values.sum(0)) / values.sum()
+        energy = np.cumsum(values.sum(0)) / values.sum()
         table.add_row(
             cut.name,
             f"{len(values)}" if cut.hsv.ndim > 1 else "mixed",
@@ -41,23 +41,23 @@ def spectra_table(event: CompressionEvent) -> Table:
             f"{cut.parameters[0]:,}",
             f"{cut.flops[0]:,}",
             f"{values.max():.3g}",
-            *(f"{1 + int((shares < x).sum())}" for x in SHARES.values()),
+            *(f"{1 + int((energy < x).sum())}" for x in FRACTIONS.values()),
         )
     table.caption = (
-        "90%: the order that keeps this share of the sum of Hankel singular values; a stored "
+        "90%: the order that keeps this fraction of the sum of Hankel singular values; a stored "
         "complex state is two states of the real system"
     )
     table.caption_justify = "left"
     return table
 
 
-def outlook_table(events: Sequence[CompressionEvent], policies: Sequence[KeepEnergy]) -> Table:
-    """What each policy would do to each layer.
+def preview_table(events: Sequence[CompressionEvent], policies: Sequence[KeepEnergy]) -> Table:
+    """What each policy would leave of each layer.
 
     Parameters
     ----------
     events : sequence of CompressionEvent
-        Of `outlook`.
+        Of `preview`, one for each policy.
     policies : sequence of KeepEnergy
     """
     table = Table(box=None, pad_edge=False, title="If cut now", title_justify="left")
@@ -83,55 +83,59 @@ def outlook_table(events: Sequence[CompressionEvent], policies: Sequence[KeepEne
             if cut.skipped:
                 notes.append(f"{policy.energy:g}, {cut.name}: {cut.skipped}")
     if notes:
-        table.caption = "Left as it is, at " + "; at ".join(notes)
+        table.caption = NOT_CUT + "; at ".join(notes)
         table.caption_justify = "left"
     return table
 
 
-def kinds_table(
+def gramians_table(
     events: Sequence[CompressionEvent],
     policies: Sequence[KeepEnergy | None],
-    kinds: Sequence[Kind],
+    types: Sequence[str],
 ) -> Table:
-    """What each policy would leave of each layer, by what weighs its states, side by side.
+    """What each policy would leave of each layer, for several Gramian types side by side.
 
     Parameters
     ----------
     events : sequence of CompressionEvent
-        Of `outlook`, with several ``gramians``.
+        Of `preview`, with several ``gramians``.
     policies : sequence of KeepEnergy or None
-    kinds : sequence of str
-        The ``gramians``.
+    types : sequence of str
+        The ``gramians`` of the preview.
     """
-    table = Table(box=None, pad_edge=False, title="If cut now, states by", title_justify="left")
+    title = "If cut now, states scored by"
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
     table.add_column("keep")
     table.add_column("layer", no_wrap=True)
-    for kind in kinds:
-        table.add_column(kind, justify="right")
+    for gramians in types:
+        table.add_column(gramians, justify="right")
     notes = []
     for i, policy in enumerate(policies):
         keep = "default" if policy is None else f"{policy.energy:g}"
         for row in zip(*(event.layers for event in events[i :: len(policies)]), strict=True):
             first, last = (row[0] is events[i].layers[k] for k in (0, -1))
-            cells = [_left(cut, kind) for cut, kind in zip(row, kinds, strict=True)]
+            cells = [_states_left(cut, gramians) for cut, gramians in zip(row, types, strict=True)]
             table.add_row(keep if first else "", row[0].name, *cells, end_section=last)
             notes += [
-                f"{keep}, {kind}, {cut.name}: {cut.skipped}"
-                for kind, cut in zip(kinds, row, strict=True)
+                f"{keep}, {gramians}, {cut.name}: {cut.skipped}"
+                for gramians, cut in zip(types, row, strict=True)
                 if cut.skipped
             ]
     table.caption = (
-        "states left (share of the energy kept; error of the system's output on sequences held out)"
+        "states left (energy fraction kept; error of the system's output on sequences held out)"
     )
     if any(" by " in str(cell) for column in table.columns[2:] for cell in column.cells):
-        table.caption += "; by what, where it would not be stable otherwise"
+        table.caption += "; 'by' another Gramian type if the layer would be unstable otherwise"
     if notes:
-        table.caption += "\nLeft as it is, at " + "; at ".join(notes)
+        table.caption += "\n" + NOT_CUT + "; at ".join(notes)
     table.caption_justify = "left"
     return table
 
 
-def _left(cut: LayerCut, kind: str) -> str:
+def _states_left(cut: LayerCut, gramians: str) -> str:
     error = "" if cut.output_error is None else f"; {100 * cut.output_error:.2g}%"
-    instead = f" by {cut.gramians}" if cut.gramians not in ("", kind) else ""
+    instead = f" by {cut.gramians}" if cut.gramians not in ("", gramians) else ""
     return f"{cut.after} ({100 * cut.energy_kept:.4g}%{error}){instead}"
+
+
+outlook_table, kinds_table = preview_table, gramians_table  # the names of earlier versions

@@ -1,4 +1,4 @@
-"""A run as TensorBoard shows it: loss, accuracy, states, and spectra as histograms."""
+"""Files for TensorBoard: loss, accuracy, states, and spectra as histograms."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Board"]
 
 
 class Board:
-    """An `on_step` of `compressm.experiments.training.run` that writes to a folder.
+    """An `on_step` for `compressm.experiments.training.run` that writes files for TensorBoard.
 
     Parameters
     ----------
     folder
-        For ``tensorboard --logdir``.
+        Folder of the files, to be given to ``tensorboard --logdir``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,7 +43,7 @@ class Board:
             self.writer.close()
 
     def __call__(self, step: Step) -> None:
-        if self.writer is None:  # what a run that goes on wrote beyond its checkpoint is hidden
+        if self.writer is None:  # a resumed run repeats the steps since its checkpoint
             begun = step.step if step.step > 1 else None
             self.writer = self.module.SummaryWriter(str(self.folder), purge_step=begun)
         for entry in step.news:
@@ -59,7 +59,7 @@ class Board:
                 self._spectra(entry.layers, entry.step)
 
     def _spectra(self, layers: Mapping[str, np.ndarray], step: int) -> None:
-        """log10(sigma / sigma[0]), of the values that are positive."""
+        """Histograms of log10(sigma / sigma[0]), of the positive values."""
         for name, hsv in layers.items():
             positive = hsv[hsv > 0]
             if positive.size:

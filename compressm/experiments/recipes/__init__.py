@@ -1,4 +1,4 @@
-"""Recipes: what is trained, on what, and how it is cut, as one flat YAML file of settings."""
+"""Recipes: model, data, training and cuts of a run, as one flat YAML file of settings."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import nn
 
 from compressm._optional import require
 from compressm.compression.model_policies import Budget
-from compressm.compression.policies import ErrorBound, KeepEnergy, Order, Policy
-from compressm.errors import RecipeError
+from compressm.compression.policies import ErrorBound, KeepEnergy, Policy, States
+from compressm.errors import OptionError, RecipeError
 from compressm.experiments.data import Dataset, cifar, digits, mnist, spoken_digits
-from compressm.experiments.listops import listops
+from compressm.experiments.data.listops import listops
 from compressm.experiments.training import Settings
 from compressm.models import LAYERS
-from compressm.penalties.penalty import HankelPenalty, nuclear_norm, smooth_order, tail_energy
+from compressm.penalties import HankelPenalty, nuclear_norm, smooth_order, tail_energy
 
 __all__ = ["DATASETS", "SHIPPED", "Recipe", "load_data", "read_recipe", "to_yaml"]
 
@@ -30,48 +30,53 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "mnist": mnist,
     "spoken-digits": spoken_digits,
 }
-"""Data by name; add your own."""
+"""Data sets by name; a user may add one."""
 SHIPPED = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
 PENALTIES = {
     "nuclear_norm": nuclear_norm,
     "smooth_order": smooth_order,
     "tail_energy": tail_energy,
 }
-POLICIES = (ErrorBound, Order, Budget)
+POLICIES = (ErrorBound, States, Budget)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Settings):
     """Settings of a run, and its data."""
 
-    data: str  # a name in DATASETS ...
-    data_options: Mapping[str, Any] = field(default_factory=dict)  # ... and what else it takes
+    data: str  # a name in DATASETS
+    data_options: Mapping[str, Any] = field(default_factory=dict)  # arguments of the data set
     system: Literal["real", "complex"] = "real"  # which system is reduced; see Compressor
-    policy: Mapping[str, Any] = field(default_factory=dict)  # of ErrorBound, Order or Budget, and
-    # in place of energy
+    # Arguments of ErrorBound, States or Budget, which then takes the place of KeepEnergy(energy)
+    policy: Mapping[str, Any] = field(default_factory=dict)
     penalty: Literal["nuclear_norm", "smooth_order", "tail_energy"] = "nuclear_norm"
-    penalty_weight: float = 0.0  # of the penalty in the loss of the runs that are cut
+    penalty_weight: float = 0.0  # factor of the penalty in the loss of runs that are cut
 
-    def how_far(self) -> Policy | Budget:
-        """The policy of the cuts."""
+    @property
+    def conjugate(self) -> bool:
+        """`system` as `Compressor` takes it: True is the real system."""
+        return self.system == "real"
+
+    def make_policy(self) -> Policy:
+        """The policy of the cuts: how far they go."""
         if not self.policy:
-            return KeepEnergy(self.share())
-        kinds = {kind: [part.name for part in fields(kind)] for kind in POLICIES}
-        kind = next((kind for kind in POLICIES if self.policy.keys() <= set(kinds[kind])), None)
-        if kind is None:
-            known = [name for names in kinds.values() for name in names]
+            return KeepEnergy(self.energy_fraction())
+        names = {cls: [part.name for part in fields(cls)] for cls in POLICIES}
+        cls = next((cls for cls in POLICIES if self.policy.keys() <= set(names[cls])), None)
+        if cls is None:
+            known = [name for of in names.values() for name in of]
             _require_known("setting of policy", self.policy, known)
             raise RecipeError(f"policy: no policy has all of {', '.join(self.policy)}; choose one")
-        options = _checked("setting of policy", kind, self.policy)
+        options = _checked("setting of policy", cls, self.policy)
         try:
-            return kind(**options)
+            return cls(**options)
         except (TypeError, ValueError) as error:
             raise RecipeError(f"policy: {error}") from error
 
-    def penalize(self, model: nn.Module) -> HankelPenalty:
-        """What is to be added to the loss of `model`."""
+    def make_penalty(self, model: nn.Module) -> HankelPenalty:
+        """The penalty that is added to the loss of `model`."""
         measure = PENALTIES[self.penalty]
-        return HankelPenalty(model, measure, system=self.system, weight=self.penalty_weight)
+        return HankelPenalty(model, measure, conjugate=self.conjugate, weight=self.penalty_weight)
 
 
 def read_recipe(source: str | Path, changes: Iterable[str] = ()) -> Recipe:
@@ -82,13 +87,13 @@ def read_recipe(source: str | Path, changes: Iterable[str] = ()) -> Recipe:
     source
         Path of a YAML file, or a name in `SHIPPED`.
     changes
-        Settings that take the place of those in the file: ``lr=1e-3``,
+        Settings that replace those in the file: ``lr=1e-3``,
         ``layer_options.r_min=0.5``.
 
     Raises
     ------
     RecipeError
-        If there is no such recipe, or it is not one.
+        If there is no such recipe, or the file is not a valid one.
     """
     path = SHIPPED.get(str(source), Path(source))
     yaml = require("yaml", "pyyaml")
@@ -111,19 +116,19 @@ def read_recipe(source: str | Path, changes: Iterable[str] = ()) -> Recipe:
 
 
 def to_yaml(recipe: Recipe) -> str:
-    """A file from which `read_recipe` makes the same recipe."""
+    """The text of a YAML file from which `read_recipe` reads the same recipe."""
     return require("yaml", "pyyaml").safe_dump(asdict(recipe), sort_keys=False)
 
 
 def load_data(recipe: Recipe, folder: str | Path | None = None) -> Dataset:
-    """The data of a recipe.
+    """Load the data set that a recipe names.
 
     Parameters
     ----------
     recipe
-        Names them.
+        Recipe whose `data` and `data_options` are used.
     folder
-        Where their files are; see `compressm.experiments.data`.
+        Folder that holds the files of the data set; see `compressm.experiments.data`.
     """
     load = DATASETS[recipe.data]
     place = {"folder": folder} if "folder" in signature(load).parameters else {}
@@ -170,16 +175,16 @@ def _recipe(given: Mapping[str, Any]) -> Recipe:
     )
     try:
         recipe = Recipe(**values)
-    except ValueError as error:
+    except OptionError as error:
         raise RecipeError(str(error)) from error
-    recipe.how_far()
+    recipe.make_policy()
     return recipe
 
 
 def _checked(
     what: str, of: Any, given: Mapping[str, Any], taken: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """`given`, of the types that `of` is annotated with, such as a number for "1e-3"."""
+    """`given`, converted to the types that `of` is annotated with, such as "1e-3" to a number."""
     pydantic = require("pydantic")
     hints = get_type_hints(of)
     _require_known(what, given, hints.keys() - {*taken, "return"})

@@ -88,7 +88,7 @@ class Family:
         ) and all(name in self.shapes or name.rpartition(".")[0] not in owners for name in tensors)
 
     def under(self, part: str, where: Callable[[nn.Module], bool]) -> Family:
-        """The family of modules, `where` that holds of them, with such a layer under the name `part`."""
+        """The family of modules, `where` that holds, with such a layer under the name `part`."""
         prefix = f"{part}."
 
         def inner(tensors: Tensors) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""ListOps: nested operations on lists of digits, a token per time step; the answer is a digit."""
+"""ListOps: nested operations on lists of digits, one token for each time step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from compressm.errors import DataError, OptionError
-from compressm.experiments.data import Dataset
+from compressm.experiments.data.dataset import Dataset
 
 __all__ = ["TOKENS", "listops"]
 
@@ -20,7 +20,7 @@ OPERATORS = {
     "[SM": lambda values: sum(values) % 10,
 }
 TOKENS = ("", *map(str, range(10)), *OPERATORS, "]")
-"""Token by number; 0 fills what is left of a sequence."""
+"""The token of each number; number 0 is padding."""
 NUMBER = {token: number for number, token in enumerate(TOKENS)}
 TRIES = 100_000
 
@@ -34,7 +34,7 @@ def listops(
     max_args: int = 10,
     seed: int = 0,
 ) -> Dataset:
-    """Expressions such as ``[MAX 2 9 [MIN 4 7 ] 0 ]`` with their value, all of them different.
+    """Random expressions such as ``[MAX 2 9 [MIN 4 7 ] 0 ]``, all different, with their values.
 
     An argument is an operation with probability 1/4, until `max_depth` is reached, else a digit;
     operators (minimum, maximum, median rounded down, sum modulo 10), digits and the number of
@@ -45,19 +45,19 @@ def listops(
     n_train, n_test
         Number of expressions; the test part does not depend on `n_train`.
     min_length, max_length
-        Tokens of an expression, brackets included; others are drawn again. Sequences are filled
-        up to `max_length`.
+        Tokens of an expression, brackets included; shorter and longer ones are drawn again.
+        Sequences are padded to `max_length`.
     max_depth, max_args
-        Largest depth of an expression, and number of arguments.
+        Largest depth of an expression, largest number of arguments of an operation.
     seed
-        Decides everything.
+        Seed of all random numbers.
 
     Raises
     ------
     ValueError
-        If a number makes no sense.
+        If a number is out of range.
     DataError
-        If there are too few expressions of such a length.
+        If there are too few different expressions of such a length.
 
     References
     ----------
@@ -95,7 +95,7 @@ def listops(
 
 
 def _draw(random: Random, tokens: bytearray, limit: int, depth: int, max_args: int) -> int:
-    """Append an expression to `tokens`, and return its value; beyond `limit` it breaks off."""
+    """Append an expression to `tokens` and return its value; stop beyond `limit` tokens."""
     if depth == 1 or random.random() >= 0.25:
         value = random.randrange(10)
         tokens.append(NUMBER[str(value)])

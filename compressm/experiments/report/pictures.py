@@ -1,113 +1,29 @@
-"""What a person sees of the runs: a progress bar for each, the table, the picture."""
+"""Pictures of runs: spectra with the cuts, accuracy over time, states over steps."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from types import TracebackType
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-)
-from rich.table import Table
 
-from compressm.experiments.training import RunResult, Step
+from compressm.experiments.report.results import plus
+from compressm.experiments.training import RunResult
 
-__all__ = ["Watch", "picture", "table"]
+__all__ = ["draw_accuracy", "draw_orders", "draw_spectra", "picture"]
 
 INK, FAINT = "#333333", "#b8b8b8"
-# Okabe and Ito's palette: told apart by every kind of colour vision.
 HALO = withStroke(linewidth=3, foreground="white")
+# Okabe and Ito's palette, which people with colour blindness can tell apart
 COLORS = ("#555555", "#0072B2", "#D55E00")
 
 
-class Watch:
-    """Progress bars of the runs; an instance is the `on_step` of a run."""
-
-    def __init__(self, console: Console) -> None:
-        self.bars = Progress(
-            TextColumn("{task.description:<18}"),
-            BarColumn(bar_width=16),
-            TextColumn("loss {task.fields[loss]:.3f}"),
-            TextColumn("test {task.fields[accuracy]:.1%}"),
-            TextColumn("states {task.fields[orders]}"),
-            TextColumn("{task.fields[seconds]:.1f} s", justify="right"),
-            console=console,
-        )
-        self.tasks: dict[str, TaskID] = {}
-        self.last: Step | None = None
-
-    def __enter__(self) -> Watch:
-        self.bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.bars.stop()
-
-    def __call__(self, step: Step) -> None:
-        self.last = step
-        fields = {
-            "loss": step.loss,
-            "accuracy": step.accuracy,
-            "orders": plus(step.orders),
-            "seconds": step.seconds,
-        }
-        if step.run not in self.tasks:
-            self.tasks[step.run] = self.bars.add_task(step.run, total=step.steps, **fields)
-        self.bars.update(self.tasks[step.run], completed=step.step, **fields)
-        for cut in step.event.layers if step.event else ():
-            said = cut.skipped or (
-                f"{cut.before} → {cut.after} states, {cut.energy_kept:.2%} of the energy kept"
-            )
-            self.bars.console.print(f"step {step.step}: {cut.name} {said}", highlight=False)
-
-    def where(self) -> str:
-        """How far the runs came, in words."""
-        if self.last is None:
-            return "before the first step"
-        return f"after step {self.last.step} of {self.last.steps} of the run '{self.last.run}'"
-
-
-def plus(orders: Sequence[int]) -> str:
-    """Orders of the layers, as in ``64 + 32``."""
-    return " + ".join(map(str, orders))
-
-
-def table(results: Sequence[RunResult]) -> Table:
-    """One row for each run; the first one is what the speed-up is measured against."""
-    out = Table(header_style="bold", box=None, pad_edge=False)
-    out.add_column("run")
-    for title in ("test accuracy", "states", "parameters", "seconds", "speed-up"):
-        out.add_column(title, justify="right")
-    for result in results:
-        states = dict.fromkeys([plus(result.history[0].orders), plus(result.orders)])
-        out.add_row(
-            result.name,
-            f"{result.accuracy:.2%}",
-            " → ".join(states),
-            f"{result.parameters:,}",
-            f"{result.seconds:.1f}",
-            f"{results[0].seconds / result.seconds:.1f}x",
-        )
-    return out
-
-
 def picture(results: Sequence[RunResult], path: str | os.PathLike[str]) -> None:
-    """Save the picture of full, compressed and small: spectra with the cuts, accuracy over time."""
+    """Save one picture of the three runs of the demo: spectra with the cuts, accuracy over time."""
     figure = Figure(figsize=(12.5, 5), layout="constrained", facecolor="white")
     left, right = figure.subplots(1, 2)
     draw_spectra(left, result=results[1])
@@ -127,7 +43,7 @@ def _plain(axes: Axes) -> None:
 def draw_spectra(axes: Axes, result: RunResult, place: int = 0) -> None:
     """Hankel singular values of one layer: before training, at each cut, at the end.
 
-    Of channels that are systems of their own, the largest value of each index.
+    If every channel is a system, each point is the largest value over the channels.
     """
     own = {event.step: event.layers[place] for event in result.events}
     cuts = {step: cut for step, cut in own.items() if cut.after < cut.before}
@@ -153,7 +69,7 @@ def draw_spectra(axes: Axes, result: RunResult, place: int = 0) -> None:
                 path_effects=[HALO],
             )
             continue
-        # Later cuts keep less, so that their flags stand further left and can fly higher.
+        # Later cuts keep fewer states: their labels stand further left, and higher.
         axes.plot(kept, hsv[kept - 1], "o", color=color, markersize=6)
         axes.annotate(
             "",
@@ -173,7 +89,7 @@ def draw_spectra(axes: Axes, result: RunResult, place: int = 0) -> None:
             path_effects=[HALO],
         )
         height -= drop
-    # Room above the largest value for the flags, and none below for what rounding has left.
+    # Room for the labels above the largest value; no room for rounding errors below
     lowest = max(axes.get_ylim()[0], 1e-5)
     axes.set_xlim(0, 1.35 * max(int((hsv > lowest * hsv[0]).sum()) for hsv in curves.values()))
     axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 1])
@@ -193,7 +109,7 @@ def draw_accuracy(
     labels: Sequence[str],
     gap: float = 0.11,
 ) -> None:
-    """Accuracy over time; the axis is logarithmic in the error, where the runs differ."""
+    """Accuracy over time; the axis is logarithmic in the error, which shows how runs differ."""
     ends = []
     for result, color in zip(results, colors, strict=True):
         seconds = [point.seconds for point in result.history]
@@ -240,7 +156,7 @@ def label_ends(
     labels: Sequence[str],
     gap: float,
 ) -> None:
-    """Name curves beyond the longest, where none passes under the names, `gap` apart at least."""
+    """Label the curves to the right of the longest one, with a distance of at least `gap`."""
     longest = max(x for x, _ in ends)
     axes.set_xlim(0, 1.45 * longest)
     to_axes = axes.transData + axes.transAxes.inverted()

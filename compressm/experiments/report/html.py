@@ -1,4 +1,4 @@
-"""Runs side by side on one page of HTML: table, accuracy, orders, spectra, and every cut."""
+"""A page of HTML that compares runs: table, accuracy, states, spectra, and every cut."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from compressm.experiments.report import INK, draw_accuracy, draw_orders, draw_spectra, plus
+from compressm.experiments.report.pictures import INK, draw_accuracy, draw_orders, draw_spectra
+from compressm.experiments.report.results import plus
 from compressm.experiments.runs import Run
 
 __all__ = ["save_report"]
@@ -35,19 +36,19 @@ th { font-weight: 600; vertical-align: bottom; }
 
 
 def save_report(runs: Sequence[Run], path: Path) -> list[Path]:
-    """Write the page, with its pictures in it, and the same pictures beside it.
+    """Write the page, which contains its pictures, and the same pictures as files beside it.
 
     Parameters
     ----------
     runs
-        At least one; a full run is what others of its seed are measured against.
+        At least one; runs are compared with the full run of the same seed, if there is one.
     path
-        Of the page; pictures add a word to its name.
+        Of the page; the names of the pictures begin with its name.
 
     Returns
     -------
     list of Path
-        All that was written, the page first.
+        All files that were written, the page first.
     """
     written, images = [path], {}
     for name, figure in _figures(runs):
@@ -89,9 +90,9 @@ def _page(runs: Sequence[Run], images: dict[str, str]) -> str:
     parts = [
         f"<h1>{escape(' and '.join(dict.fromkeys(_data(run) for run in runs)))}</h1>",
         _table(*_results(runs)),
-        "<p class=note>Accuracy on the whole test set; of a run that still goes on, on the part "
-        "looked at meanwhile. Seconds are those of training steps and cuts, evaluations left out; "
-        "the speed-up is against the full run of the same seed.</p>",
+        "<p class=note>Accuracy on the whole test set; for a run that has not finished, on the "
+        "subset used during training. Seconds are those of training steps and cuts, without "
+        "evaluations; the speed-up is relative to the full run of the same seed.</p>",
         "<h2>Accuracy over time</h2>",
         _image(images, "accuracy", f"Test accuracy over seconds of training: {names}"),
         "<h2>Orders over time</h2>",
@@ -103,7 +104,7 @@ def _page(runs: Sequence[Run], images: dict[str, str]) -> str:
             parts += [
                 f"<h2>Spectra of {escape(of)}</h2>",
                 "<p class=note>Hankel singular values of each layer: each cut keeps the solid "
-                "part, and discards the faint one.</p>",
+                "part and truncates the faint part.</p>",
                 _image(images, name, f"Hankel singular values of {of}, with the cuts"),
             ]
     cuts = list(_cuts(runs))
@@ -114,10 +115,9 @@ def _page(runs: Sequence[Run], images: dict[str, str]) -> str:
             "<h2>Cuts</h2>",
             _table([CUTS[place] for place in used], rows, text=(0, 2, used.index(8) + 1)),
             "<p class=note>The error bound is on the H-infinity norm of the change of the layer; "
-            "there is none where states are weighed by data, nor for selective layers. The output "
-            "error is that measured on sequences held out. Accuracy on "
-            "the part of the test set looked at during training, just before the cut and just "
-            "after.</p>",
+            "there is none if states are scored by data, nor for selective layers. The output "
+            "error is measured on sequences that were held out. The accuracy is that on the subset "
+            "used during training, just before and just after the cut.</p>",
         ]
     parts += ["<h2>Settings</h2>", _table(*_settings(runs), text=(0,))]
     body = "\n".join(parts)
@@ -158,7 +158,7 @@ def _results(runs: Sequence[Run]) -> tuple[Sequence[str], list[list[str]]]:
 
 
 CUTS = ("run", "step", "layer", "states", "energy discarded", "error bound")
-CUTS += ("bound / largest value", "output error", "accuracy", "left as it was, since")
+CUTS += ("bound / largest value", "output error", "accuracy", "not cut because")
 
 
 def _cuts(runs: Sequence[Run]) -> Iterator[list[str]]:
@@ -182,7 +182,7 @@ def _cuts(runs: Sequence[Run]) -> Iterator[list[str]]:
 
 
 def _settings(runs: Sequence[Run]) -> tuple[Sequence[str], list[list[str]]]:
-    """A row for each setting, with one value where all runs have the same."""
+    """A row for each setting, a column for each run."""
     found = [{"arm": x.arm, "seed": x.result.seed, **asdict(x.result.settings)} for x in runs]
     rows = []
     for name in dict.fromkeys(name for settings in found for name in settings):
@@ -202,7 +202,7 @@ def _image(images: dict[str, str], name: str, about: str) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], text: Sequence[int] = (0,)) -> str:
-    """Columns of numbers to the right, those of `text` to the left."""
+    """A table; the columns in `text` are aligned to the left, the others to the right."""
 
     def row(tag: str, cells: Sequence[str]) -> str:
         return "".join(

@@ -8,11 +8,9 @@ import pytest
 from compressm import cli
 from compressm.experiments.recipes import load_data, read_recipe
 from compressm.experiments.runs import train
+from tests.compressm.experiments.helpers import LISTOPS, TINY_RECIPE
 
-SETTINGS = ["d_model=4", "d_state=8", "n_layers=2", "batch_size=4", "steps=6", "eval_every=2"]
-SETTINGS += ["eval_size=8", "cuts=2", "cut_window=0.7", "checkpoint_every=2", "energy=0.8"]
-SETTINGS += ["data_options.n_train=20", "data_options.n_test=8", "data_options.min_length=3"]
-SETTINGS += ["data_options.max_length=30", "system=real"]
+SETTINGS = [*TINY_RECIPE, *LISTOPS, "eval_size=8", "energy=0.8", "system=real"]
 
 
 class Page(HTMLParser):

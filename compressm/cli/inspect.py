@@ -1,0 +1,143 @@
+"""`compressm inspect`: a preview of what each energy fraction would leave of a trained model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import torch
+
+from compressm._optional import require
+from compressm.checkpoints.weights import layers_in, read_checkpoint
+from compressm.cli.arguments import energy_fraction, name_value, positive, writable_file
+from compressm.compression.compress import preview
+from compressm.compression.policies import KeepEnergy
+from compressm.errors import DataError
+from compressm.experiments.rebuilding import inputs_of, rebuilt
+from compressm.experiments.recipes import DATASETS
+from compressm.experiments.training import to_record
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the subparsers `commands`."""
+    parser = commands.add_parser(
+        "inspect",
+        help="show what a cut would leave of a trained model",
+        description="Find the state-space layers in a file of weights by the names of their "
+        "parameters, and show what a cut to each energy fraction would leave. With inputs of the "
+        "model, score the states by these inputs as well, side by side. Nothing is changed, and no "
+        "code in the file is run.",
+    )
+    parser.set_defaults(run=run)
+    option = parser.add_argument
+    option("checkpoint", metavar="CHECKPOINT", help="a .safetensors file, or what torch.save wrote")
+    option(
+        "--energy",
+        type=energy_fraction,
+        nargs="+",
+        metavar="E",
+        help="fractions of the sum of Hankel singular values to keep (0.9 0.99 0.999; with --data "
+        "also the default of each Gramian type)",
+    )
+    option(
+        "--data",
+        metavar="FILE",
+        help="inputs (sequences, length, channels) as the model was trained on: a .npz, .npy or "
+        f".safetensors file, or the name of a data set: {', '.join(DATASETS)}; they are cast to "
+        "the precision of the model",
+    )
+    option("--key", help="name of the array in FILE (the only one, else x_train or x_test)")
+    option(
+        "--sequences",
+        type=positive,
+        default=300,
+        metavar="N",
+        help="number of sequences that are used, from the first one (%(default)s)",
+    )
+    option(
+        "--model",
+        metavar="MODULE:FUNCTION",
+        help="function without arguments that builds the model, if it is not a SequenceModel",
+    )
+    option(
+        "--system",
+        choices=("real", "complex"),
+        default="real",
+        help="which system a layer is reduced as (%(default)s)",
+    )
+    option(
+        "--multiple-of",
+        type=positive,
+        default=1,
+        metavar="K",
+        help="round the number of stored states up to a multiple of K",
+    )
+    option(
+        "--option",
+        type=name_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the layers that their tensors do not show, "
+        "such as discretization=bilinear",
+    )
+    option("--json", type=writable_file, metavar="FILE", help="also save all of it, with spectra")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command, and return its exit code."""
+    require("rich")
+    # Imported late, since the tables need rich
+    from rich.console import Console
+
+    from compressm.experiments.tables import gramians_table, preview_table, spectra_table
+
+    console = Console(highlight=False)
+    policies: list[Any] = [
+        KeepEnergy(energy) for energy in sorted(arguments.energy or (0.9, 0.99, 0.999))
+    ]
+    types: list[Any] = ["model"]
+    inputs = ()
+    if arguments.data:
+        types = ["model", "input", "data"]
+        policies = policies if arguments.energy else [None, *policies]
+        model, assumed = rebuilt(arguments.checkpoint, arguments.model, **dict(arguments.option))
+        inputs = inputs_of(
+            model, arguments.data, arguments.key, arguments.checkpoint, arguments.sequences
+        )
+        if assumed:
+            console.print(f"Assumed of the model: {assumed}.\n", style="dim")
+        torch.manual_seed(0)  # of the random projections whose gradients stand for the loss
+    elif arguments.key or arguments.model:
+        raise DataError("--key and --model are of use with --data only; give it, or leave them out")
+    else:
+        model = layers_in(read_checkpoint(arguments.checkpoint), **dict(arguments.option))
+    try:
+        events = preview(
+            model,
+            policies,
+            gramians=types,
+            data=inputs,
+            conjugate=arguments.system == "real",
+            multiple_of=arguments.multiple_of,
+        )
+    except (TypeError, ValueError) as error:  # from the code of a model that is not ours
+        what = arguments.data or "its own Gramians"
+        raise DataError(f"the states of the model cannot be scored by {what} ({error})") from error
+    console.print(spectra_table(events[0]))
+    console.print()
+    if arguments.data:
+        console.print(gramians_table(events, policies, types))
+    else:
+        console.print(preview_table(events, policies))
+    if arguments.json:
+        names = [f"{policy.energy:g}" if policy else "default" for policy in policies]
+        layers = iter([to_record(event)["event"]["layers"] for event in events])
+        report = {gramians: dict(zip(names, layers, strict=False)) for gramians in types}
+        arguments.json.write_text(
+            json.dumps(report if arguments.data else report["model"], allow_nan=False)
+        )
+    return 0

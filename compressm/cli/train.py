@@ -1,0 +1,125 @@
+"""`compressm train`: one model trained by a recipe, in a folder of its own."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compressm.cli.arguments import positive, require_report
+from compressm.experiments.recipes import SHIPPED, load_data, read_recipe
+from compressm.experiments.runs import ARMS, read_run, train
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the subparsers `commands`."""
+    parser = commands.add_parser(
+        "train",
+        help="train one model by a recipe, and keep all of it in a folder",
+        description="Train one model by a recipe: a YAML file of settings, or one of those "
+        f"shipped ({', '.join(SHIPPED)}). The folder of the run holds its recipe, its log, its "
+        "checkpoint and its result.",
+    )
+    parser.set_defaults(run=run)
+    option = parser.add_argument
+    option("recipe", metavar="CONFIG", help="a YAML file, or the name of a shipped recipe")
+    option(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="settings that replace those in the file, such as lr=1e-3 layer_options.r_min=0.5",
+    )
+    option(
+        "--arm",
+        choices=ARMS,
+        default="compressed",
+        help="full: never cut; compressed: cut in training (default); small: the size --order from "
+        "scratch; after: cut once, after the last step",
+    )
+    option(
+        "--order",
+        metavar="N|RUN",
+        help="states of each layer of the small arm: a number, or the folder of a compressed run",
+    )
+    option("--seed", type=int, default=0, metavar="S", help="seed of all random numbers (0)")
+    option("--steps", type=positive, metavar="N", help="training steps, as --set steps=N")
+    option(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder of the run (runs/CONFIG-ARM-SEED)",
+    )
+    option("--resume", action="store_true", help="continue from the checkpoint in the folder")
+    option(
+        "--data-dir",
+        metavar="DIR",
+        help="folder that holds the data (default: $COMPRESSM_DATA, else they are downloaded)",
+    )
+    option("--device", default="cpu", metavar="D", help="where to train, such as cuda (cpu)")
+    option("--threads", type=positive, default=1, metavar="N", help="threads of torch (1)")
+    option("--tensorboard", action="store_true", help="write files for TensorBoard as well")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command, and return its exit code."""
+    require_report()
+    # Imported late, since report needs the two optional packages
+    from rich.console import Console
+
+    from compressm.experiments.report import Watch
+    from compressm.experiments.report.results import plus
+
+    torch.set_num_threads(arguments.threads)
+    steps = [f"steps={arguments.steps}"] if arguments.steps else []
+    recipe = read_recipe(arguments.recipe, [*arguments.set, *steps])
+    name = f"{Path(arguments.recipe).stem}-{arguments.arm}-{arguments.seed}"
+    folder = arguments.output or Path("runs") / name
+    console = Console(highlight=False)
+    watch = Watch(console)
+    data = load_data(recipe, arguments.data_dir)
+    console.print(
+        f"{data.name}: {len(data.y_train):,} training and {len(data.y_test):,} test sequences of "
+        f"length {data.length}.\nArm {arguments.arm}, {recipe.steps:,} steps, seed "
+        f"{arguments.seed}, in {folder}:",
+        soft_wrap=True,
+    )
+    try:
+        with watch:
+            result = train(
+                recipe,
+                data,
+                folder,
+                arm=arguments.arm,
+                seed=arguments.seed,
+                order=_order(arguments.order),
+                device=arguments.device,
+                resume=arguments.resume,
+                tensorboard=arguments.tensorboard,
+                on_step=watch,
+            )
+    except KeyboardInterrupt:
+        print(
+            f"compressm: stopped {watch.where()}; the same command with --resume continues from "
+            "the last checkpoint.",
+            file=sys.stderr,
+        )
+        return 130
+    console.print(
+        f"Accuracy {result.accuracy:.2%} on all test sequences, {plus(result.orders)} states, "
+        f"{result.parameters:,} parameters, {result.seconds:.1f} s of training."
+    )
+    return 0
+
+
+def _order(text: str | None) -> int | None:
+    """A number of states, or that of the run in a folder."""
+    if text is None:
+        return None
+    return int(text) if text.isdecimal() else read_run(text).mean_order

@@ -1,0 +1,29 @@
+"""One training run: its settings, its loop, its log."""
+
+from compressm.errors import TrainingError
+from compressm.experiments.training.log import (
+    Point,
+    RunResult,
+    Spectra,
+    Step,
+    from_record,
+    to_record,
+)
+from compressm.experiments.training.loop import run
+from compressm.experiments.training.network import accuracy, model_of, orders
+from compressm.experiments.training.settings import Settings
+
+__all__ = [
+    "Point",
+    "RunResult",
+    "Settings",
+    "Spectra",
+    "Step",
+    "TrainingError",
+    "accuracy",
+    "from_record",
+    "model_of",
+    "orders",
+    "run",
+    "to_record",
+]

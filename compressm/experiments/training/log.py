@@ -1,0 +1,141 @@
+"""What a run measured, as values, and as records that JSON can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from math import inf, isfinite
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from compressm.compression.event import CompressionEvent, LayerCut
+from compressm.experiments.training.settings import Settings
+
+__all__ = ["Point", "RunResult", "Spectra", "Step", "from_record", "to_record"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A measurement of the model after `step` steps; the accuracy is that on the test subset."""
+
+    step: int
+    seconds: float
+    loss: float | None  # on the batch of that step; None before the first
+    accuracy: float
+    orders: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Spectra:
+    """Hankel singular values of each layer after `step` steps."""
+
+    step: int
+    layers: dict[str, np.ndarray]
+
+
+Entry = Point | CompressionEvent | Spectra
+"""An entry in the log of a run; the log is in the order of time."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step, as `on_step` receives it."""
+
+    run: str
+    step: int
+    steps: int
+    seconds: float
+    loss: float
+    accuracy: float  # at the last measurement
+    orders: tuple[int, ...]
+    event: CompressionEvent | None
+    news: tuple[Entry, ...]  # entries of the log since the step before
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The result of a run. Accuracies are fractions; `accuracy` is on the whole test set."""
+
+    name: str
+    seed: int
+    settings: Settings
+    accuracy: float
+    orders: tuple[int, ...]
+    parameters: int
+    seconds: float
+    log: list[Entry] = field(repr=False)
+    model: nn.Module | None = field(default=None, repr=False)  # None if read from a file
+
+    @property
+    def history(self) -> list[Point]:
+        """The measurements of loss and accuracy."""
+        return [entry for entry in self.log if isinstance(entry, Point)]
+
+    @property
+    def events(self) -> list[CompressionEvent]:
+        """The cuts."""
+        return [entry for entry in self.log if isinstance(entry, CompressionEvent)]
+
+    @property
+    def spectra(self) -> dict[int, dict[str, np.ndarray]]:
+        """Hankel singular values by step, then by layer."""
+        return {entry.step: entry.layers for entry in self.log if isinstance(entry, Spectra)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the model, in types that JSON can hold."""
+        return {
+            "name": self.name,
+            "seed": self.seed,
+            "settings": asdict(self.settings),
+            "accuracy": self.accuracy,
+            "orders": self.orders,
+            "parameters": self.parameters,
+            "seconds": self.seconds,
+            "history": [asdict(point) for point in self.history],
+            "events": [_event_to_dict(event) for event in self.events],
+            "spectra": {step: _to_lists(layers) for step, layers in self.spectra.items()},
+        }
+
+
+def to_record(entry: Entry) -> dict[str, Any]:
+    """An entry of a log in types that JSON can hold; `from_record` is the inverse."""
+    if isinstance(entry, Point):
+        return {"point": asdict(entry)}
+    if isinstance(entry, CompressionEvent):
+        return {"event": _event_to_dict(entry)}
+    return {"spectra": {"step": entry.step, "layers": _to_lists(entry.layers)}}
+
+
+def from_record(record: Mapping[str, Any]) -> Entry:
+    """The entry of a log that `to_record` turned into `record`."""
+    ((name, fields),) = record.items()
+    if name == "point":
+        return Point(**{**fields, "orders": tuple(fields["orders"])})
+    if name == "event":
+        return CompressionEvent(fields["step"], tuple(map(_cut_from_dict, fields["layers"])))
+    return Spectra(fields["step"], {k: np.array(hsv) for k, hsv in fields["layers"].items()})
+
+
+def _to_lists(layers: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
+    return {name: hsv.tolist() for name, hsv in layers.items()}
+
+
+def _event_to_dict(event: CompressionEvent) -> dict[str, Any]:
+    layers = [
+        {
+            **vars(cut),
+            "hsv": cut.hsv.tolist(),
+            "error_bound": cut.error_bound if isfinite(cut.error_bound) else None,
+        }
+        for cut in event.layers
+    ]
+    return {"step": event.step, "layers": layers}
+
+
+def _cut_from_dict(fields: Mapping[str, Any]) -> LayerCut:
+    bound = fields["error_bound"]
+    pairs = {name: tuple(fields[name]) for name in ("parameters", "flops")}
+    read = {"hsv": np.array(fields["hsv"]), "error_bound": inf if bound is None else bound}
+    return LayerCut(**{**fields, **read, **pairs})

@@ -1,0 +1,55 @@
+"""The network that is trained: built from its settings, and measured."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from compressm.experiments.data import Dataset
+from compressm.experiments.training.settings import Settings
+from compressm.models import SequenceModel
+from compressm.systems.find import compressible_layers, stored_states
+
+__all__ = ["accuracy", "model_of", "orders"]
+
+
+def model_of(data: Dataset, settings: Settings) -> SequenceModel:
+    """The model that `settings` describe, for sequences such as `data`, with random weights."""
+    model = SequenceModel(
+        d_input=1 if data.n_tokens else data.x_train.shape[-1],
+        d_output=data.n_classes,
+        d_model=settings.d_model,
+        d_state=settings.d_state,
+        n_layers=settings.n_layers,
+        layer=settings.layer,
+        dropout=settings.dropout,
+        **settings.layer_options,
+    )
+    if data.n_tokens:
+        model.add_module("encoder", _Tokens(data.n_tokens, settings.d_model))
+    return model
+
+
+class _Tokens(nn.Embedding):
+    """u[t] -> W[u[t]], for tokens that are stored in one byte each."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.int())
+
+
+def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    """Fraction of the sequences that are classified correctly, without dropout."""
+    model.eval()
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        hits = sum(
+            (model(inputs.to(device)).argmax(-1) == labels.to(device)).sum().item()
+            for inputs, labels in zip(x.split(250), y.split(250), strict=True)
+        )
+    model.train()
+    return hits / len(y)
+
+
+def orders(model: nn.Module) -> tuple[int, ...]:
+    """Number of stored states of each state-space layer."""
+    return tuple(stored_states(layer) for _, layer in compressible_layers(model))

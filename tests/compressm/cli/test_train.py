@@ -1,0 +1,60 @@
+"""`compressm train`: shipped recipes, and what is wrong in one sentence."""
+
+import tarfile
+
+import numpy as np
+import pytest
+
+from compressm import cli
+from compressm.experiments.recipes import SHIPPED
+from compressm.experiments.runs import read_run
+from tests.compressm.experiments.helpers import LISTOPS, TINY_RECIPE, write_mnist
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return a folder with a few sequences of every kind, in the formats of the real data."""
+    rng = np.random.default_rng(0)
+    write_mnist(tmp_path)
+    length = rng.integers(50, 90, 60)
+    audio = rng.integers(-999, 999, length.sum()).astype(np.int16)
+    parts = {"digit": np.repeat(np.arange(10), 6), "index": np.tile(np.arange(6), 10)}
+    np.savez(tmp_path / "fsdd.npz", audio=audio, length=length, **parts)
+    batches = tmp_path / "cifar-10-batches-bin"
+    batches.mkdir()
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        records = rng.integers(0, 256, (4, 3073), dtype=np.uint8)
+        records[:, 0] = np.arange(4) % 10
+        (batches / f"{name}.bin").write_bytes(records.tobytes())
+    with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz") as archive:
+        archive.add(batches, batches.name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipes_train(name, folder, capsys):
+    short = {"spoken-digits": ["data_options.length=64"], "listops": LISTOPS}
+    options = ["--data-dir", str(folder), "--output", str(folder / "run"), "--steps", "3"]
+    assert cli.main(["train", name, "--set", *TINY_RECIPE, *short.get(name, []), *options]) == 0
+    assert "compressed, 3 steps, seed 0" in capsys.readouterr().out
+    found = read_run(folder / "run")
+    assert found.finished and found.result.history[-1].step == 3
+    assert found.result.events, "the schedule has a cut in three steps"
+
+
+def test_the_command_line_says_what_is_wrong(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    command = ["train", "smnist", "--set", *TINY_RECIPE, "--data-dir", "."]
+    assert cli.main(["train", "smnist", "--set", "lrr=1"]) == 1
+    assert "did you mean 'lr'" in capsys.readouterr().err
+    assert cli.main([*command, "--arm", "small", "--order", "nowhere"]) == 1
+    assert "nowhere holds no run" in capsys.readouterr().err
+    assert cli.main([*command, "--arm", "small", "--order", "3"]) == 0
+    assert (folder / "runs" / "smnist-small-0" / "run.json").is_file()
+
+    def stopped(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("compressm.cli.train.train", stopped)
+    assert cli.main(command) == 130
+    assert "--resume continues" in capsys.readouterr().err

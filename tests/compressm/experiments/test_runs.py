@@ -1,0 +1,121 @@
+"""Runs in folders: seeds and checkpoints reproduce them, arms, and what is kept."""
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+
+from compressm import KeepEnergy, RunError
+from compressm.compression.policies import ENERGIES
+from compressm.experiments.runs import _write, read_run, train
+from compressm.experiments.training import to_record
+from tests.compressm.experiments.helpers import measured, without_seconds
+
+
+def test_a_seed_reproduces_a_run_to_the_last_bit(recipe, data, tmp_path):
+    one, two, other = (
+        train(recipe, data, tmp_path / str(i), seed=seed) for i, seed in enumerate((0, 0, 1))
+    )
+    assert measured(one) == measured(two)
+    assert measured(one)[1] != measured(other)[1]
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+@pytest.mark.parametrize(("gramians", "weight"), [("model", 0.0), ("input", 0.0), ("model", 0.1)])
+def test_a_run_that_was_stopped_goes_on_to_the_same_result(
+    recipe, data, tmp_path, stop, gramians, weight
+):
+    if weight:  # one cut, so that a balancing is in use when a run stops
+        recipe = replace(recipe, penalty_weight=weight, cuts=1)
+    recipe = replace(recipe, gramians=gramians)
+    whole = train(recipe, data, tmp_path / "whole")
+    assert [event.step for event in whole.events] == ([4] if weight else [2, 4])
+
+    def interrupted(step):
+        if step.step == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data, tmp_path / "part", on_step=interrupted)
+    steps = []
+    part = train(
+        recipe, data, tmp_path / "part", resume=True, on_step=lambda step: steps.append(step.step)
+    )
+    assert steps[0] == {1: 1, 3: 3, 5: 5}[stop], "the last checkpoint is every other step"
+    assert measured(part) == measured(whole)
+    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "part")]
+    assert [without_seconds(json.loads(line)) for line in logs[0]] == [
+        without_seconds(json.loads(line)) for line in logs[1]
+    ]
+
+
+def test_what_a_recipe_leaves_out_is_by_what_is_at_hand(recipe, data, tmp_path):
+    left_out = replace(recipe, gramians=None, energy=None)
+    assert left_out.make_policy() == KeepEnergy(ENERGIES["input"])
+    assert replace(left_out, gramians="model").make_policy() == KeepEnergy(ENERGIES["model"])
+    for i, (policy, kind) in enumerate((({}, "input"), ({"tol": 0.1}, "model"))):
+        result = train(replace(left_out, policy=policy), data, tmp_path / str(i))
+        assert {cut.gramians for event in result.events for cut in event.layers} == {kind}
+
+
+def test_arms(recipe, data, tmp_path):
+    full = train(recipe, data, tmp_path / "full", arm="full")
+    after = train(recipe, data, tmp_path / "after", arm="after")
+    compressed = train(recipe, data, tmp_path / "compressed")
+    order = read_run(tmp_path / "compressed").mean_order
+    small = train(recipe, data, tmp_path / "small", arm="small", order=order)
+    assert full.orders == (8, 8) and not full.events
+    assert [event.step for event in after.events] == [6] and max(after.orders) < 8
+    before = [point for point in after.history if point.step == 6][0]
+    assert before.accuracy == full.accuracy, "uncut until then, and on all of the test set"
+    assert len(compressed.events) == 2 and small.orders == (order, order) and not small.events
+    for name in ("full", "after", "compressed", "small"):
+        found = read_run(tmp_path / name)
+        assert found.arm == name and found.finished
+    back, kept = read_run(tmp_path / "after").result, [to_record(entry) for entry in after.log]
+    assert [to_record(entry) for entry in back.log] == kept and back.orders == after.orders
+    assert back.events[0].layers[0].parameters == after.events[0].layers[0].parameters
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_torch_does_not_have_leaves_no_folder(recipe, data, tmp_path, device):
+    with pytest.raises(RunError, match=f"cannot use the device {device}"):
+        train(recipe, data, tmp_path / "run", device=device)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_is_one_runs_own(recipe, data, tmp_path):
+    train(recipe, data, tmp_path, arm="full")
+    with pytest.raises(RunError, match="holds a run already: give --resume"):
+        train(recipe, data, tmp_path, arm="full")
+    with pytest.raises(RunError, match="another run, with arm full, seed 0"):
+        train(recipe, data, tmp_path, seed=1, resume=True)
+    with pytest.raises(RunError, match="settings of its recipe.yaml"):
+        train(replace(recipe, lr=1.0), data, tmp_path, arm="full", resume=True)
+    with pytest.raises(RunError, match="needs its order, a number"):
+        train(recipe, data, tmp_path / "small", arm="small")
+    with pytest.raises(RunError, match="holds no run"):
+        read_run(tmp_path / "nowhere")
+
+
+def test_the_penalty_and_the_rate_of_the_layers_have_an_effect(recipe, data, tmp_path):
+    losses = [
+        train(replace(recipe, **change), data, tmp_path / str(i)).model.head.weight
+        for i, change in enumerate(({}, {"penalty_weight": 1.0}, {"ssm_lr": 0.1}))
+    ]
+    assert not torch.equal(losses[0], losses[1]) and not torch.equal(losses[0], losses[2])
+
+
+def test_a_record_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    _write(tmp_path, {"a": 1})
+
+    def full(descriptor):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        _write(tmp_path, {"a": 2})
+    assert json.loads((tmp_path / "run.json").read_text()) == {"a": 1}
+    assert os.listdir(tmp_path) == ["run.json"]
