@@ -6,14 +6,16 @@ the LAPACK of SciPy only.
 
 from __future__ import annotations
 
-import cmath
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from operator import mul
 from typing import Any
 
 import numpy as np
 from scipy.linalg import get_lapack_funcs
-from scipy.linalg.blas import dnrm2, dznrm2
+from scipy.linalg.blas import dnrm2
+from scipy.linalg.lapack import dgebal, dpotrf, dtrsyl, dtrtri, ztrsyl
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
@@ -25,11 +27,14 @@ from lti.system import DiagonalStateSpace, require_stable
 __all__ = ["SchurFactors", "SchurForm", "schur_factors", "schur_form"]
 
 EPS = 2.0**-52
-WIDTH = 24  # states that are solved for one by one, between matrix products
+WIDTH = 32  # states that LAPACK solves for at once, without matrix products
+FEW = 8  # states that Python solves for quicker than NumPy
+INDEPENDENT = 100.0  # trace K^-1 / n of a Gramian K in its own units, which costs two digits
 TINY = 2.0**-1000  # what is smaller is zero: dividing by a subnormal number overflows
 POOR = 1e-10  # a rounding that another scaling of the states may mend
-SYMMETRIC = 0.9  # tr A^2 / |A|_F^2: 1 for a symmetric matrix, -1 for an undamped oscillation
-STIFF = 1e4  # |A| |A^-1|
+BACKWARD = 10.0  # |A - Q T Q^H| of LAPACK's Schur form, in units of eps |A|
+
+Scaling = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +73,9 @@ class SchurFactors:
     B, C : array (n, m), array (p, n)
         Those of the system in Schur coordinates: X^-1 B and C X.
     U, V : array (n, n)
-        Upper and lower triangular.
+        Block upper and block lower triangular.
+    product : array (n, n)
+        V^H U, whose singular values are those of the system.
     roundoff : float
         How far rounding may have moved the squared H2 norm, relatively: a first-order bound.
     """
@@ -78,15 +85,16 @@ class SchurFactors:
     C: np.ndarray
     U: np.ndarray
     V: np.ndarray
-    roundoff: float = 0.0
+    product: np.ndarray
+    roundoff: float
 
 
 def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -> SchurFactors:
-    """A P + P A^H + B B^H = 0 or A P A^H - P + B B^H = 0, and A^H Q + Q A + C^H C = 0 or its like.
+    """A P + P A^H + B B^H = 0, A^H Q + Q A + C^H C = 0, or A P A^H - P + B B^H = 0 and its dual.
 
     One Schur form serves both equations. In discrete time T goes to continuous time, which keeps
-    the Gramians. If the form in the scaling by A leaves much rounding, another scaling is tried,
-    which weighs the Gramians too.
+    the Gramians. Where much may be lost to rounding, a second form is computed, in a scaling of the
+    states that balances not only A but also P Q, and the better one is returned.
 
     Parameters
     ----------
@@ -110,37 +118,31 @@ def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -
     equations", ACM TOMS 34 (2008).
     """
     (B, b), (C, c) = scaled(B), scaled(C)
-    best = _from_form(schur_form(A), B, C, discrete)
-    if best.roundoff > POOR and (np.diff(best.form.edges) > 1).any():
-        again = _from_form(schur_form(A, _product(best)), B, C, discrete)
-        best = min(best, again, key=lambda x: x.roundoff)
+    found = _factors(schur_form(A), B, C, discrete)
+    if found.roundoff > POOR:
+        scaling = choose_scaling(A, _product(found))
+        if np.ptp(np.log2(scaling[2] / found.form.d)) > 2:
+            found = min(
+                found,
+                _factors(schur_form(A, scaling), B, C, discrete),
+                key=lambda x: x.roundoff,
+            )
     b, c = b.item(), c.item()
-    return replace(best, B=b * best.B, C=c * best.C, U=b * best.U, V=c * best.V)
+    return replace(
+        found, B=b * found.B, C=c * found.C, U=b * found.U, V=c * found.V,
+        product=b * c * found.product,
+    )  # fmt: skip
 
 
-def schur_form(A: np.ndarray, like: np.ndarray | None = None) -> SchurForm:
-    """A = X T X^-1 with X = diag(d) Q, from one irreducible block of A at a time.
+# ------------------------------------------------------------------ the Schur form
 
-    Each block is scaled so that its rows are as large as its columns, in A and, if given, also in
-    `like` (n, n), which transforms as A does.
-    """
-    order, edges = _irreducible(A)
-    T, Q, d = A[np.ix_(order, order)], np.zeros_like(A), np.ones(len(A))
-    if not len(A):
-        return SchurForm(T, Q, d, d + 0j, edges)
-    weights = abs(T) if like is None else _unit(abs(T)) + _unit(abs(like[np.ix_(order, order)]))
-    blocks = [slice(*pair) for pair in zip(edges[:-1], edges[1:], strict=True)]
-    (gebal,) = get_lapack_funcs(("gebal",), (weights,))
-    for k in blocks:
-        if k.stop - k.start > 1:
-            d[k] = gebal(weights[k, k], scale=1, permute=0)[3]
-        if k.start:  # couplings no larger than the block: the solver takes its unit from all of T
-            coupling = (abs(T[: k.start, k]) / d[: k.start, None] * d[k]).max()
-            size = abs(T[k, k] / d[k][:, None] * d[k]).max()
-            if coupling > size > 0:
-                d[k] *= 2.0 ** math.floor(math.log2(size / coupling))
-    T = np.asfortranarray(T / d[:, None] * d)
-    for k in blocks:
+
+def schur_form(A: np.ndarray, scaling: Scaling | None = None) -> SchurForm:
+    """A = X T X^-1 with X = diag(d) Q, from one irreducible block of A at a time."""
+    order, edges, d = scaling or choose_scaling(A)
+    T, Q = A[np.ix_(order, order)] / d[order, None] * d[order], np.zeros_like(A)
+    T = np.asfortranarray(T)
+    for k in _slices(edges):
         if k.stop - k.start == 1:
             Q[order[k], k] = 1.0
             continue
@@ -148,9 +150,36 @@ def schur_form(A: np.ndarray, like: np.ndarray | None = None) -> SchurForm:
         Q[order[k], k] = Z
         T[: k.start, k] = T[: k.start, k] @ Z
         T[k, k.stop :] = Z.conj().T @ T[k, k.stop :]
-    units = np.empty_like(d)
-    units[order] = d
-    return SchurForm(T, Q, units, _poles(T), edges)
+    return SchurForm(T, Q, d, _poles(T), edges)
+
+
+def choose_scaling(A: np.ndarray, like: np.ndarray | None = None) -> Scaling:
+    """order, edges, d: a block upper triangular order of A's states, where blocks begin, and units.
+
+    Each irreducible block has rows as large as columns, in A / d_i * d_j and, if given, also in
+    `like` (n, n), which transforms as A does; the large ones come first, which lets small poles
+    keep their digits.
+    """
+    order, edges = _irreducible(A)
+    d = np.ones(len(A))
+    size = abs(A)
+    weights = size if like is None else _unit(size) + _unit(abs(like))
+    for k in _slices(edges):
+        rows, above = order[k], order[: k.start]
+        block = size[np.ix_(rows, rows)]
+        if len(rows) > 1:
+            d[rows] = dgebal(weights[np.ix_(rows, rows)], scale=1, permute=0)[3]
+            block = block / d[rows, None] * d[rows]
+            order[k] = rows[np.argsort(-block.max(axis=1), kind="stable")]
+        if k.start:  # couplings no larger than the block: LAPACK rounds relative to all entries
+            coupling = (size[np.ix_(above, rows)] / d[above, None] * d[rows]).max()
+            if coupling > block.max() > 0:
+                d[rows] *= 2.0 ** math.floor(math.log2(block.max() / coupling))
+    return order, edges, d
+
+
+def _slices(edges: np.ndarray) -> list[slice]:
+    return [slice(*pair) for pair in pairwise(edges.tolist())]
 
 
 def _irreducible(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -168,219 +197,229 @@ def _unit(X: np.ndarray) -> np.ndarray:
 
 
 def _schur(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """T, Q with A = Q T Q^H.
-
-    Slow poles of a symmetric A keep twice as many digits by way of (A - a)^-1 (A + a).
-    """
-    size = np.linalg.norm(A)
-    if np.vdot(A.conj().T, A).real > SYMMETRIC * size**2:
-        identity = np.eye(len(A))
-        inverse = np.linalg.norm(np.linalg.inv(A))
-        if size * inverse > STIFF * len(A):
-            a = math.sqrt(size / inverse)
-            T, Q = _gees(np.linalg.solve(A - a * identity, A + a * identity))
-            return a * np.linalg.solve(T - identity, T + identity), Q
-    return _gees(A)
-
-
-def _gees(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """T, Q with A = Q T Q^H."""
     (gees,) = get_lapack_funcs(("gees",), (A,))
-
-    def unsorted(*pole: Any) -> None:
-        pass
-
-    work = int(gees(unsorted, A, lwork=-1)[-2][0].real)
-    T, *_, Q, _, info = gees(unsorted, A, lwork=work)
+    T, *_, Q, _, info = gees(_unsorted, A, lwork=64 * len(A))
     if info:
         raise LTIError(
             f"LAPACK found no Schur form of A, {A.shape}, with entries up to {abs(A).max():.3g}; "
-            "bring the states into units in which these are closer to 1"
+            "choose other units of the states"
         )
     return T, Q
+
+
+def _unsorted(*pole: Any) -> None:
+    """LAPACK asks for a rule by which to sort poles, and does not use it."""
 
 
 def _poles(T: np.ndarray) -> np.ndarray:
     """The eigenvalues of a quasi-triangular T."""
     poles = T.diagonal() + 0j
-    for k in T.diagonal(-1).nonzero()[0]:
-        poles[k : k + 2] = _eigenvalues(*T[k : k + 2, k : k + 2].ravel().tolist())
+    k = T.diagonal(-1).nonzero()[0]
+    if k.size:
+        a, b, c, d = _entries(T, k)
+        root = np.sqrt(((a - d) / 2) ** 2 + b * c + 0j)
+        poles[k], poles[k + 1] = (a + d) / 2 + root, (a + d) / 2 - root
     return poles
 
 
-def _eigenvalues(a: float, b: float, c: float, d: float) -> tuple[complex, complex]:
-    """Those of [[a, b], [c, d]]."""
-    half = (a - d) / 2
-    root = cmath.sqrt(half * half + b * c)
-    return (a + d) / 2 + root, (a + d) / 2 - root
+def _entries(T: np.ndarray, k: np.ndarray) -> Any:
+    """a, b, c, d (len(k),) of the 2 x 2 blocks [[a, b], [c, d]] that begin at k."""
+    return T[k, k], T[k, k + 1], T[k + 1, k], T[k + 1, k + 1]
 
 
 # ------------------------------------------------------------------ the factors of one form
 
 
-def _from_form(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> SchurFactors:
-    poles = form.poles
+def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> SchurFactors:
+    poles, T, n = form.poles, form.T, len(form.T)
     if not (abs(poles) < 1 if discrete else poles.real < 0).all():
-        ports = np.empty((len(poles), 0)), np.empty((0, len(poles)))
+        ports = np.empty((n, 0)), np.empty((0, n))
         require_stable(DiagonalStateSpace(poles, *ports, dt=discrete or 0))  # names the pole
     B, C = form.Q.conj().T @ (B / form.d[:, None]), (C * form.d) @ form.Q
-    T, B_T, C_T = _to_continuous(form.T, B, C) if discrete else (form.T, B, C)
-    if discrete and not (_poles(T).real < 0).all():
-        raise UnstableError(
-            f"a pole, {poles[abs(poles).argmax()]:.17g}, lies on the unit circle to working "
-            "precision; remove it or move it inside"
-        )
-    U = _hammarling(T, B_T)
-    V = _hammarling(T.conj().T[::-1, ::-1], C_T.conj().T[::-1])[::-1, ::-1]
-    found = SchurFactors(form, B, C, U, V)
-    return replace(found, roundoff=_roundoff(found, T, C_T))
+    inputs, outputs = B, C
+    if discrete:
+        T = to_continuous(form.T)
+        if not (_poles(T).real < 0).all():
+            raise UnstableError(
+                f"a pole, {poles[abs(poles).argmax()]:.17g}, lies on the unit circle to working "
+                "precision; remove it or move it inside"
+            )
+        inputs, outputs = (B - T @ B) / math.sqrt(2), (C - C @ T) / math.sqrt(2)
+    U = _hammarling(T, lq_factor(inputs))[0]
+    V = _hammarling(T.conj().T[::-1, ::-1], lq_factor(outputs.conj().T[::-1]))[0][::-1, ::-1]
+    product = V.conj().T @ U
+    h2 = np.linalg.norm(outputs @ U)
+    # |C S|^2 has the derivative 2 tr(K dA), K = P Q, or 2 tr(K dZ) for the discrete Z of A
+    K = (U / h2) @ product.conj().T @ (V.conj().T / h2) if h2 else 0 * T
+    if discrete:
+        K = (K - T @ K - (K - T @ K) @ T) / 2
+    return SchurFactors(form, B, C, U, V, product, _roundoff(form.T, K, form.edges))
 
 
-def _to_continuous(
-    T: np.ndarray, B: np.ndarray, C: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(T + 1)^-1 (T - 1), sqrt(2) (T + 1)^-1 B, sqrt(2) C (T + 1)^-1: the same Gramians."""
-    n, E = len(T), T + np.eye(len(T))
-    root = math.sqrt(2)
-    solved = np.linalg.solve(E, np.concatenate([T - np.eye(n), root * B], axis=1))
-    return solved[:, :n], solved[:, n:], root * np.linalg.solve(E.T, C.T).T
+def to_continuous(T: np.ndarray) -> np.ndarray:
+    """(T + 1)^-1 (T - 1), upper quasi-triangular as T is; exact to how far poles are from +-1."""
+    identity = np.eye(len(T))
+    return np.linalg.solve(T + identity, T - identity)
 
 
-def _roundoff(found: SchurFactors, T: np.ndarray, C: np.ndarray) -> float:
-    """2 eps sum |T_ij| |(P Q)_ji| / |C S|_F^2 over the irreducible blocks.
+def _roundoff(T: np.ndarray, K: np.ndarray, edges: np.ndarray) -> float:
+    """2 sum |dT_ij| |K_ji| over the irreducible blocks, each of which a Schur form rounds."""
+    start, single = edges[:-1], np.diff(edges) == 1
+    moved = BACKWARD * EPS * _norms(T, start)
+    moved[np.ix_(single, single)] = 0.0  # neither turned nor rounded
+    return float(2 * np.vdot(moved, _norms(K, start).T))
 
-    For d |C S|_F^2 = 2 tr(Q dA P), and a Schur form rounds a block of A by eps of its norm.
-    """
-    U, V, start = found.U, found.V, found.form.edges[:-1]
-    energy = np.linalg.norm(C @ U) ** 2
-    if not energy:
-        return 0.0
-    # Blocks have units of their own
-    own = [np.maximum.reduceat(abs(x).max(axis=1), start) for x in (V, U)]
-    units = np.sqrt(np.maximum(own[0], TINY) / np.maximum(own[1], TINY))
-    e = np.repeat(units, np.diff(found.form.edges))[:, None]
-    U, V, T = U / e, V * e, T / e * e.T
-    K = U @ (U.conj().T @ V) @ V.conj().T
 
-    def norms(X: np.ndarray) -> np.ndarray:
-        return np.sqrt(np.add.reduceat(np.add.reduceat(abs(X) ** 2, start), start, axis=1))
-
-    return float(2 * EPS * np.vdot(norms(K).T, norms(T)) / energy)
+def _norms(X: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """|X_ij|_F of the blocks that begin at `start`."""
+    if len(start) == 1:
+        return np.array([[np.linalg.norm(X)]])
+    top = max(abs(X).max(initial=0.0), TINY)
+    return top * np.sqrt(np.add.reduceat(np.add.reduceat(abs(X / top) ** 2, start), start, axis=1))
 
 
 def _product(found: SchurFactors) -> np.ndarray:
     """P Q in the coordinates of A."""
     d, X = found.form.d[:, None], found.form.Q
-    return d * (X @ found.U @ (found.U.conj().T @ found.V) @ found.V.conj().T @ X.conj().T) / d.T
+    K = found.U @ found.product.conj().T @ found.V.conj().T
+    return d * (X @ K @ X.conj().T) / d.T
 
 
 # ------------------------------------------------------------------ Hammarling's method
 
 
-def _hammarling(T: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """U upper triangular with T U U^H + U U^H T^H + B B^H = 0.
+def _hammarling(T: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """U upper triangular with T U U^H + U U^H T^H + B B^H = 0, beta = U^-1 B and M = U^-1 T U.
 
-    With T = [T1, F; 0, T2] and U = [U1, X; 0, U2], the last states have such an equation of their
-    own. With beta = U2^-1 B2 and M = U2^-1 T2 U2, where M + M^H = -beta beta^H, the others have
-    ``T1 X + X M^H = -(F U2 + B1 beta^H)``, then ``B1 - X beta`` in place of B1. beta and M stay
-    bounded where U is singular.
+    Of T = [T1, F; 0, T2] and U = [U1, X; 0, U2] the last states have an equation of their own; then
+    ``T1 X + X M2^H = -(F U2 + B1 beta2^H)``, and the first have one with ``B1 - X beta2`` for B1.
+    As M + M^H = -beta beta^H, both stay bounded where U is singular.
     """
-    T, B = np.asfortranarray(T), lq_factor(B).copy()
-    U = np.zeros_like(T)
-    blocks = _blocks(T)
-    (trsyl,) = get_lapack_funcs(("trsyl",), (T, B))
-    for index in range(len(blocks) - 1, -1, -1):
-        k = blocks[index]
-        U[k, k], beta, M = _small(T[k, k], B[k])
-        X = T[: k.start, k] @ U[k, k] + B[: k.start] @ beta.conj().T
-        for i in reversed(blocks[:index]):
-            X[i] = _sylvester(trsyl, T[i, i], M, X[i])
-            X[: i.start] += T[: i.start, i] @ X[i]
-        U[: k.start, k] = X
-        B[: k.start] -= X @ beta
-    return U
+    n = len(T)
+    if n <= WIDTH and B.shape[1] == 1:
+        return _one_input(T, B)
+    paired = n > 1 and T.diagonal(-1).any()
+    if not paired and n <= FEW:
+        return _poles_only(T, B)
+    if n == 2:
+        return _pair(T, B)
+    found = _from_gramian(T, B) if paired and n <= WIDTH else None
+    if found:
+        return found
+    k = n // 2 + bool(T[n // 2, n // 2 - 1])
+    U2, beta2, M2 = _hammarling(T[k:, k:], B[k:])
+    X = _sylvester(T[:k, :k], M2, T[:k, k:] @ U2 + B[:k] @ beta2.conj().T)
+    U1, beta1, M1 = _hammarling(T[:k, :k], B[:k] - X @ beta2)
+    U, M = np.zeros((2, n, n), T.dtype).transpose(0, 2, 1)
+    U[:k, :k], U[:k, k:], U[k:, k:] = U1, X, U2
+    M[:k, :k], M[:k, k:], M[k:, k:] = M1, beta1 @ -beta2.conj().T, M2
+    return U, np.concatenate([beta1, beta2]), M
 
 
-def _sylvester(trsyl: Any, T: np.ndarray, M: np.ndarray, F: np.ndarray) -> np.ndarray:
-    """X with T X + X M^H = -F."""
-    X, scale, _ = trsyl(T, M, F, tranb="C")
-    return X / -scale
+def _sylvester(T: np.ndarray, M: np.ndarray, F: np.ndarray) -> np.ndarray:
+    """X with T X + X M^H = -F, by halves."""
+    n, m = F.shape
+    if max(n, m) <= WIDTH:
+        X, scale, _ = (ztrsyl if T.dtype.kind == "c" else dtrsyl)(T, M, F, tranb="C")
+        return X / -scale
+    if n >= m:
+        k = n // 2 + bool(T[n // 2, n // 2 - 1])
+        below = _sylvester(T[k:, k:], M, F[k:])
+        above = _sylvester(T[:k, :k], M, F[:k] + T[:k, k:] @ below)
+        return np.concatenate([above, below])
+    k = m // 2 + bool(M[m // 2, m // 2 - 1])
+    right = _sylvester(T, M[k:, k:], F[:, k:])
+    left = _sylvester(T, M[:k, :k], F[:, :k] + right @ M[:k, k:].conj().T)
+    return np.concatenate([left, right], axis=1)
 
 
-def _blocks(T: np.ndarray) -> list[slice]:
-    """The diagonal in blocks of about WIDTH states, none of which parts a pair."""
-    n, edges = len(T), [len(T)]
-    while edges[-1]:
-        start = max(edges[-1] - WIDTH, 0)
-        edges.append(start - bool(start and T[start, start - 1]))
-    return [slice(*pair) for pair in zip(edges[:0:-1], edges[-2::-1], strict=True)] if n else []
+def _one_input(T: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same, from T U + U M^H = -B beta^H: of one input, the poles determine beta and M."""
+    n, poles = len(T), T.diagonal()
+    beta = np.sqrt(-2 * poles.real).astype(T.dtype)
+    pairs = T.diagonal(-1).nonzero()[0]
+    a, b, c, d = _entries(T, pairs)
+    beta[pairs], beta[pairs + 1] = 0.0, np.sqrt(-2 * (a + d))
+    M = -np.outer(beta, beta)
+    M.ravel()[:: n + 1], M.ravel()[n :: n + 1] = poles, 0.0
+    M[pairs, pairs], M[pairs + 1, pairs + 1] = 0.0, a + d
+    M[pairs, pairs + 1] = root = np.sqrt(a * d - b * c)
+    M[pairs + 1, pairs] = -root
+    beta = beta[:, None]
+    return _sylvester(T, M, B @ beta.T), beta, M
 
 
-def _small(T: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """U, beta = U^-1 B, M = U^-1 T U of a few states, by one pole or pair at a time."""
-    trsyl, trtrs = get_lapack_funcs(("trsyl", "trtrs"), (T, B))
-    U, beta, B, pairs = np.zeros_like(T), np.zeros_like(B), B.copy(), []
-    shifted, poles, paired = T.copy(order="F"), T.diagonal(), bool(T.diagonal(-1).any())
-    stop = len(T)
-    while stop:
-        start = stop - 1 - bool(paired and stop > 1 and T[stop - 1, stop - 2])
-        k, up = slice(start, stop), slice(start)
-        if stop - start == 1:
-            own = poles[start:stop, None]
-            U[start, start], beta[start] = _single(poles[start], B[start])
-        else:
-            U[k, k], beta[k], own = _pair(T[k, k], B[k])
-            pairs.append((k, own))
-        if start:
-            X = T[up, k] @ U[k, k] + B[up] @ beta[k].conj().T
-            if paired:
-                X = _sylvester(trsyl, T[up, up], own, X)
-            else:
-                shifted.ravel("K")[:: len(T) + 1] = poles + poles[start].conjugate()
-                X = -trtrs(shifted[up, up], X)[0]
-            U[up, k] = X
-            B[up] -= X @ beta[k]
-        stop = start
-    M = np.triu(beta @ -beta.conj().T, 1)
-    np.fill_diagonal(M, poles)
-    for k, own in pairs:
-        M[k, k] = own
-    return U, beta, M
+def _from_gramian(T: np.ndarray, B: np.ndarray) -> Any:
+    """The same by Cholesky of U U^H, if its states are far from dependent, else None."""
+    P = _sylvester(T, T, B @ B.conj().T)
+    units = np.sqrt(P.diagonal())
+    if not units.all():
+        return None
+    K, info = dpotrf(P[::-1, ::-1] / units[::-1, None] / units[::-1], lower=1)
+    if info:
+        return None
+    inverse, _ = dtrtri(K, lower=1)
+    if not np.vdot(inverse, inverse) < INDEPENDENT * len(T):
+        return None
+    U = units[:, None] * K[::-1, ::-1]
+    beta = inverse[::-1, ::-1] @ (B / units[:, None])
+    low = T.diagonal(-1) * U.diagonal()[:-1] / U.diagonal()[1:]
+    return U, beta, _similar(beta, low)
+
+
+def _similar(beta: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """M = U^-1 T U, upper quasi-triangular, from M + M^T = -beta beta^T and its subdiagonal."""
+    M, n = beta @ -beta.T, len(beta)
+    entries = M.ravel()
+    entries[:: n + 1] *= 0.5
+    entries[1 :: n + 1] -= low
+    entries[n :: n + 1] = low
+    return M
+
+
+def _poles_only(T: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same for a few poles and no pairs, number by number: for NumPy too few to be quick."""
+    t, b, n = T.tolist(), B.tolist(), len(T)
+    columns, beta = [[0.0] * n for _ in b], [[0.0] * len(row) for row in b]
+    for j in range(n - 1, -1, -1):
+        size = math.hypot(*map(abs, b[j]))
+        if size <= TINY:  # a state that is not reached
+            continue
+        pole, column = t[j][j].conjugate(), columns[j]
+        root = math.sqrt(-2 * pole.real)
+        column[j] = u = size / root
+        beta[j] = row = [x * (root / size) for x in b[j]]
+        back = [x.conjugate() for x in row]
+        for i in range(j - 1, -1, -1):
+            ti, bi = t[i], b[i]
+            x = (
+                ti[j] * u
+                + sum(map(mul, bi, back))
+                + sum(map(mul, ti[i + 1 : j], column[i + 1 : j]))
+            )
+            column[i] = x = -x / (ti[i] + pole)
+            b[i] = [y - x * z for y, z in zip(bi, row)]  # noqa: B905
+    rows = np.array(beta, T.dtype).reshape(B.shape)
+    M = rows @ -rows.conj().T
+    M.ravel()[:: n + 1], M.ravel()[n :: n + 1] = T.diagonal(), 0.0
+    return np.array(columns, T.dtype).reshape(n, n).T, rows, M
 
 
 def _pair(T: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """U, beta, M of a real 2 x 2 block: those of its complex triangular form, made real again."""
+    """The same for a real pair, P = S S^T, S = [sqrt(det T) B, adj(T) B] / sqrt(-2 tr T det T)."""
     a, b, c, d = T.ravel().tolist()
-    p, q = _eigenvalues(a, b, c, d)
-    # Z = [z, -w*; w, z*] with the eigenvector of p; Z^H T Z = [p, t; 0, q]
-    z, w = (b + 0j, p - a) if abs(b) >= abs(c) else (p - d, c + 0j)
-    size = math.hypot(abs(z), abs(w))
-    z, w = z / size, w / size
-    zc, wc = z.conjugate(), w.conjugate()
-    t = zc * (b * zc - a * wc) + wc * (d * zc - c * wc)
-    first, last = zc * B[0] + wc * B[1], z * B[1] - w * B[0]
-    u, last = _single(q, last)
-    x = -(t * u + complex(np.vdot(last, first))) / (p + q.conjugate())
-    v, first = _single(p, first - x * last)
-    f, g = w * v, w * x + zc * u
-    r = math.hypot(abs(f), abs(g))
+    det, trace = a * d - b * c, a + d
+    root, scale = math.sqrt(-2 * trace), 1 / math.sqrt(-2 * trace * det)
+    first = np.concatenate([B[0] / root, (scale * d) * B[0] - (scale * b) * B[1]])
+    last = np.concatenate([B[1] / root, (scale * a) * B[1] - (scale * c) * B[0]])
+    r = dnrm2(last)
     if r <= TINY:
-        return np.zeros_like(T), np.zeros_like(B), T
-    # Z [v, x; 0, u] Y is real and triangular for Y = [g, f*; -f, g*] / r
-    fc, gc, s = f.conjugate(), g.conjugate(), -complex(np.vdot(last, first))
-    U = [[u * v / r, ((z * v * fc + (z * x - wc * u) * gc) / r).real], [0.0, r]]
-    beta = np.stack([(gc / r) * first - (fc / r) * last, (f / r) * first + (g / r) * last]).real
-    f, g, fc, gc = f / r, g / r, fc / r, gc / r
-    M = [
-        [gc * (p * g - s * f) + fc * q * f, gc * (p * fc + s * gc) - fc * q * gc],
-        [f * (p * g - s * f) - g * q * f, f * (p * fc + s * gc) + g * q * gc],
-    ]
-    return np.array(U), beta, np.array(M).real
-
-
-def _single(pole: complex, b: np.ndarray) -> tuple[float, np.ndarray]:
-    """u >= 0, b / u with 2 Re(pole) u^2 + |b|^2 = 0; zeros for a state that is not reached."""
-    size = (dnrm2 if b.dtype.kind == "f" else dznrm2)(b)
-    if size <= TINY:
-        return 0.0, 0 * b
-    root = math.sqrt(-2 * pole.real)
-    return size / root, b * (root / size)
+        return np.zeros((2, 2)), np.zeros_like(B), T
+    last /= r
+    x = float(first @ last)
+    first -= x * last
+    u = dnrm2(first)
+    first /= u
+    beta = root * np.stack([first[: B.shape[1]], last[: B.shape[1]]])
+    return np.array([[u, x], [0.0, r]]), beta, _similar(beta, np.array([c * u / r]))
