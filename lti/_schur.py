@@ -21,16 +21,13 @@ from scipy.sparse.csgraph import connected_components
 
 from lti._array import lq_factor
 from lti.errors import LTIError, UnstableError
-from lti.lyapunov import scaled
+from lti.lyapunov import EPS, INDEPENDENT, TINY, _gap
 from lti.system import DiagonalStateSpace, require_stable
 
 __all__ = ["SchurFactors", "SchurForm", "schur_factors", "schur_form"]
 
-EPS = 2.0**-52
 WIDTH = 32  # states that LAPACK solves for at once, without matrix products
 FEW = 8  # states that Python solves for quicker than NumPy
-INDEPENDENT = 100.0  # trace K^-1 / n of a Gramian K in its own units, which costs two digits
-TINY = 2.0**-1000  # what is smaller is zero: dividing by a subnormal number overflows
 POOR = 1e-10  # a rounding that another scaling of the states may mend
 BACKWARD = 10.0  # |A - Q T Q^H| of LAPACK's Schur form, in units of eps |A|
 
@@ -117,7 +114,8 @@ def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -
     Numer. Anal. 2 (1982); Kressner, "Block variants of Hammarling's method for solving Lyapunov
     equations", ACM TOMS 34 (2008).
     """
-    (B, b), (C, c) = scaled(B), scaled(C)
+    b, c = (abs(x).max(initial=0.0) or 1.0 for x in (B, C))
+    B, C = B / b, C / c  # squares neither overflow nor vanish
     found = _factors(schur_form(A), B, C, discrete)
     if found.roundoff > POOR:
         scaling = choose_scaling(A, _product(found))
@@ -127,7 +125,6 @@ def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -
                 _factors(schur_form(A, scaling), B, C, discrete),
                 key=lambda x: x.roundoff,
             )
-    b, c = b.item(), c.item()
     return replace(
         found, B=b * found.B, C=c * found.C, U=b * found.U, V=c * found.V,
         product=b * c * found.product,
@@ -140,8 +137,8 @@ def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -
 def schur_form(A: np.ndarray, scaling: Scaling | None = None) -> SchurForm:
     """A = X T X^-1 with X = diag(d) Q, from one irreducible block of A at a time."""
     order, edges, d = scaling or choose_scaling(A)
-    T, Q = A[np.ix_(order, order)] / d[order, None] * d[order], np.zeros_like(A)
-    T = np.asfortranarray(T)
+    T, Q = np.asfortranarray(A[order[:, None], order]), np.zeros_like(A)
+    T *= d[order] / d[order, None]
     for k in _slices(edges):
         if k.stop - k.start == 1:
             Q[order[k], k] = 1.0
@@ -161,21 +158,24 @@ def choose_scaling(A: np.ndarray, like: np.ndarray | None = None) -> Scaling:
     keep their digits.
     """
     order, edges = _irreducible(A)
-    d = np.ones(len(A))
-    size = abs(A)
-    weights = size if like is None else _unit(size) + _unit(abs(like))
+    A, d = abs(A[order[:, None], order]), np.ones(len(A))
+    weights = A if like is None else _unit(A) + _unit(abs(like[order[:, None], order]))
+    local = np.arange(len(A))
     for k in _slices(edges):
-        rows, above = order[k], order[: k.start]
-        block = size[np.ix_(rows, rows)]
-        if len(rows) > 1:
-            d[rows] = dgebal(weights[np.ix_(rows, rows)], scale=1, permute=0)[3]
-            block = block / d[rows, None] * d[rows]
-            order[k] = rows[np.argsort(-block.max(axis=1), kind="stable")]
-        if k.start:  # couplings no larger than the block: LAPACK rounds relative to all entries
-            coupling = (size[np.ix_(above, rows)] / d[above, None] * d[rows]).max()
-            if coupling > block.max() > 0:
-                d[rows] *= 2.0 ** math.floor(math.log2(block.max() / coupling))
-    return order, edges, d
+        block, start = A[k, k], k.start
+        if len(block) > 1:
+            d[k] = dgebal(weights[k, k], scale=1, permute=0)[3]
+            block = block / d[k, None] * d[k]
+            local[k] = start + np.argsort(-block.max(axis=1), kind="stable")
+        if (
+            start and A[:start, k].any()
+        ):  # couplings no larger than the block: LAPACK rounds relative to all entries
+            coupling, size = (A[:start, k] / d[:start, None] * d[k]).max(), block.max()
+            if coupling > size > 0:
+                d[k] *= 2.0 ** math.floor(math.log2(size / coupling))
+    order, units = order[local], np.empty_like(d)
+    units[order] = d[local]
+    return order, edges, units
 
 
 def _slices(edges: np.ndarray) -> list[slice]:
@@ -246,8 +246,8 @@ def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> S
                 "precision; remove it or move it inside"
             )
         inputs, outputs = (B - T @ B) / math.sqrt(2), (C - C @ T) / math.sqrt(2)
-    U = _hammarling(T, lq_factor(inputs))[0]
-    V = _hammarling(T.conj().T[::-1, ::-1], lq_factor(outputs.conj().T[::-1]))[0][::-1, ::-1]
+    U = _hammarling(T, _narrow(inputs))[0]
+    V = _hammarling(T.conj().T[::-1, ::-1], _narrow(outputs.conj().T[::-1]))[0][::-1, ::-1]
     product = V.conj().T @ U
     h2 = np.linalg.norm(outputs @ U)
     # |C S|^2 has the derivative 2 tr(K dA), K = P Q, or 2 tr(K dZ) for the discrete Z of A
@@ -257,10 +257,19 @@ def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> S
     return SchurFactors(form, B, C, U, V, product, _roundoff(form.T, K, form.edges))
 
 
+def _narrow(B: np.ndarray) -> np.ndarray:
+    """B with from one to n columns and the same B B^H."""
+    return lq_factor(B) if B.shape[1] else np.zeros((len(B), 1), B.dtype)
+
+
 def to_continuous(T: np.ndarray) -> np.ndarray:
-    """(T + 1)^-1 (T - 1), upper quasi-triangular as T is; exact to how far poles are from +-1."""
+    """(T + 1)^-1 (T - 1), upper quasi-triangular as T is, exact for poles close to 1 and -1."""
     identity = np.eye(len(T))
-    return np.linalg.solve(T + identity, T - identity)
+    moved = np.linalg.solve(T + identity, T - identity)
+    if T.dtype.kind == "c":  # and close to all of the circle: Re = -(1 - |p|^2) / |1 + p|^2
+        p = T.diagonal()
+        np.fill_diagonal(moved, moved.diagonal().imag * 1j - _gap(p, True) / abs(1 + p) ** 2)
+    return moved
 
 
 def _roundoff(T: np.ndarray, K: np.ndarray, edges: np.ndarray) -> float:
@@ -297,9 +306,9 @@ def _hammarling(T: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     As M + M^H = -beta beta^H, both stay bounded where U is singular.
     """
     n = len(T)
-    if n <= WIDTH and B.shape[1] == 1:
-        return _one_input(T, B)
     paired = n > 1 and T.diagonal(-1).any()
+    if 0 < n <= WIDTH and B.shape[1] == 1:
+        return _one_input(T, B)
     if not paired and n <= FEW:
         return _poles_only(T, B)
     if n == 2:
@@ -307,7 +316,7 @@ def _hammarling(T: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     found = _from_gramian(T, B) if paired and n <= WIDTH else None
     if found:
         return found
-    k = n // 2 + bool(T[n // 2, n // 2 - 1])
+    k = _middle(T)
     U2, beta2, M2 = _hammarling(T[k:, k:], B[k:])
     X = _sylvester(T[:k, :k], M2, T[:k, k:] @ U2 + B[:k] @ beta2.conj().T)
     U1, beta1, M1 = _hammarling(T[:k, :k], B[:k] - X @ beta2)
@@ -319,25 +328,32 @@ def _hammarling(T: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
 
 def _sylvester(T: np.ndarray, M: np.ndarray, F: np.ndarray) -> np.ndarray:
     """X with T X + X M^H = -F, by halves."""
-    n, m = F.shape
+    (n, m), (X, scale, info) = F.shape, (F, 1.0, 1)
     if max(n, m) <= WIDTH:
-        X, scale, _ = (ztrsyl if T.dtype.kind == "c" else dtrsyl)(T, M, F, tranb="C")
-        return X / -scale
-    if n >= m:
-        k = n // 2 + bool(T[n // 2, n // 2 - 1])
+        X, scale, info = (ztrsyl if T.dtype.kind == "c" else dtrsyl)(T, M, F, tranb="C")
+    # LAPACK takes poles for zero that are small relative to all entries; by halves they are not
+    k, j = (_middle(T), _middle(M)) if info else (0, 0)
+    if k and (n >= m or not j):
         below = _sylvester(T[k:, k:], M, F[k:])
         above = _sylvester(T[:k, :k], M, F[:k] + T[:k, k:] @ below)
         return np.concatenate([above, below])
-    k = m // 2 + bool(M[m // 2, m // 2 - 1])
-    right = _sylvester(T, M[k:, k:], F[:, k:])
-    left = _sylvester(T, M[:k, :k], F[:, :k] + right @ M[:k, k:].conj().T)
-    return np.concatenate([left, right], axis=1)
+    if j:
+        right = _sylvester(T, M[j:, j:], F[:, j:])
+        left = _sylvester(T, M[:j, :j], F[:, :j] + right @ M[:j, j:].conj().T)
+        return np.concatenate([left, right], axis=1)
+    return X / -scale
+
+
+def _middle(T: np.ndarray) -> int:
+    """Where T is divided without parting a pair; 0 if it is a single pole or pair."""
+    k = len(T) // 2
+    return (k + bool(T[k, k - 1])) % len(T) if k else 0
 
 
 def _one_input(T: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same, from T U + U M^H = -B beta^H: of one input, the poles determine beta and M."""
     n, poles = len(T), T.diagonal()
-    beta = np.sqrt(-2 * poles.real).astype(T.dtype)
+    beta = np.sqrt(2 * abs(poles.real)).astype(T.dtype)
     pairs = T.diagonal(-1).nonzero()[0]
     a, b, c, d = _entries(T, pairs)
     beta[pairs], beta[pairs + 1] = 0.0, np.sqrt(-2 * (a + d))
@@ -360,7 +376,7 @@ def _from_gramian(T: np.ndarray, B: np.ndarray) -> Any:
     if info:
         return None
     inverse, _ = dtrtri(K, lower=1)
-    if not np.vdot(inverse, inverse) < INDEPENDENT * len(T):
+    if not np.vdot(inverse, inverse) < INDEPENDENT:
         return None
     U = units[:, None] * K[::-1, ::-1]
     beta = inverse[::-1, ::-1] @ (B / units[:, None])
