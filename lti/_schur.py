@@ -13,13 +13,11 @@ from operator import mul
 from typing import Any
 
 import numpy as np
-from scipy.linalg import get_lapack_funcs
-from scipy.linalg.blas import dnrm2
-from scipy.linalg.lapack import dgebal, dpotrf, dtrsyl, dtrtri, ztrsyl
+from scipy.linalg import get_blas_funcs, get_lapack_funcs
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from lti._array import lq_factor
+from lti._array import lq_factor, real
 from lti.errors import LTIError, UnstableError
 from lti.lyapunov import EPS, INDEPENDENT, TINY, _gap
 from lti.system import DiagonalStateSpace, require_stable
@@ -31,6 +29,11 @@ FEW = 8  # states that Python solves for quicker than NumPy
 POOR = 1e-10  # a rounding that another scaling of the states may mend
 BACKWARD = 10.0  # |A - Q T Q^H| of LAPACK's Schur form, in units of eps |A|
 
+(dnrm2,) = get_blas_funcs(("nrm2",), dtype=np.float64)
+dgebal, dpotrf, dtrsyl, dtrtri = get_lapack_funcs(
+    ("gebal", "potrf", "trsyl", "trtri"), dtype=np.float64
+)
+(ztrsyl,) = get_lapack_funcs(("trsyl",), dtype=np.complex128)
 Scaling = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -233,14 +236,14 @@ def _entries(T: np.ndarray, k: np.ndarray) -> Any:
 
 def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> SchurFactors:
     poles, T, n = form.poles, form.T, len(form.T)
-    if not (abs(poles) < 1 if discrete else poles.real < 0).all():
+    if not (abs(poles) < 1 if discrete else real(poles) < 0).all():
         ports = np.empty((n, 0)), np.empty((0, n))
         require_stable(DiagonalStateSpace(poles, *ports, dt=discrete or 0))  # names the pole
     B, C = form.Q.conj().T @ (B / form.d[:, None]), (C * form.d) @ form.Q
     inputs, outputs = B, C
     if discrete:
         T = to_continuous(form.T)
-        if not (_poles(T).real < 0).all():
+        if not (real(_poles(T)) < 0).all():
             raise UnstableError(
                 f"a pole, {poles[abs(poles).argmax()]:.17g}, lies on the unit circle to working "
                 "precision; remove it or move it inside"
@@ -353,7 +356,7 @@ def _middle(T: np.ndarray) -> int:
 def _one_input(T: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same, from T U + U M^H = -B beta^H: of one input, the poles determine beta and M."""
     n, poles = len(T), T.diagonal()
-    beta = np.sqrt(2 * abs(poles.real)).astype(T.dtype)
+    beta = np.sqrt(2 * abs(real(poles))).astype(T.dtype)
     pairs = T.diagonal(-1).nonzero()[0]
     a, b, c, d = _entries(T, pairs)
     beta[pairs], beta[pairs + 1] = 0.0, np.sqrt(-2 * (a + d))
