@@ -13,7 +13,7 @@ from pathlib import Path
 
 folder = Path(sys.argv.pop(1)) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else None
 
-from lti_peers import arguments, race, slycot, system  # isort: skip, sets the number of threads
+from lti_peers import arguments, race, slycot, system  # noqa: E402, I001 (before NumPy)
 import numpy as np  # noqa: E402
 import scipy.io  # noqa: E402
 

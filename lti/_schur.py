@@ -27,6 +27,7 @@ __all__ = ["SchurFactors", "SchurForm", "schur_factors", "schur_form"]
 WIDTH = 32  # states that LAPACK solves for at once, without matrix products
 FEW = 8  # states that Python solves for quicker than NumPy
 POOR = 1e-10  # a rounding that another scaling of the states may mend
+OTHER = 4  # powers of two between the units of two scalings that are worth a second form
 BACKWARD = 10.0  # |A - Q T Q^H| of LAPACK's Schur form, in units of eps |A|
 
 (dnrm2,) = get_blas_funcs(("nrm2",), dtype=np.float64)
@@ -122,7 +123,7 @@ def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -
     found = _factors(schur_form(A), B, C, discrete)
     if found.roundoff > POOR:
         scaling = choose_scaling(A, _product(found))
-        if np.ptp(np.log2(scaling[2] / found.form.d)) > 2:
+        if np.ptp(np.log2(scaling[2] / found.form.d)) > OTHER:
             found = min(
                 found,
                 _factors(schur_form(A, scaling), B, C, discrete),
@@ -165,17 +166,10 @@ def choose_scaling(A: np.ndarray, like: np.ndarray | None = None) -> Scaling:
     weights = A if like is None else _unit(A) + _unit(abs(like[order[:, None], order]))
     local = np.arange(len(A))
     for k in _slices(edges):
-        block, start = A[k, k], k.start
-        if len(block) > 1:
+        if k.stop - k.start > 1:
             d[k] = dgebal(weights[k, k], scale=1, permute=0)[3]
-            block = block / d[k, None] * d[k]
-            local[k] = start + np.argsort(-block.max(axis=1), kind="stable")
-        if (
-            start and A[:start, k].any()
-        ):  # couplings no larger than the block: LAPACK rounds relative to all entries
-            coupling, size = (A[:start, k] / d[:start, None] * d[k]).max(), block.max()
-            if coupling > size > 0:
-                d[k] *= 2.0 ** math.floor(math.log2(size / coupling))
+            size = (A[k, k] / d[k, None] * d[k]).max(axis=1)
+            local[k] = k.start + np.argsort(-size, kind="stable")
     order, units = order[local], np.empty_like(d)
     units[order] = d[local]
     return order, edges, units
