@@ -23,6 +23,7 @@ from compressm._renamed import system_alias
 from compressm.checkpoints.run_state import load_checkpoint, save_checkpoint
 from compressm.compression.compressor import Compressor
 from compressm.compression.event import CompressionEvent
+from compressm.compression.policies import AnyPolicy
 from compressm.compression.schedules import Schedule
 from compressm.errors import TrainingError
 from compressm.experiments.data import Dataset, batches
