@@ -3,6 +3,7 @@
 __all__ = [
     "CertificateError",
     "DefectiveError",
+    "DenseWarning",
     "DerivativeError",
     "DimensionError",
     "FileError",
@@ -62,3 +63,7 @@ class CertificateError(LTIError):
 
 class ReductionWarning(UserWarning):
     """A reduction that is legal, and has a property its user should know of."""
+
+
+class DenseWarning(UserWarning):
+    """A sparse state matrix that was made dense."""

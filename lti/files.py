@@ -12,20 +12,17 @@ import numpy as np
 from scipy.io import loadmat, savemat
 from scipy.sparse import issparse
 
-from lti._array import to_numpy
-from lti.errors import FileError
-from lti.interop import as_statespace
-from lti.system import DiagonalStateSpace, Labels, StateSpace, System
+from lti._backend.arrays import to_numpy
+from lti.errors import DenseWarning, FileError
+from lti.systems.convert import as_statespace
+from lti.systems.labels import Labels
+from lti.systems.statespace import DiagonalStateSpace, StateSpace, System
 
-__all__ = ["DenseWarning", "load", "save"]
+__all__ = ["load", "save"]
 
 LIMIT = 20_000  # states; a dense A takes 3.2 GB then
 # Labels go by the names of MATLAB's properties, which no measured signal is likely to have.
 LABELS = {"name": "Name", "inputs": "InputName", "outputs": "OutputName", "states": "StateName"}
-
-
-class DenseWarning(UserWarning):
-    """A sparse state matrix that was made dense."""
 
 
 def load(path: str | os.PathLike[str], dt: float | bool | None = None) -> System:

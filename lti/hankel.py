@@ -8,24 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from lti._array import (
+from lti._backend.arrays import (
     Array,
     H,
-    cut,
+    detach,
     device,
     is_array,
     namespace,
     narrow,
-    rules,
     to_numpy,
     tracing,
     tracked,
 )
 from lti.errors import OrderError
-from lti.gramians import closed_forms, double_factors, squares
-from lti.interop import as_statespace
-from lti.lyapunov import scaled
-from lti.system import DiagonalStateSpace, System
+from lti.gramians.diagonal import closed_forms
+from lti.gramians.exact import double_factors, squares
+from lti.gramians.lyapunov import scaled
+from lti.systems.convert import as_statespace
+from lti.systems.statespace import DiagonalStateSpace, System
 
 __all__ = ["error_bound", "hankel_singular_values", "order_for"]
 
@@ -84,13 +84,15 @@ def balanced(
         return square_root(S, R)
     xp = namespace(S)
     # In units of B and C in which no square overflows or vanishes
-    b, c = scaled(cut(S))[1], scaled(cut(R))[1]
+    b, c = scaled(detach(S))[1], scaled(detach(R))[1]
     S, R, sys = S / b, R / c, replace(sys, B=sys.B / b, C=sys.C / c)
     # The rule takes the derivatives of P and Q only, not their values
     P, Q = closed_forms(sys) if isinstance(sys, DiagonalStateSpace) else squares(sys, S, R)
     P = P if given[0] is None else S @ H(S)
     Q = Q if given[1] is None else R @ H(R)
-    sigma, right, left = rules().Balance.apply(P, Q, *square_root(cut(S), cut(R)))
+    from lti._backend import autograd  # imports torch, which is optional
+
+    sigma, right, left = autograd.Balance.apply(P, Q, *square_root(detach(S), detach(R)))
     ratio = xp.sqrt(b) / xp.sqrt(c)
     return (b * c)[..., 0] * sigma, ratio * right, left / ratio
 

@@ -8,27 +8,28 @@ from typing import Any
 
 import numpy as np
 
-from lti._array import (
+from lti._backend.arrays import (
     Array,
     conj,
-    cut,
+    detach,
     device,
     from_numpy,
     namespace,
     narrow,
     real,
-    rules,
-    to_numpy,
+    torch_backend,
     tracked,
 )
-from lti._checks import positive
-from lti.algebra import units
-from lti.discretize import optimal_shift, to_continuous, to_discrete
-from lti.gramians import double_factors, squares
+from lti._backend.checks import positive
+from lti._backend.shifts import optimal_shift
+from lti.gramians.exact import double_factors, squares
 from lti.hankel import hankel_singular_values
-from lti.interop import as_statespace
-from lti.response import transfer_function
-from lti.system import DiagonalStateSpace, StateSpace, System, difference, require_stable
+from lti.systems.algebra import host_copy, member, state_scaling
+from lti.systems.convert import as_statespace
+from lti.systems.discretize import to_continuous, to_discrete
+from lti.systems.response import transfer_function
+from lti.systems.stability import require_stable
+from lti.systems.statespace import DiagonalStateSpace, StateSpace, System, difference
 
 __all__ = ["h2_norm", "hankel_norm", "hinf_norm", "linf_norm"]
 
@@ -67,11 +68,11 @@ def h2_norm(sys: System) -> Array:
     double = sys.double()
     S, R = double_factors(double)
     dense, xp = double.to_dense(), namespace(S)
-    inner = xp.linalg.matrix_norm(cut(dense.C) @ S)
+    inner = xp.linalg.matrix_norm(detach(dense.C) @ S)
     if tracked(*double.matrices):  # |C S|^2 = tr(C P C^H)
         P, _ = squares(double, S, R)
         square = real(xp.sum(dense.C @ P * conj(dense.C), axis=(-2, -1)))
-        inner = rules().attach(inner, _root(square))
+        inner = torch_backend().attach(inner, _root(square))
     feed = xp.linalg.matrix_norm(dense.D)
     if sys.is_discrete:
         norm = _root(inner**2 + feed**2)
@@ -195,7 +196,7 @@ def linf_norm(sys: System, tol: float = 1e-9) -> Array:
     """
     sys = as_statespace(sys)
     positive("tol", tol)
-    G = on_host(sys)
+    G = host_copy(sys)
     return _stacked(lambda i: _peak_or_pole(member(G, i), tol), G.batch_shape, like=sys.B)
 
 
@@ -204,7 +205,7 @@ def _peak_or_pole(G: System, tol: float) -> float:
     size = np.abs(G.poles)
     gap, slack = (np.abs(size - 1), 1.0) if G.is_discrete else (np.abs(G.poles.real), size)
     if not isinstance(G, DiagonalStateSpace):  # rounding moves a pole in proportion to all of A
-        d = units(G)
+        d = state_scaling(G)
         slack = slack + G.order * np.linalg.norm(G.A / d[:, None] * d)
     if (gap <= 4 * EPS * slack).any():
         return float("inf")
@@ -214,7 +215,7 @@ def _peak_or_pole(G: System, tol: float) -> float:
 def peak_gain(G: System, F: System | None, tol: float) -> Array:
     """`hinf_norm` of G - F, with the two responses evaluated apart; of G if F is None."""
     like = G.B
-    G, F = on_host(G), None if F is None else on_host(F)
+    G, F = host_copy(G), None if F is None else host_copy(F)
     require_stable(G)
     if F is not None:
         require_stable(F)
@@ -229,21 +230,6 @@ def _stacked(value: Callable[..., float], stack: tuple[int, ...], like: Array) -
     """value(i) of each member i of a stack, in the library and precision of `like`."""
     values = np.array([value(i) for i in np.ndindex(stack)]).reshape(stack)
     return narrow(from_numpy(values, like), like)
-
-
-def on_host(sys: System) -> System:
-    """A NumPy copy of `sys` in double precision."""
-    B, C, D = (to_numpy(x) for x in (sys.B, sys.C, sys.D))
-    if isinstance(sys, DiagonalStateSpace):
-        poles = to_numpy(sys.poles)
-        return DiagonalStateSpace(poles, B, C, D, sys.dt, sys.conjugate).double()
-    return StateSpace(to_numpy(sys.A), B, C, D, sys.dt).double()
-
-
-def member(sys: System, i: tuple[int, ...]) -> System:
-    if isinstance(sys, DiagonalStateSpace):
-        return DiagonalStateSpace(sys.poles[i], sys.B[i], sys.C[i], sys.D[i], sys.dt, sys.conjugate)
-    return StateSpace(sys.A[i], sys.B[i], sys.C[i], sys.D[i], sys.dt)
 
 
 def _peak(G: System, F: System | None, tol: float) -> float:
@@ -278,7 +264,7 @@ def _modest(G: System, F: System | None) -> tuple[System, System | None, float]:
 
 def _peak_of_modest(G: System, F: System | None, tol: float) -> float:
     error = G.to_dense() if F is None else difference(G, F)
-    d = units(error)
+    d = state_scaling(error)
     error = replace(error, A=error.A / d[:, None] * d, B=error.B / d[:, None], C=error.C * d)
     if F is not None:  # what is equal in the two leaves no rounding
         G, F = replace(G, D=error.D), replace(F, D=0 * F.D)

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from lti._array import Array, to_numpy
-from lti.balancing import Balancing
+from lti._backend.arrays import Array, to_numpy
 from lti.errors import DimensionError
 from lti.hankel import error_bound, hankel_singular_values
-from lti.interop import as_statespace
-from lti.reduction import Reduction
-from lti.response import frequency_response
-from lti.system import Labels, System
+from lti.reduction.balancing import Balancing
+from lti.reduction.certificate import Reduction
+from lti.systems.convert import as_statespace
+from lti.systems.labels import Labels
+from lti.systems.response import frequency_response
+from lti.systems.statespace import System
 
 __all__ = ["plot_error", "plot_hsv", "plot_reduction", "plot_response"]
 

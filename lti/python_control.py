@@ -13,7 +13,7 @@ import numpy as np
 
 import lti
 from lti.errors import OptionError
-from lti.interop import as_statespace
+from lti.systems.convert import as_statespace
 
 __all__ = ["balred", "gram", "hsvd", "norm"]
 

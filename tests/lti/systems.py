@@ -5,9 +5,10 @@ import numpy as np
 from hypothesis.extra import numpy as hnp
 
 import lti
-from lti.testing import COMPLEX_VALUES, VALUES, stable_systems
 from lti.testing import all_pass as all_pass
+from lti.testing import stable_systems
 from lti.testing import unitary as unitary
+from lti.testing.strategies import COMPLEX_VALUES, VALUES
 
 
 def arrays(shape, is_complex=False):

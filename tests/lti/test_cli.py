@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 import lti
-from lti import cli
+from lti import Labels, cli
 from lti.cli import main
 from lti.files import load, save
-from lti.system import Labels
 from tests.lti.systems import random_dense
 
 UNSTABLE = lti.StateSpace(np.diag([1.0, -1, -2]), np.ones((3, 1)), np.ones((1, 3)))

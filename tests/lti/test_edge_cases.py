@@ -18,8 +18,7 @@ import scipy.linalg
 import scipy.signal
 
 import lti
-from lti import DiagonalStateSpace, StateSpace
-from lti.hankel_approximation import hankel_norm_approximation
+from lti import DiagonalStateSpace, StateSpace, hankel_norm_approximation
 from lti.python_control import balred, gram
 from tests.lti.oracles import oracle
 from tests.lti.systems import all_pass, grid_peak, random_dense, response, truth
@@ -565,7 +564,7 @@ class Missing:
 sys.meta_path.insert(0, Missing())
 import numpy as np
 import lti
-from lti.hankel_approximation import hankel_norm_approximation
+from lti import hankel_norm_approximation
 
 for dt in (0, True):
     pole = 0.5 if dt else -0.5

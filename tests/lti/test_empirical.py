@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 import lti
 from lti.testing import (
-    FORMS,
     assert_gramian,
     assert_reproduces,
     assert_stays_stable,
     excitations,
     stable_systems,
 )
+from lti.testing.strategies import FORMS
 
 SEEDS = st.integers(0, 999)
 
@@ -61,9 +61,9 @@ def test_with_both_sides_given_it_need_not_be_and_the_assertion_sees_that():
 
 def test_the_assertion_of_stability_can_fail(monkeypatch):
     sys = lti.StateSpace([[0.9, 5.0], [0.0, 0.9]], np.ones((2, 1)), np.ones((1, 2)), dt=True)
-    exact = lti.testing.balance
+    exact = lti.testing.assertions.balance
     monkeypatch.setattr(
-        "lti.testing.balance",
+        "lti.testing.assertions.balance",
         lambda sys, controllability, observability: exact(
             sys, controllability=controllability, observability=np.diag([1.0, 0.01])
         ),
@@ -81,13 +81,13 @@ def test_what_the_data_never_excite_costs_nothing(sys, seed, sequences, length):
 
 def test_a_reduction_that_misses_an_excited_direction_is_found(monkeypatch):
     sys = lti.StateSpace(np.diag([0.9, 0.5]), np.ones((2, 1)), np.ones((1, 2)), dt=True)
-    exact = lti.testing.balance
+    exact = lti.testing.assertions.balance
 
     def worse(sys, controllability):
         S = controllability.factor * np.array([[1.0], [1e-14]])
         return exact(sys, controllability=S)
 
-    monkeypatch.setattr("lti.testing.balance", worse)
+    monkeypatch.setattr("lti.testing.assertions.balance", worse)
     with pytest.raises(AssertionError, match="outputs that differ"):
         assert_reproduces(sys, np.ones((1, 9, 1)))
 

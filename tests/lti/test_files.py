@@ -10,10 +10,9 @@ from scipy.io import loadmat, savemat
 from scipy.sparse import csc_matrix
 
 import lti
-from lti import DiagonalStateSpace, StateSpace, files
+from lti import DiagonalStateSpace, Labels, StateSpace, files
 from lti.errors import FileError
 from lti.files import DenseWarning, load, save
-from lti.system import Labels
 from tests.lti.systems import random_dense, random_ring
 
 SUFFIXES = (".mat", ".npz", ".json")

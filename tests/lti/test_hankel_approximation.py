@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 
 import lti
-from lti import DiagonalStateSpace, ReductionWarning, StateSpace, hankel_approximation
-from lti.hankel_approximation import hankel_norm_approximation
+from lti import DiagonalStateSpace, ReductionWarning, StateSpace, hankel_norm_approximation
+from lti.reduction import hankel_norm
 from tests.lti.systems import all_pass, boundary, random_dense, random_ring, response, systems
 from tests.lti.test_oracles import load, printed
 
@@ -246,7 +246,7 @@ def test_a_result_that_is_almost_optimal_says_so(monkeypatch):
     sys = random_dense(6, seed=3)
     plain = approximate(sys, 3)
     norm = lti.hankel_norm
-    monkeypatch.setattr(hankel_approximation, "hankel_norm", lambda sys: 1.001 * norm(sys))
+    monkeypatch.setattr(hankel_norm, "hankel_norm", lambda sys: 1.001 * norm(sys))
     reduction = approximate(sys, 3)
     assert len(reduction.flags) == 1 and "1e-03 above its optimum" in reduction.flags[0]
     np.testing.assert_allclose(reduction.system.A, plain.system.A)
@@ -256,13 +256,13 @@ def test_a_result_that_is_almost_optimal_says_so(monkeypatch):
 
 
 def test_an_antistable_part_larger_than_theory_allows_is_rounding(monkeypatch):
-    optimal = hankel_approximation._optimal
+    optimal = hankel_norm._optimal
 
     def inflated(*args):
         system, values = optimal(*args)
         return system, 100 * values
 
-    monkeypatch.setattr(hankel_approximation, "_optimal", inflated)
+    monkeypatch.setattr(hankel_norm, "_optimal", inflated)
     assert "balanced truncation" in approximate(random_dense(6, seed=3), 3).flags[0]
 
 
@@ -270,7 +270,7 @@ def test_when_rounding_takes_the_optimum_the_result_says_so(monkeypatch):
     def fail(*_):
         raise np.linalg.LinAlgError
 
-    monkeypatch.setattr(hankel_approximation, "_optimal", fail)
+    monkeypatch.setattr(hankel_norm, "_optimal", fail)
     sys = random_dense(6, dt=True, seed=3)
     reduction = approximate(sys, 3)
     assert "balanced truncation" in reduction.flags[0]
@@ -336,7 +336,7 @@ def test_libraries_and_precisions(library):
 
 
 def test_labels_are_kept():
-    labels = lti.system.Labels("plant", ["force"], ["height"], ["x", "v"])
+    labels = lti.Labels("plant", ["force"], ["height"], ["x", "v"])
     sys = StateSpace(np.diag([-1.0, -2.0]), np.ones((2, 1)), np.ones((1, 2)), labels=labels)
     assert approximate(sys, 1).system.labels == labels.without_states()
 

@@ -7,8 +7,7 @@ import scipy.signal
 import torch
 
 import lti
-from lti import DiagonalStateSpace, StateSpace
-from lti.system import Labels
+from lti import DiagonalStateSpace, Labels, StateSpace
 from tests.lti.systems import boundary, random_dense, random_ring, response
 
 A, B, C, D = np.array([[-1.0, 1], [0, -3]]), np.ones((2, 1)), np.ones((1, 2)), np.ones((1, 1))

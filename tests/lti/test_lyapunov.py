@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lti
-from lti.discretize import to_discrete
-from lti.lyapunov import _eliminate, _from_entries, _gap, cauchy_factor, smith_factors
+from lti.gramians.lyapunov import _eliminate, _from_entries, _gap, cauchy_factor, smith_factors
+from lti.systems.discretize import to_discrete
 from tests.lti.systems import arrays, dense_systems, diagonal_systems, random_dense, random_ring
 
 

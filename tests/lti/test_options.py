@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lti
-from lti.algebra import dual, series
-from lti.gramians import double_factors
-from lti.limited import frequency_limited_factors, time_limited_factors
-from lti.split import split
-from lti.weighting import modified_input
+from lti.gramians.exact import double_factors
+from lti.gramians.limited import frequency_limited_factors, time_limited_factors
+from lti.gramians.weighted import modified_input
+from lti.systems.algebra import dual, series
+from lti.systems.split import split
 from tests.lti.oracles import oracle
 from tests.lti.systems import (
     all_pass,

@@ -8,8 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 
 import lti
+from lti import Labels
 from lti.plotting import plot_error, plot_hsv, plot_reduction, plot_response
-from lti.system import Labels
 from tests.lti.systems import random_dense
 
 matplotlib.use("agg")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import lti
 from lti import testing
-from lti.testing import stable_systems, unstable_systems
+from lti.testing import assertions, stable_systems, strategies, unstable_systems
 from tests.lti import bounds
 from tests.lti.systems import distance, random_dense
 
@@ -31,7 +31,7 @@ def test_systems_are_stable_and_of_modest_size(sys):
 
 
 @settings(max_examples=20)
-@pytest.mark.parametrize("kind", testing.KINDS)
+@pytest.mark.parametrize("kind", strategies.KINDS)
 @pytest.mark.parametrize("form", ["dense", "diagonal", "conjugate"])
 @given(st.data())
 def test_options_are_kept(form, kind, data):
@@ -182,7 +182,7 @@ def test_a_small_mistake_in_a_bound_is_caught(reduction):
 
 def test_a_norm_that_missed_the_peak_is_caught(reduction, monkeypatch):
     norm = lti.hinf_norm
-    monkeypatch.setattr(testing, "hinf_norm", lambda sys, tol: 0.9 * norm(sys, tol))
+    monkeypatch.setattr(assertions, "hinf_norm", lambda sys, tol: 0.9 * norm(sys, tol))
     with pytest.raises(AssertionError, match="the gain at .* is above the norm"):
         testing.assert_error_bound(reduction)
 

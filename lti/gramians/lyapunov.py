@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lti._array import (
+from lti._backend.arrays import (
     Array,
     H,
     cholesky,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lti._array import Array, H, lq_factor, namespace
-from lti.algebra import series
-from lti.system import StateSpace
+from lti._backend.arrays import Array, H, lq_factor, namespace
+from lti.systems.algebra import series
+from lti.systems.statespace import StateSpace
 
 __all__ = ["modified_input", "weighted_factor"]
 

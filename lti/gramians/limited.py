@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lti._array import (
+from lti._backend.arrays import (
     Array,
     H,
     eye,
@@ -18,13 +18,14 @@ from lti._array import (
     namespace,
     to_numpy,
 )
-from lti.algebra import dual
-from lti.discretize import optimal_shift, to_discrete
-from lti.empirical import stacked_factor
+from lti._backend.shifts import optimal_shift
 from lti.errors import OptionError
-from lti.gramians import double_factors
-from lti.response import resolvent
-from lti.system import StateSpace, System
+from lti.gramians.exact import double_factors
+from lti.gramians.spectral import stacked_factor
+from lti.systems.algebra import dual
+from lti.systems.discretize import to_discrete
+from lti.systems.response import resolvent
+from lti.systems.statespace import StateSpace, System
 
 __all__ = ["frequency_limited_factors", "time_limited_factors"]
 

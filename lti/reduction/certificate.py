@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from lti._array import Array, from_numpy, to_numpy
-from lti.algebra import series
+from lti._backend.arrays import Array, from_numpy, to_numpy
 from lti.errors import CertificateError
 from lti.norms import peak_gain
-from lti.response import frequency_response
-from lti.system import StateSpace, boundary_gap, difference
+from lti.systems.algebra import series
+from lti.systems.response import frequency_response
+from lti.systems.stability import boundary_gap
+from lti.systems.statespace import StateSpace, difference
 
 __all__ = ["Reduction"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lti._array import (
+from lti._backend.arrays import (
     Array,
     H,
     block_diag,
@@ -23,10 +23,9 @@ from lti._array import (
     narrow,
     to_numpy,
 )
-from lti._checks import one_of
-from lti.empirical import GramianFactor, named
+from lti._backend.checks import one_of
 from lti.errors import OptionError, OrderError, ReductionWarning
-from lti.factors import Factors, choose_factors
+from lti.gramians.supplied import GramianFactor, named
 from lti.hankel import (
     EQUAL,
     balanced,
@@ -36,11 +35,13 @@ from lti.hankel import (
     product_scale,
     tolerance,
 )
-from lti.interop import as_statespace
 from lti.norms import hinf_norm, peak_gain
-from lti.reduction import Reduction
-from lti.split import Split, parts_of
-from lti.system import StateSpace, System, boundary_gap
+from lti.reduction.certificate import Reduction
+from lti.reduction.gramian_pair import Factors, choose_factors
+from lti.systems.convert import as_statespace
+from lti.systems.split import Split, parts_of
+from lti.systems.stability import boundary_gap, is_stable
+from lti.systems.statespace import StateSpace, System
 
 __all__ = ["Balancing", "balance", "balanced_truncation", "singular_perturbation"]
 
@@ -722,8 +723,3 @@ def _divided(balancing: Balancing, order: int) -> list[str]:
         "their states are kept is arbitrary, and the reduced system may not be stable; "
         f"orders {below} and {above} divide none"
     ]
-
-
-def is_stable(system: StateSpace) -> Any:
-    poles = to_numpy(system.poles)
-    return (np.abs(poles) < 1 if system.is_discrete else poles.real < 0).all(axis=-1)

@@ -7,29 +7,29 @@ from typing import Any
 
 import numpy as np
 
-from lti._array import (
+from lti._backend.arrays import (
     Array,
     H,
-    conj,
-    cut,
-    device,
+    detach,
     eig,
     is_complex,
     lq_factor,
     namespace,
     narrow,
-    real,
-    rules,
     to_numpy,
+    torch_backend,
     tracing,
     tracked,
 )
-from lti.algebra import units
-from lti.discretize import cheap_shift, to_discrete
+from lti._backend.shifts import cheap_shift
 from lti.errors import UnstableError
-from lti.interop import as_statespace
-from lti.lyapunov import SAFE, cauchy_factor, smith_factors
-from lti.system import DiagonalStateSpace, StateSpace, System, require_stable
+from lti.gramians.diagonal import closed_forms, diagonal_factors
+from lti.gramians.lyapunov import SAFE, smith_factors
+from lti.systems.algebra import state_scaling
+from lti.systems.convert import as_statespace
+from lti.systems.discretize import to_discrete
+from lti.systems.stability import require_stable
+from lti.systems.statespace import DiagonalStateSpace, StateSpace, System
 
 __all__ = ["controllability_gramian", "gramian_factors", "observability_gramian"]
 
@@ -148,31 +148,14 @@ def squares(sys: System, S: Array = None, R: Array = None) -> tuple[Array, Array
     if not tracked(*sys.matrices):
         return P, Q
     if isinstance(sys, DiagonalStateSpace):
-        return tuple(map(rules().attach, (P, Q), closed_forms(sys)))
-    A, solution = sys.A, rules().Lyapunov.apply
+        return tuple(map(torch_backend().attach, (P, Q), closed_forms(sys)))
+    from lti._backend import autograd  # imports torch, which is optional
+
+    A, solution = sys.A, autograd.Lyapunov.apply
     return (
         solution(A, sys.B @ H(sys.B), sys.is_discrete, P),
         solution(H(A), H(sys.C) @ sys.C, sys.is_discrete, Q),
     )
-
-
-def closed_forms(sys: DiagonalStateSpace) -> tuple[Array, Array]:
-    """P and Q from their entries, with all derivatives but less accurate than from factors."""
-    return _closed_form(sys), (4 if sys.conjugate else 1) * _closed_form(_dual(sys))
-
-
-def _closed_form(sys: DiagonalStateSpace) -> Array:
-    """P_ij = (B B^H)_ij / (1 - p_i conj(p_j)), or / -(p_i + conj(p_j)), in real coordinates."""
-    closed = sys.closed()
-    p, q = closed.poles[..., :, None], conj(closed.poles)[..., None, :]
-    P = closed.B @ H(closed.B) / (1 - p * q if sys.is_discrete else -p - q)
-    if not sys.conjugate:
-        return P
-    xp, n = namespace(P), sys.poles.shape[-1]
-    x, y = P[..., :n, :], P[..., n:, :]  # rows of the modes and of their mirrors
-    P = xp.concat([(x + y) / 2, (x - y) / 2j], axis=-2)
-    x, y = P[..., :, :n], P[..., :, n:]
-    return real(xp.concat([(x + y) / 2, (x - y) / -2j], axis=-1))
 
 
 def known_factors(sys: System) -> tuple[Array, Array, float, bool]:
@@ -182,17 +165,19 @@ def known_factors(sys: System) -> tuple[Array, Array, float, bool]:
     """
     sys = sys.double()
     if tracked(*sys.matrices):
-        arrays = {name: cut(getattr(sys, name)) for name in ("poles", "A", "B", "C", "D")
+        arrays = {name: detach(getattr(sys, name)) for name in ("poles", "A", "B", "C", "D")
                   if name in sys.__dataclass_fields__}  # fmt: skip
         sys = replace(sys, **arrays)
     if isinstance(sys, DiagonalStateSpace):
         if tracing(sys.B):
-            return *rules().factors(*sys.matrices[:3], sys.is_discrete, sys.conjugate), 1.0, False
-        require_stable(sys)
-        return *_cauchy(sys), 1.0, False
+            from lti.gramians import torch_op  # imports torch, which is optional
+
+            S, R = torch_op.factors(*sys.matrices[:3], sys.is_discrete, sys.conjugate)
+            return S, R, 1.0, False
+        return *diagonal_factors(sys), 1.0, False
     if type(sys.A) is not np.ndarray or sys.A.ndim > 2:
         return _dense(sys)
-    d = units(sys)
+    d = state_scaling(sys)
     own = StateSpace(sys.A / d[:, None] * d, sys.B / d[:, None], sys.C * d, None, sys.dt)
     S, R, loss, far = _dense(own)
     return d[:, None] * S, R / d[:, None], loss, far
@@ -230,45 +215,10 @@ def _modal(sys: StateSpace, limit: float) -> tuple[Array, Array, float, bool] | 
     condition = float(to_numpy(xp.max(gains[..., 0] / gains[..., -1])))
     B, C = xp.linalg.solve(V, sys.B + 0j), (sys.C + 0j) @ V
     modes = DiagonalStateSpace(poles, B, C, None, sys.dt)
-    require_stable(modes)
-    S, R = _cauchy(modes)
+    S, R = diagonal_factors(modes)
     S, R = V @ S, H(xp.linalg.inv(V)) @ R
     if not is_complex(sys.B):
         S, R = (xp.concat([xp.real(x), xp.imag(x)], axis=-1) for x in (S, R))
     host = to_numpy(poles)
     gap = 1 - np.abs(host) if sys.is_discrete else -host.real / np.abs(host).max()
     return lq_factor(S), lq_factor(R), condition, bool(gap.min() > 1e-6)
-
-
-def _dual(sys: DiagonalStateSpace) -> DiagonalStateSpace:
-    """(A^H, C^H, B^H): its controllability Gramian is Q (in real coordinates Q / 4)."""
-    return DiagonalStateSpace(conj(sys.poles), H(sys.C), H(sys.B), None, sys.dt, sys.conjugate)
-
-
-def _cauchy(sys: DiagonalStateSpace) -> tuple[Array, Array]:
-    """S and R of a diagonal system; real, for the state [Re x, Im x], if `conjugate`."""
-    closed, n = sys.closed(), sys.poles.shape[-1]
-    xp, p, B, C = namespace(closed.poles), closed.poles, closed.B, H(closed.C)
-    wide = max(B.shape[-1], C.shape[-1])
-    # One loop over the pivots for both: R is S of the dual system
-    ports = xp.stack([_wider(B, wide), _wider(C, wide)])
-    both = cauchy_factor(xp.stack([p, conj(p)]), ports, sys.is_discrete)
-    S, R = both[0, ...], both[1, ...]
-    if not sys.conjugate:
-        return S, R
-    return in_real_coordinates(S, n), 2 * in_real_coordinates(R, n)
-
-
-def _wider(x: Array, width: int) -> Array:
-    """x (..., n, m) with columns of zeros up to `width`."""
-    xp, missing = namespace(x), width - x.shape[-1]
-    zeros = xp.zeros((*x.shape[:-1], missing), dtype=x.dtype, device=device(x))
-    return xp.concat([x, zeros], axis=-1) if missing else x
-
-
-def in_real_coordinates(S: Array, n: int) -> Array:
-    """A factor for the state [Re x, Im x] from one for [x, conj x], of n stored modes."""
-    xp, x, mirror = namespace(S), S[..., :n, :], S[..., n:, :]
-    S = xp.concat([(x + mirror) / 2, (x - mirror) / 2j], axis=-2)
-    # S S^H is real, so it is (Re S)(Re S)^T + (Im S)(Im S)^T
-    return lq_factor(xp.concat([xp.real(S), xp.imag(S)], axis=-1)) if is_complex(S) else S

@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from lti.errors import DimensionError, TimebaseError
-from lti.system import DiagonalStateSpace, Labels, StateSpace
+from lti.systems.labels import Labels
+from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["as_statespace"]
 

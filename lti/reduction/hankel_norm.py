@@ -7,15 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from lti._array import Array, H, block_diag, from_numpy, namespace, spectral_norm
-from lti.balancing import Balancing, as_it_is, balance, certified, warn_of
-from lti.discretize import to_continuous, to_discrete
+from lti._backend.arrays import Array, H, block_diag, from_numpy, namespace, spectral_norm
 from lti.errors import DimensionError, LTIError, ReductionWarning
 from lti.hankel import EQUAL, error_bound, order_asked
-from lti.norms import hankel_norm, member, on_host
-from lti.reduction import Reduction
-from lti.split import split
-from lti.system import StateSpace, System
+from lti.norms import hankel_norm
+from lti.reduction.balancing import Balancing, as_it_is, balance, certified, warn_of
+from lti.reduction.certificate import Reduction
+from lti.systems.algebra import host_copy, member
+from lti.systems.discretize import to_continuous, to_discrete
+from lti.systems.split import split
+from lti.systems.statespace import StateSpace, System
 
 __all__ = ["hankel_norm_approximation"]
 
@@ -147,7 +148,7 @@ def _reduce(
 
 def _approximations(sys: System, order: int) -> tuple[StateSpace, Array, list[str]]:
     """G_r of a stable system or stack, the bounds, and flags if an optimum was lost."""
-    host = on_host(sys)
+    host = host_copy(sys)
     # Both directions of the bilinear map keep the Gramians, and both norms of every difference
     host = to_continuous(host, 1.0) if sys.is_discrete else host
     members = [_approximate(balance(member(host, i)), order) for i in np.ndindex(sys.batch_shape)]

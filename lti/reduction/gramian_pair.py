@@ -8,19 +8,29 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from lti._array import Array, H, from_numpy, is_like, spectral_norm, to_numpy, tracked, widen
-from lti._checks import as_array, common, one_of
-from lti.algebra import dual, series, static
-from lti.empirical import GramianFactor
+from lti._backend.arrays import (
+    Array,
+    H,
+    from_numpy,
+    is_like,
+    spectral_norm,
+    to_numpy,
+    tracked,
+    widen,
+)
+from lti._backend.checks import as_array, common, one_of
 from lti.errors import DerivativeError, DimensionError, OptionError
-from lti.gramians import double_factors, known_factors
+from lti.gramians.exact import double_factors, known_factors
+from lti.gramians.limited import frequency_limited_factors, time_limited_factors
+from lti.gramians.supplied import GramianFactor
+from lti.gramians.weighted import modified_input, weighted_factor
 from lti.hankel import square_root
-from lti.interop import as_statespace
-from lti.limited import frequency_limited_factors, time_limited_factors
 from lti.norms import hinf_norm
-from lti.split import Split
-from lti.system import StateSpace, System, require_stable
-from lti.weighting import modified_input, weighted_factor
+from lti.systems.algebra import dual, series, static
+from lti.systems.convert import as_statespace
+from lti.systems.split import Split
+from lti.systems.stability import require_stable
+from lti.systems.statespace import StateSpace, System
 
 __all__ = ["Factors", "choose_factors"]
 

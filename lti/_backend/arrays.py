@@ -1,7 +1,7 @@
-"""The one file that knows which array library it holds: NumPy, torch, any with the array API.
+"""Operations on arrays of any library: NumPy, torch, and what follows the array API standard.
 
-Compositions are written once on the namespace `xp`; the few operations below that the standard
-lacks, or that a library does better by another name, are dispatched here.
+Compositions are written once on the namespace `xp`. The few operations that the standard lacks, or
+that a library does better by another name, are dispatched here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def namespace(*arrays: Array) -> Any:
     if all(type(x) is np.ndarray for x in arrays):
         return NUMPY  # the common case, for a tenth of the time
     if all(map(is_tensor, arrays)):
-        return rules().xp
+        return torch_backend().xp
     return compat.array_namespace(*arrays)
 
 
@@ -160,7 +160,7 @@ def cholesky(x: Array) -> tuple[Array, Array]:
         (trtri,) = get_lapack_funcs(("trtri",), (x,))
         inverse = np.stack([trtri(one, lower=1)[0] for one in L.reshape(-1, *x.shape[-2:])])
         return L, (abs(inverse) ** 2).sum((-2, -1)).reshape(x.shape[:-2])
-    return rules().cholesky(x)
+    return torch_backend().cholesky(x)
 
 
 def lq_factor(x: Array) -> Array:
@@ -194,25 +194,25 @@ def on_host(x: Array) -> bool:
 def to_numpy(x: Array) -> Any:
     """`x` on the host as a NumPy array, for control flow and messages."""
     if is_tensor(x):
-        return rules().host(x)
+        return torch_backend().host(x)
     return np.asarray(x)
 
 
 def tracked(*arrays: Array) -> bool:
     """Whether torch is to follow derivatives of any of these."""
-    return any(is_tensor(x) for x in arrays) and rules().tracked(*arrays)
+    return any(is_tensor(x) for x in arrays) and torch_backend().tracked(*arrays)
 
 
-def cut(x: Array) -> Array:
+def detach(x: Array) -> Array:
     """`x` without derivatives."""
-    return rules().plain(x) if is_tensor(x) else x
+    return torch_backend().plain(x) if is_tensor(x) else x
 
 
-def rules() -> Any:
-    """The derivatives for torch, imported when a tensor asks for one."""
-    from lti import _torch
+def torch_backend() -> Any:
+    """The operations on tensors, imported when the first tensor arrives."""
+    from lti._backend import torch_arrays
 
-    return _torch
+    return torch_arrays
 
 
 def from_numpy(x: np.ndarray, like: Array) -> Array:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from scipy.linalg import matrix_balance
 
-from lti._array import Array, H, device, namespace
-from lti._checks import same_dtype
+from lti._backend.arrays import Array, H, device, namespace, to_numpy
+from lti._backend.checks import same_dtype
 from lti.errors import DimensionError
-from lti.system import StateSpace, System, common_timebase
+from lti.systems.statespace import DiagonalStateSpace, StateSpace, System, common_timebase
 
-__all__ = ["dual", "series", "static", "units"]
+__all__ = ["dual", "series", "static", "state_scaling"]
 
 
 def series(G: System, F: System) -> StateSpace:
@@ -57,7 +57,7 @@ def static(D: Array, dt: float | bool) -> StateSpace:
     return StateSpace(empty(0, 0), empty(0, m), empty(p, 0), D, dt)
 
 
-def units(sys: StateSpace) -> np.ndarray:
+def state_scaling(sys: StateSpace) -> np.ndarray:
     """d (n,), powers of two, with which A / d_i * d_j, B / d_i, C * d_j have rows as columns.
 
     Of one NumPy system; exact, so that the units of the states do not matter to what follows.
@@ -75,3 +75,18 @@ def units(sys: StateSpace) -> np.ndarray:
         balanced: Any = matrix_balance(M, permute=False, separate=True)
     d = balanced[1][0]
     return d[:n] / d[n]
+
+
+def host_copy(sys: System) -> System:
+    """A NumPy copy of `sys` in double precision."""
+    B, C, D = (to_numpy(x) for x in (sys.B, sys.C, sys.D))
+    if isinstance(sys, DiagonalStateSpace):
+        poles = to_numpy(sys.poles)
+        return DiagonalStateSpace(poles, B, C, D, sys.dt, sys.conjugate).double()
+    return StateSpace(to_numpy(sys.A), B, C, D, sys.dt).double()
+
+
+def member(sys: System, i: tuple[int, ...]) -> System:
+    if isinstance(sys, DiagonalStateSpace):
+        return DiagonalStateSpace(sys.poles[i], sys.B[i], sys.C[i], sys.D[i], sys.dt, sys.conjugate)
+    return StateSpace(sys.A[i], sys.B[i], sys.C[i], sys.D[i], sys.dt)

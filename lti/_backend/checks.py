@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lti._array import Array, device, is_array, namespace, to_numpy, tracing
+from lti._backend.arrays import Array, device, is_array, namespace, to_numpy, tracing
 from lti.errors import DimensionError, NonFiniteError, OptionError, TimebaseError
 
 DTYPES = {np.dtype(name) for name in ("float32", "float64", "complex64", "complex128")}

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from scipy.linalg import schur, solve_sylvester
 
-from lti._array import Array, eye, from_numpy, namespace, to_numpy
-from lti._checks import one_of
-from lti.algebra import units
+from lti._backend.arrays import Array, eye, from_numpy, namespace, to_numpy
+from lti._backend.checks import one_of
 from lti.errors import DefectiveError, DimensionError
-from lti.system import DiagonalStateSpace, Labels, StateSpace, System
+from lti.systems.algebra import state_scaling
+from lti.systems.labels import Labels
+from lti.systems.statespace import DiagonalStateSpace, StateSpace, System
 
 __all__ = ["Split", "parts_of", "split", "whole"]
 
@@ -141,7 +142,7 @@ def _own_units(sys: StateSpace) -> tuple[np.ndarray, np.ndarray]:
     A, B, C = (to_numpy(x) for x in (sys.A, sys.B, sys.C))
     A, d = A.copy(), np.empty(A.shape[:-1])
     for i in np.ndindex(A.shape[:-2]):
-        d[i] = units(StateSpace(A[i], B[i], C[i], None, sys.dt))
+        d[i] = state_scaling(StateSpace(A[i], B[i], C[i], None, sys.dt))
         A[i] = A[i] / d[i][:, None] * d[i]
     return A, d
 

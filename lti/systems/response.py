@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from scipy.linalg import schur
 
-from lti._array import Array, eye, from_numpy, namespace, narrow, to_numpy
-from lti._checks import require_finite
-from lti.algebra import units
+from lti._backend.arrays import Array, eye, from_numpy, namespace, narrow, to_numpy
+from lti._backend.checks import require_finite
 from lti.errors import DimensionError, OptionError
-from lti.interop import as_statespace
-from lti.system import DiagonalStateSpace, StateSpace, System
+from lti.systems.algebra import state_scaling
+from lti.systems.convert import as_statespace
+from lti.systems.statespace import DiagonalStateSpace, StateSpace, System
 
 __all__ = ["frequency_response"]
 
@@ -114,7 +114,7 @@ def _solved(sys: StateSpace, s: Array) -> Array:
 
 def _triangular(sys: StateSpace) -> Callable[[np.ndarray], np.ndarray]:
     """s -> U (s - T)^-1 U^H B, by substitution in all points at once."""
-    d = units(sys)
+    d = state_scaling(sys)
     form: Any = schur(sys.A / d[:, None] * d, output="complex")
     T, U = form
     B = U.conj().T @ (sys.B / d[:, None])

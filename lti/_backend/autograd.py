@@ -1,4 +1,4 @@
-"""Derivatives of the theorems, for torch: Lyapunov equations and balanced coordinates.
+"""Derivatives of the theorems in torch: Lyapunov equations and balanced coordinates.
 
 Nothing is differentiated through an iteration, an LQ factorisation or an SVD. The values come from
 the factors, as everywhere; what stands here are the adjoints. A cotangent G of X means
@@ -9,54 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import array_api_compat.torch as xp  # noqa: F401, the namespace of tensors
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.library import custom_op
 
+from lti._backend.shifts import cheap_shift
 from lti.errors import DerivativeError
 
 EPS = 2.0**-52
 APART = 1e-8  # relative; values closer than that are one, whatever turns their states into another
-
-
-def tracked(*tensors: Any) -> bool:
-    """Whether a derivative of any of these is asked for."""
-    return torch.is_grad_enabled() and any(
-        isinstance(x, Tensor) and x.requires_grad for x in tensors
-    )
-
-
-def plain(x: Tensor) -> Tensor:
-    """The numbers of a tensor, without derivatives, under `torch.func` too."""
-    if torch.compiler.is_compiling():
-        return x.detach()
-    x, functorch = x.detach(), getattr(torch._C, "_functorch")  # noqa: B009, pyright knows it not
-    while functorch.is_gradtrackingtensor(x):
-        x = functorch.get_unwrapped(x)
-    return x
-
-
-def host(x: Tensor) -> Any:
-    """A NumPy array of the numbers of a tensor."""
-    x = plain(x)
-    with torch._C._DisableFuncTorch():
-        return x.cpu().resolve_conj().resolve_neg().numpy()
-
-
-def attach(value: Tensor, slope: Tensor) -> Tensor:
-    """The value of one expression with the derivative of another, which equals it."""
-    return value.detach() + (slope - slope.detach())
-
-
-def cholesky(x: Tensor) -> tuple[Tensor, Tensor]:
-    """`lti._array.cholesky`, on an accelerator."""
-    L, info = torch.linalg.cholesky_ex(x)
-    identity = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
-    inverse = torch.linalg.solve_triangular(L, identity, upper=False)
-    size = inverse.abs().square().sum((-2, -1))
-    return L, torch.where((info == 0) & size.isfinite(), size, torch.inf)
 
 
 class Lyapunov(Function):
@@ -101,8 +62,6 @@ def solve(A: Tensor, M: Tensor, discrete: bool) -> Tensor:
     if A.shape[-1] == 0:
         return M
     if not discrete:
-        from lti.discretize import cheap_shift
-
         a, identity = cheap_shift(A), torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
         E = torch.linalg.inv(a * identity - A)
         A, M = 2 * a * E - identity, 2 * a * (E @ M @ E.mH)
@@ -181,24 +140,3 @@ class Once(Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple, x: Tensor, source: Tensor) -> Any:
         return Once.apply(_front(info, x, in_dims[0]), _front(info, source, in_dims[1])), 0
-
-
-@custom_op("lti::factors", mutates_args=())
-def factors(
-    poles: Tensor, B: Tensor, C: Tensor, discrete: bool, conjugate: bool
-) -> tuple[Tensor, Tensor]:
-    """S, R of a diagonal system: what `torch.compile` cannot follow, with all that is checked."""
-    from lti.gramians import double_factors
-    from lti.system import DiagonalStateSpace
-
-    sys = DiagonalStateSpace(poles, B, C, None, discrete or 0, conjugate)
-    S, R = (x.clone(memory_format=torch.contiguous_format) for x in double_factors(sys))
-    return S, R
-
-
-@factors.register_fake
-def _(poles: Tensor, B: Tensor, C: Tensor, discrete: bool, conjugate: bool) -> Any:
-    n = poles.shape[-1] * (2 if conjugate else 1)
-    k = n if B.shape[-1] or C.shape[-2] else 0
-    like = B.real if conjugate and B.is_complex() else B
-    return like.new_empty((*B.shape[:-2], n, k)), like.new_empty((*B.shape[:-2], n, k))
