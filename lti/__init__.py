@@ -30,11 +30,15 @@ from lti.norms import h2_norm, hankel_norm, hinf_norm, linf_norm
 from lti.plotting import plot_error, plot_hsv, plot_reduction, plot_response
 from lti.reduction import (
     Balancing,
+    Claim,
+    GramianPair,
     Reduction,
+    ReductionMethod,
     balance,
     balanced_truncation,
     hankel_norm_approximation,
     modal_truncation,
+    register_method,
     singular_perturbation,
 )
 from lti.systems import (
@@ -50,6 +54,7 @@ from lti.systems import (
 __all__ = [
     "Balancing",
     "CertificateError",
+    "Claim",
     "DefectiveError",
     "DerivativeError",
     "DenseWarning",
@@ -57,12 +62,14 @@ __all__ = [
     "DimensionError",
     "FileError",
     "GramianFactor",
+    "GramianPair",
     "LTIError",
     "Labels",
     "NonFiniteError",
     "OptionError",
     "OrderError",
     "Reduction",
+    "ReductionMethod",
     "ReductionWarning",
     "StateSpace",
     "TimebaseError",
@@ -91,6 +98,7 @@ __all__ = [
     "plot_hsv",
     "plot_reduction",
     "plot_response",
+    "register_method",
     "save",
     "singular_perturbation",
     "spectral_factor",

@@ -1,4 +1,7 @@
-"""What can go wrong, as types: each message says what was wrong, what came in, what to do."""
+"""Errors and warnings as types; each message says what was wrong, what came in, what to do."""
+
+import sys
+import warnings
 
 __all__ = [
     "CertificateError",
@@ -67,3 +70,11 @@ class ReductionWarning(UserWarning):
 
 class DenseWarning(UserWarning):
     """A sparse state matrix that was made dense."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """`warnings.warn` at the line outside of this package that led here."""
+    level, frame = 1, sys._getframe()
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] == "lti":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

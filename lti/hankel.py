@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -74,13 +74,14 @@ def hankel_singular_values(sys: System) -> Array:
 
 
 def balanced(
-    sys: System, S: Array, R: Array, given: tuple[Any, Any] = (None, None)
+    sys: System, S: Array, R: Array, of_system: tuple[bool, bool] = (True, True)
 ) -> tuple[Array, Array, Array]:
     """sigma (..., n), right (..., n, k), left (..., k, n) of factors S, R of a stable system.
 
-    In torch with the derivatives of the Gramians of `sys`, or of those whose factors were `given`.
+    In torch with the derivatives of the Gramians of `sys` where a factor is `of_system`, and else
+    with those of the factor itself.
     """
-    if not tracked(*sys.matrices, *given):
+    if not tracked(*sys.matrices, S, R):
         return square_root(S, R)
     xp = namespace(S)
     # In units of B and C in which no square overflows or vanishes
@@ -88,8 +89,8 @@ def balanced(
     S, R, sys = S / b, R / c, replace(sys, B=sys.B / b, C=sys.C / c)
     # The rule takes the derivatives of P and Q only, not their values
     P, Q = closed_forms(sys) if isinstance(sys, DiagonalStateSpace) else squares(sys, S, R)
-    P = P if given[0] is None else S @ H(S)
-    Q = Q if given[1] is None else R @ H(R)
+    P = P if of_system[0] else S @ H(S)
+    Q = Q if of_system[1] else R @ H(R)
     from lti._backend import autograd  # imports torch, which is optional
 
     sigma, right, left = autograd.Balance.apply(P, Q, *square_root(detach(S), detach(R)))
@@ -167,6 +168,13 @@ def error_bound(hsv: Array, order: int | None = None) -> Array:
     return bounds if order is None else bounds[..., check_order(order, n)]
 
 
+def no_bounds(hsv: Array) -> Array:
+    """Infinite bounds (..., n + 1) of all orders but n, whose error is zero."""
+    zero = error_bound(hsv)[..., -1:]
+    infinite = namespace(hsv).full_like(hsv, float("inf"))
+    return namespace(hsv).concat([infinite, zero], axis=-1)
+
+
 def order_for(
     hsv: Array, tol: float | None = None, relative: bool = False, energy: float | None = None
 ) -> int:
@@ -205,7 +213,7 @@ def order_for(
         raise OrderError(f"give either tol or energy, got tol={tol!r} and energy={energy!r}")
     hsv = to_numpy(hsv) if is_array(hsv) else np.asarray(hsv, dtype=float)
     if tol is not None:
-        return first_within(error_bound(hsv), tolerance(hsv, tol, relative))
+        return first_within(error_bound(hsv), OrderChoice(tol=tol, relative=relative).limit(hsv))
     if not (isinstance(energy, (int, float, np.number)) and 0 < energy <= 1):
         raise OrderError(f"energy is the share that is kept and must lie in (0, 1], got {energy!r}")
     finite = np.where(np.isfinite(hsv), hsv, 0.0)
@@ -215,12 +223,54 @@ def order_for(
     return int(np.count_nonzero(needed, axis=-1).max(initial=0))
 
 
-def tolerance(hsv: np.ndarray, tol: float, relative: bool) -> np.ndarray:
-    """`tol`, checked, in the units of the transfer function (..., 1)."""
-    if not (isinstance(tol, (int, float, np.number)) and 0 <= tol < float("inf")):
-        raise OrderError(f"tol must be a finite number >= 0, got {tol!r}")
-    top = np.where(np.isfinite(hsv), hsv, 0.0).max(axis=-1, keepdims=True, initial=0.0)
-    return tol * top if relative else np.full_like(top, tol)
+@dataclass(frozen=True)
+class OrderChoice:
+    """The order asked for, in one of three ways: itself, an error bound, an energy fraction.
+
+    Parameters
+    ----------
+    order : int, optional
+        States to keep, 0 to n.
+    tol : float, optional
+        The smallest order whose error bound is within `tol`.
+    relative : bool, optional
+        Count `tol` in units of the largest finite Hankel singular value.
+    energy : float, optional
+        The smallest order that keeps this fraction of the sum of the values, in (0, 1].
+    """
+
+    order: int | None = None
+    tol: float | None = None
+    relative: bool = False
+    energy: float | None = None
+
+    def select(self, hsv: Array, bounds: Array, kept: int = 0) -> int:
+        """The order, from `kept` to n, given the values (..., n) and the bounds (..., n + 1)."""
+        if sum(x is not None for x in (self.order, self.tol, self.energy)) != 1:
+            raise OrderError(
+                f"give one of order, tol and energy, got order={self.order!r}, tol={self.tol!r} "
+                f"and energy={self.energy!r}"
+            )
+        if self.tol is not None:
+            return first_within(to_numpy(bounds), self.limit(to_numpy(hsv)))
+        if self.order is None:
+            order = order_for(hsv, energy=self.energy)
+        else:
+            order = check_order(self.order, hsv.shape[-1])
+        if order < kept:
+            raise OrderError(
+                f"order {order} is less than the {kept} states of unstable poles, which are kept "
+                "as they are; ask for at least that many"
+            )
+        return order
+
+    def limit(self, hsv: np.ndarray) -> np.ndarray:
+        """`tol`, checked, in the units of the transfer function (..., 1)."""
+        tol = self.tol
+        if not (isinstance(tol, (int, float, np.number)) and 0 <= tol < float("inf")):
+            raise OrderError(f"tol must be a finite number >= 0, got {tol!r}")
+        top = np.where(np.isfinite(hsv), hsv, 0.0).max(axis=-1, keepdims=True, initial=0.0)
+        return tol * top if self.relative else np.full_like(top, tol)
 
 
 def first_within(bounds: np.ndarray, limit: np.ndarray) -> int:
@@ -228,31 +278,6 @@ def first_within(bounds: np.ndarray, limit: np.ndarray) -> int:
     met = np.asarray(bounds <= limit).reshape(-1, bounds.shape[-1])
     met[:, -1] = True
     return int(np.argmax(met.all(axis=0)))
-
-
-def order_asked(
-    order: int | None,
-    tol: float | None,
-    relative: bool,
-    energy: float | None,
-    hsv: Array,
-    bounds: Array,
-    kept: int = 0,
-) -> int:
-    """The order asked for in one of three ways, from `kept` to n, given the values and bounds."""
-    if sum(x is not None for x in (order, tol, energy)) != 1:
-        raise OrderError(
-            f"give one of order, tol and energy, got {order=!r}, {tol=!r} and {energy=!r}"
-        )
-    if tol is not None:
-        return first_within(to_numpy(bounds), tolerance(to_numpy(hsv), tol, relative))
-    order = order_for(hsv, energy=energy) if order is None else check_order(order, hsv.shape[-1])
-    if order < kept:
-        raise OrderError(
-            f"order {order} is less than the {kept} states of poles that are not stable, which are "
-            "kept as they are; ask for at least that many"
-        )
-    return order
 
 
 def check_order(order: Any, n: int) -> int:

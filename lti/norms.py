@@ -22,6 +22,7 @@ from lti._backend.arrays import (
 )
 from lti._backend.checks import positive
 from lti._backend.shifts import optimal_shift
+from lti._deprecated import renamed
 from lti.gramians.exact import double_factors, squares
 from lti.hankel import hankel_singular_values
 from lti.systems.algebra import host_copy, member, state_scaling
@@ -117,15 +118,16 @@ def _root(x: Array) -> Array:
     return xp.where(x > 0, xp.sqrt(xp.where(x > 0, x, 1.0)), 0.0)
 
 
-def hinf_norm(sys: System, tol: float = 1e-9) -> Array:
+@renamed(tol="rtol")
+def hinf_norm(sys: System, rtol: float = 1e-9) -> Array:
     """||G||_inf = sup over w of the largest singular value of G(j w), or G(e^{j w}).
 
     Parameters
     ----------
     sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
         A stable system.
-    tol : float, optional
-        Relative accuracy, above zero: the norm lies between the result and ``(1 + tol)`` times
+    rtol : float, optional
+        Relative accuracy, above zero: the norm lies between the result and ``(1 + rtol)`` times
         the result.
 
     Returns
@@ -158,11 +160,12 @@ def hinf_norm(sys: System, tol: float = 1e-9) -> Array:
     >>> round(float(lti.hinf_norm(([[0.99999]], [[1.0]], [[1.0]], None, True))), 3)
     100000.0
     """
-    positive("tol", tol)
-    return peak_gain(as_statespace(sys), None, tol)
+    positive("rtol", rtol)
+    return peak_gain(as_statespace(sys), None, rtol)
 
 
-def linf_norm(sys: System, tol: float = 1e-9) -> Array:
+@renamed(tol="rtol")
+def linf_norm(sys: System, rtol: float = 1e-9) -> Array:
     """||G||_Linf = sup over w of the largest singular value of G(j w), or G(e^{j w}), G unstable.
 
     Of a stable system it is the H-infinity norm. Of another it is no bound on what the output can
@@ -172,7 +175,7 @@ def linf_norm(sys: System, tol: float = 1e-9) -> Array:
     ----------
     sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
         Its poles may lie anywhere.
-    tol : float, optional
+    rtol : float, optional
         As in `hinf_norm`.
 
     Returns
@@ -195,12 +198,12 @@ def linf_norm(sys: System, tol: float = 1e-9) -> Array:
     inf
     """
     sys = as_statespace(sys)
-    positive("tol", tol)
+    positive("rtol", rtol)
     G = host_copy(sys)
-    return _stacked(lambda i: _peak_or_pole(member(G, i), tol), G.batch_shape, like=sys.B)
+    return _stacked(lambda i: _peak_or_pole(member(G, i), rtol), G.batch_shape, like=sys.B)
 
 
-def _peak_or_pole(G: System, tol: float) -> float:
+def _peak_or_pole(G: System, rtol: float) -> float:
     """`_peak` of a system that may have poles on the boundary: infinite there."""
     size = np.abs(G.poles)
     gap, slack = (np.abs(size - 1), 1.0) if G.is_discrete else (np.abs(G.poles.real), size)
@@ -209,10 +212,10 @@ def _peak_or_pole(G: System, tol: float) -> float:
         slack = slack + G.order * np.linalg.norm(G.A / d[:, None] * d)
     if (gap <= 4 * EPS * slack).any():
         return float("inf")
-    return _peak(G, None, tol)
+    return _peak(G, None, rtol)
 
 
-def peak_gain(G: System, F: System | None, tol: float) -> Array:
+def peak_gain(G: System, F: System | None, rtol: float) -> Array:
     """`hinf_norm` of G - F, with the two responses evaluated apart; of G if F is None."""
     like = G.B
     G, F = host_copy(G), None if F is None else host_copy(F)
@@ -221,7 +224,7 @@ def peak_gain(G: System, F: System | None, tol: float) -> Array:
         require_stable(F)
 
     def peak(i: tuple[int, ...]) -> float:
-        return _peak(member(G, i), None if F is None else member(F, i), tol)
+        return _peak(member(G, i), None if F is None else member(F, i), rtol)
 
     return _stacked(peak, G.batch_shape, like)
 
@@ -232,7 +235,7 @@ def _stacked(value: Callable[..., float], stack: tuple[int, ...], like: Array) -
     return narrow(from_numpy(values, like), like)
 
 
-def _peak(G: System, F: System | None, tol: float) -> float:
+def _peak(G: System, F: System | None, rtol: float) -> float:
     """The largest gain of one NumPy system G - F over all frequencies.
 
     A frequency t stands for s = j t, in discrete time for z = e^{j t}.
@@ -240,7 +243,7 @@ def _peak(G: System, F: System | None, tol: float) -> float:
     if 0 in (G.n_inputs, G.n_outputs):
         return 0.0
     G, F, size = _modest(G, F)
-    return size * _peak_of_modest(G, F, tol)
+    return size * _peak_of_modest(G, F, rtol)
 
 
 def _modest(G: System, F: System | None) -> tuple[System, System | None, float]:
@@ -262,7 +265,7 @@ def _modest(G: System, F: System | None) -> tuple[System, System | None, float]:
     return scaled(G), None if F is None else scaled(F), size
 
 
-def _peak_of_modest(G: System, F: System | None, tol: float) -> float:
+def _peak_of_modest(G: System, F: System | None, rtol: float) -> float:
     error = G.to_dense() if F is None else difference(G, F)
     d = state_scaling(error)
     error = replace(error, A=error.A / d[:, None] * d, B=error.B / d[:, None], C=error.C * d)
@@ -302,10 +305,10 @@ def _peak_of_modest(G: System, F: System | None, tol: float) -> float:
     if np.linalg.norm(line.D, ord=2) >= level:
         return level  # constant to rounding
     for _ in range(100):
-        crossings = _crossings(line, level * (1 + tol))
+        crossings = _crossings(line, level * (1 + rtol))
         t = place(np.concatenate([crossings, (crossings[1:] + crossings[:-1]) / 2]))
         found = gains(t)
-        if found.max(initial=0.0) <= level * (1 + tol):
+        if found.max(initial=0.0) <= level * (1 + rtol):
             break
         level = climb(t[np.argmax(found)])
     return float(max(level, found.max(initial=0.0)))

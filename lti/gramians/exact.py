@@ -170,9 +170,9 @@ def known_factors(sys: System) -> tuple[Array, Array, float, bool]:
         sys = replace(sys, **arrays)
     if isinstance(sys, DiagonalStateSpace):
         if tracing(sys.B):
-            from lti.gramians import torch_op  # imports torch, which is optional
+            from lti.gramians import _torch_op  # imports torch, which is optional
 
-            S, R = torch_op.factors(*sys.matrices[:3], sys.is_discrete, sys.conjugate)
+            S, R = _torch_op.factors(*sys.matrices[:3], sys.is_discrete, sys.conjugate)
             return S, R, 1.0, False
         return *diagonal_factors(sys), 1.0, False
     if type(sys.A) is not np.ndarray or sys.A.ndim > 2:

@@ -17,7 +17,7 @@ EPS = 2.0**-52
 
 @dataclass(frozen=True, eq=False)
 class GramianFactor:
-    """P = S S^H, with a word for what P is: what `balance` takes in place of a Gramian.
+    """P = S S^H with the name of P: what `balance` takes in place of a Gramian.
 
     Parameters
     ----------
@@ -42,11 +42,11 @@ class GramianFactor:
     """
 
     factor: Array = field(repr=False)
-    name: str = "given"
+    name: str = "user-supplied"
     samples: int = 0
 
     @classmethod
-    def of_gramian(cls, P: Array, name: str = "given") -> GramianFactor:
+    def of_gramian(cls, P: Array, name: str = "user-supplied") -> GramianFactor:
         """S = U diag(lambda)^1/2 of a Gramian P = U diag(lambda) U^H.
 
         Half of the digits of its small directions are lost in P already: where there is a choice,
@@ -137,7 +137,6 @@ class GramianFactor:
         return GramianFactor(joined, self.name, total)
 
 
-def named(factor: Array | GramianFactor | None) -> GramianFactor | None:
-    """A bare factor as one that is just given."""
-    plain = factor is None or isinstance(factor, GramianFactor)
-    return factor if plain else GramianFactor(factor)
+def named(factor: Array | GramianFactor) -> GramianFactor:
+    """A bare factor as one that the user has supplied."""
+    return factor if isinstance(factor, GramianFactor) else GramianFactor(factor)

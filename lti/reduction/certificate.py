@@ -8,17 +8,45 @@ from typing import Any
 import numpy as np
 
 from lti._backend.arrays import Array, from_numpy, to_numpy
+from lti._deprecated import renamed
 from lti.errors import CertificateError
 from lti.norms import peak_gain
 from lti.systems.algebra import series
 from lti.systems.response import frequency_response
 from lti.systems.stability import boundary_gap
-from lti.systems.statespace import StateSpace, difference
+from lti.systems.statespace import StateSpace, System, difference
 
-__all__ = ["Reduction"]
+__all__ = ["Claim", "Reduction"]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Claim:
+    """lower_bound <= ||W_o (F - F_r) W_i||_inf <= error_bound: what theory says of a reduction.
+
+    Parameters
+    ----------
+    error_bound : array (...)
+        Upper bound of the error, including what rounding to single precision adds; infinite where
+        theory has none.
+    lower_bound : array (...)
+        What no system of this order can beat; zero where theory says nothing.
+    pair : (F, F_r), optional
+        The two systems whose difference is bounded, the stable parts; by default the original and
+        the reduced system.
+    weights : (W_o, W_i)
+        Weights of the error; None stands for the identity.
+    roundoff_scale : array (...), optional
+        What rounding is relative to, ``|R| |S|`` of the Gramian factors; by default ``hsv[0]``.
+    """
+
+    error_bound: Array
+    lower_bound: Array
+    pair: tuple[System, System] | None = None
+    weights: tuple[StateSpace | None, StateSpace | None] = (None, None)
+    roundoff_scale: Array | None = None
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Reduction:
     """lower_bound <= ||G - G_r||_inf <= error_bound: a system with its certificate.
 
@@ -32,41 +60,57 @@ class Reduction:
         Number of states r that were kept.
     hsv : array (..., n)
         Hankel singular values, those of the weighted or limited Gramians if such were balanced.
-        Infinite for the states of poles that are not stable, which are kept as they are.
-    error_bound : array (...)
-        Upper bound of the error, including what rounding to single precision adds; infinite where
-        theory has none.
-    lower_bound : array (...)
-        What no system of order r can beat; zero where theory says nothing.
+        Infinite for the states of unstable poles, which are kept as they are.
+    claim : Claim
+        The bounds of the error, and of which error.
     T, W : array (..., n, r), array (..., r, n), optional
         Projections with ``W T = I``: ``A_r = W A T``, ``C_r = C T`` and, unless a static correction
         was made, ``B_r = W B``. None where the reduced system is no projection.
     method : str
         The name of the method.
     flags : tuple of str
-        What a user of the reduction should know; empty for a plain one.
-    pair : (F, F_r), optional
-        The error that the bounds speak of is ``F - F_r``, of the stable parts. By default
-        ``(original, system)``.
-    weights : (W_o, W_i)
-        That error is weighted, ``W_o (F - F_r) W_i``; None stands for the identity.
-    scale : array (...), optional
-        What rounding is relative to, ``|R| |S|`` of the Gramian factors; by default ``hsv[0]``.
+        Properties of the reduction that its user should know of; empty for a plain one.
+
+    Attributes
+    ----------
+    error_bound, lower_bound, pair, weights, scale
+        Those of `claim`; `scale` is its `roundoff_scale`.
     """
 
-    original: Any
+    original: System
     system: StateSpace
     order: int
     hsv: Array
-    error_bound: Array
-    lower_bound: Array
+    claim: Claim
     T: Array | None = None
     W: Array | None = None
     method: str = "balanced truncation"
     flags: tuple[str, ...] = ()
-    pair: tuple[Any, Any] | None = None
-    weights: tuple[Any, Any] = (None, None)
-    scale: Array | None = None
+
+    @property
+    def error_bound(self) -> Array:
+        """Upper bound of the error (...); infinite where theory has none."""
+        return self.claim.error_bound
+
+    @property
+    def lower_bound(self) -> Array:
+        """What no system of this order can beat (...); zero where theory says nothing."""
+        return self.claim.lower_bound
+
+    @property
+    def pair(self) -> tuple[System, System] | None:
+        """The systems whose difference is bounded, if not the original and the reduced system."""
+        return self.claim.pair
+
+    @property
+    def weights(self) -> tuple[StateSpace | None, StateSpace | None]:
+        """Output and input weight of the error; None stands for the identity."""
+        return self.claim.weights
+
+    @property
+    def scale(self) -> Array | None:
+        """What rounding is relative to: `roundoff_scale` of the claim."""
+        return self.claim.roundoff_scale
 
     @property
     def error(self) -> StateSpace:
@@ -86,12 +130,13 @@ class Reduction:
                 error = response @ error if left else error @ response
         return error
 
-    def verify(self, tol: float = 1e-8) -> Array:
+    @renamed(tol="rtol")
+    def verify(self, rtol: float = 1e-8) -> Array:
         """||F - F_r||_inf, measured, and checked against both bounds.
 
         Parameters
         ----------
-        tol : float, optional
+        rtol : float, optional
             Relative accuracy of the measured norm.
 
         Returns
@@ -103,18 +148,18 @@ class Reduction:
         Raises
         ------
         CertificateError
-            If it lies outside the bounds by more than `tol` and the rounding of the arithmetic.
+            If it lies outside the bounds by more than `rtol` and the rounding of the arithmetic.
         UnstableError
             If the reduced system is not stable where the original is: then there is no norm.
         """
         if any(self.weights):
-            error = peak_gain(self.error, None, tol)
+            error = peak_gain(self.error, None, rtol)
         else:  # apart, so that a diagonal system is evaluated as one
-            error = peak_gain(*(self.pair or (self.original, self.system)), tol)
+            error = peak_gain(*(self.pair or (self.original, self.system)), rtol)
         error = to_numpy(error)
         lower, upper = to_numpy(self.lower_bound), to_numpy(self.error_bound)
         rounding = self._rounding()
-        wrong = (error > upper * (1 + tol) + rounding) | (error < lower * (1 - tol) - rounding)
+        wrong = (error > upper * (1 + rtol) + rounding) | (error < lower * (1 - rtol) - rounding)
         if wrong.any():
             at = np.unravel_index(np.argmax(wrong), wrong.shape)
             raise CertificateError(
@@ -145,7 +190,7 @@ class Reduction:
         sys, hsv, r = self.original, to_numpy(self.hsv), self.order
         ports = f"{_count(sys.n_inputs, 'input')}, {_count(sys.n_outputs, 'output')}"
         name = f"{sys.labels.name}, " if sys.labels.name else ""
-        stack = f"stack of shape {sys.batch_shape}, " if sys.batch_shape else ""
+        stack = f"batch of shape {sys.batch_shape}, " if sys.batch_shape else ""
         time = "discrete" if sys.is_discrete else "continuous"
         lines = [
             f"{self.method[:1].upper()}{self.method[1:]}: order {sys.order} -> {r}",
@@ -153,7 +198,7 @@ class Reduction:
         ]
         k = int(np.isinf(hsv).sum(axis=-1).max(initial=0))
         if k:
-            lines.append(f"  kept     {_count(k, 'state')} of poles that are not stable")
+            lines.append(f"  kept     {_count(k, 'state')} of unstable poles")
         for word, part in (("kept", hsv[..., k:r]), ("cut", hsv[..., r:])):
             if part.shape[-1]:
                 ends = " to ".join(_span(part[..., i]) for i in (0, -1)[: part.shape[-1]])

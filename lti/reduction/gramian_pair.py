@@ -1,10 +1,9 @@
-"""Which Gramians are balanced: exact, weighted, limited, or given; each only as a factor."""
+"""The two Gramians that are balanced: exact, weighted, limited, or user-supplied."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,9 +21,9 @@ from lti._backend.checks import as_array, common, one_of
 from lti.errors import DerivativeError, DimensionError, OptionError
 from lti.gramians.exact import double_factors, known_factors
 from lti.gramians.limited import frequency_limited_factors, time_limited_factors
-from lti.gramians.supplied import GramianFactor
+from lti.gramians.supplied import GramianFactor, named
 from lti.gramians.weighted import modified_input, weighted_factor
-from lti.hankel import square_root
+from lti.hankel import error_bound, square_root
 from lti.norms import hinf_norm
 from lti.systems.algebra import dual, series, static
 from lti.systems.convert import as_statespace
@@ -32,106 +31,163 @@ from lti.systems.split import Split
 from lti.systems.stability import require_stable
 from lti.systems.statespace import StateSpace, System
 
-__all__ = ["Factors", "choose_factors"]
+__all__ = ["GramianPair", "choose_pair"]
 
-Gramians = Callable[[Any], tuple[Array, Array]]
 RULES = {"enns": "Enns", "lin-chiu": "Lin and Chiu", "wang": "Wang"}
 
+Factor = Array | GramianFactor
+FactorSource = Factor | Callable[[StateSpace], Factor]
+"""A factor, or a function that makes one of the stable part of a system."""
 
-@dataclass(frozen=True, eq=False)
-class Factors:
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GramianPair:
     """P = S S^H, Q = R R^H, and what theory says of truncation in their balanced coordinates.
 
     Parameters
     ----------
     S, R : array (..., n, k), array (..., n, l)
         In double precision.
-    gain : array (...)
-        The error is at most ``gain * 2 * sum(distinct sigma)``; infinite where no bound is known.
-    weights : (W_o, W_i)
-        That error is ``W_o (G - G_r) W_i``; None stands for the identity.
     name : str
-        What they are, in words; empty for the Gramians of the system.
-    loss : float
-        Their rounding in units of ``eps |R| |S|``, as far as it is known.
-    far : bool
-        Whether the poles are known to be far from the stability boundary.
+        What the two Gramians are, in words, as `Reduction.method` shows it; empty for those of the
+        system itself.
+    error_bounds : callable, optional
+        From the values sigma (..., n), descending, to the error bounds (..., n + 1) of the orders 0
+        to n; None where theory has no bound. `lti.error_bound` is that of exact Gramians.
+    weights : (W_o, W_i), optional
+        The bounded error is ``W_o (G - G_r) W_i``; None stands for the identity.
+    of_system : (bool, bool), optional
+        Whether P, and Q, is the Gramian of the system itself. In torch, derivatives then follow its
+        Lyapunov equation, and else the factor.
+    roundoff_gain : float, optional
+        The rounding of the factors in units of ``eps |R| |S|``, as far as it is known.
+    well_damped : bool, optional
+        Whether all poles are known to be far from the stability boundary.
+
+    Examples
+    --------
+    >>> import lti, numpy as np
+    >>> def bounded_real(G):
+    ...     P = np.eye(G.order)  # here, the solutions of two Riccati equations
+    ...     return lti.GramianPair(S=P, R=P, name="bounded-real", error_bounds=lti.error_bound)
+    >>> sys = lti.StateSpace(np.diag([-1.0, -2.0]), np.ones((2, 1)), np.ones((1, 2)))
+    >>> lti.balance(sys, gramians=bounded_real).truncate(2).method
+    'balanced truncation, Gramians bounded-real'
     """
 
     S: Array
     R: Array
-    gain: Array
+    name: str
+    error_bounds: Callable[[Array], Array] | None = None
     weights: tuple[StateSpace | None, StateSpace | None] = (None, None)
-    name: str = ""
-    loss: float = 1.0
-    far: bool = False
+    of_system: tuple[bool, bool] = (False, False)
+    roundoff_gain: float = 1.0
+    well_damped: bool = False
 
 
-def choose_factors(
+def choose_pair(
     parts: Split,
     *,
-    controllability: GramianFactor | None = None,
-    observability: GramianFactor | None = None,
+    gramians: Callable[[StateSpace], GramianPair] | None = None,
+    controllability: FactorSource | None = None,
+    observability: FactorSource | None = None,
     input_weight: System | None = None,
     output_weight: System | None = None,
     weighting: str = "enns",
     frequencies: Any = None,
     times: Any = None,
-) -> Factors:
-    """The factors that the options of `balance` ask for, of the stable part of a system."""
-    sys, k = parts.stable, parts.rest.order
+) -> GramianPair:
+    """The Gramians that the options of `balance` ask for, of the stable part of a system."""
+    sys = parts.stable
     one_of("weighting", weighting, RULES)
+    limited = frequencies is not None or times is not None
+    weighted = input_weight is not None or output_weight is not None
+    supplied = controllability is not None or observability is not None
+    if gramians is not None:
+        if limited or weighted or supplied or weighting != "enns":
+            raise OptionError(
+                "gramians= makes both Gramians and what they promise; leave weights, limits, "
+                "controllability= and observability= out"
+            )
+        return _made_pair(gramians, sys)
     if frequencies is not None and times is not None:
         raise OptionError("frequencies and times cannot both be limited; leave one of them out")
-    weighted = input_weight is not None or output_weight is not None
     if weighting == "lin-chiu" and not weighted:
         raise OptionError('weighting="lin-chiu" is a rule for weights; give a weight, or "wang"')
-    gramians: Gramians = double_factors
-    names = []
-    if frequencies is not None:
-        gramians, names = partial(frequency_limited_factors, bands=frequencies), ["band-limited"]
-    elif times is not None:
-        gramians, names = partial(time_limited_factors, windows=times), ["time-limited"]
-    limited = bool(names)
     W_i = _weight("input_weight", input_weight, sys)
     W_o = _weight("output_weight", output_weight, sys)
-    given = (
-        _given("controllability", controllability, parts.W, k, sys),
-        _given("observability", observability, H(parts.T), k, sys),
-    )
-    if (W_i and given[0] is not None) or (W_o and given[1] is not None):
-        raise OptionError("a given factor has its weight in it; leave one of the two out")
-    if W_i or W_o:
-        names.append(f"weighted by the rule of {RULES[weighting]}")
-    if any(x is not None for x in given):
-        names += dict.fromkeys(x.name for x in (controllability, observability) if x is not None)
-    gain = spectral_norm(sys.B[..., :0, :0]) + 1.0
+    if (W_i and controllability is not None) or (W_o and observability is not None):
+        raise OptionError("a user-supplied factor has its weight in it; leave one of the two out")
     if (weighted or limited) and tracked(*sys.matrices):
         raise DerivativeError(
             "weights and limits have no derivative; detach the system from its graph first"
         )
-    if weighting == "wang" and not names:
+    if weighting == "wang" and not (weighted or limited or supplied):
         raise OptionError(
-            'weighting="wang" changes Gramians that are weighted, limited or given; leave it out'
+            'weighting="wang" changes Gramians that are weighted, limited or user-supplied; leave '
+            "it out"
         )
-    if not names:
-        S, R, loss, far = known_factors(sys)
-        return Factors(S, R, gain, loss=loss, far=far)
+    if not (weighted or limited or supplied):
+        S, R, roundoff_gain, well_damped = known_factors(sys)
+        return GramianPair(
+            S=S, R=R, name="", error_bounds=error_bound, of_system=(True, True),
+            roundoff_gain=roundoff_gain, well_damped=well_damped,
+        )  # fmt: skip
     require_stable(sys)
 
-    dense, plain = sys.to_dense(), (None, None)
-    if any(x is None and not W for x, W in zip(given, (W_i, W_o), strict=True)):
-        plain = gramians(sys)
-    factors = []
-    sides = zip((dense, dual(dense)), (W_i, dual(W_o) if W_o else None), given, plain, strict=True)
-    for G, weight, known, exact in sides:
-        S = known if known is not None else exact
+    dense, k = sys.to_dense(), parts.rest.order
+    systems, weights = (dense, dual(dense)), (W_i, dual(W_o) if W_o else None)
+    own = (
+        _supplied("controllability", controllability, systems[0], parts.W, k),
+        _supplied("observability", observability, systems[1], H(parts.T), k),
+    )
+    factors_of, names = double_factors, []
+    if frequencies is not None:
+        factors_of, names = partial(frequency_limited_factors, bands=frequencies), ["band-limited"]
+    elif times is not None:
+        factors_of, names = partial(time_limited_factors, windows=times), ["time-limited"]
+    if W_i or W_o:
+        names.append(f"weighted by the rule of {RULES[weighting]}")
+    names += dict.fromkeys(x.name for x in own if x is not None)
+    plain = (None, None)
+    if any(x is None and not W for x, W in zip(own, weights, strict=True)):
+        plain = factors_of(sys)
+
+    factors, gain = [], spectral_norm(sys.B[..., :0, :0]) + 1.0
+    for G, weight, supply, exact in zip(systems, weights, own, plain, strict=True):
+        S = exact if supply is None else supply.factor
         if weight:
-            S = weighted_factor(G, weight, weighting, gramians)
-        if limited or weight or known is not None:
-            S, gain = _repaired(G, S, weight, gain) if weighting == "wang" else (S, gain * math.inf)
+            S = weighted_factor(G, weight, weighting, factors_of)
+        if weighting == "wang" and (limited or weight or supply is not None):
+            S, gain = _repaired(G, S, weight, gain)
         factors.append(S)
-    return Factors(factors[0], factors[1], gain, (W_o, W_i), ", ".join(names))
+    return GramianPair(
+        S=factors[0],
+        R=factors[1],
+        name=", ".join(names),
+        error_bounds=partial(_scaled_bounds, gain) if weighting == "wang" else None,
+        weights=(W_o, W_i),
+        of_system=(own[0] is None, own[1] is None),
+    )
+
+
+def _scaled_bounds(gain: Array, sigma: Array) -> Array:
+    """The bounds of exact Gramians, times the gain (...) of the larger input and output."""
+    return gain[..., None] * error_bound(sigma)
+
+
+def _made_pair(gramians: Callable[[StateSpace], GramianPair], sys: System) -> GramianPair:
+    """The pair that a function makes of the stable part of a system, checked."""
+    require_stable(sys)
+    G = sys.to_dense()
+    pair = gramians(G)
+    if not isinstance(pair, GramianPair):
+        raise OptionError(
+            f"gramians= must return a GramianPair, got a {type(pair).__name__}; for one Gramian "
+            "only, pass controllability= or observability="
+        )
+    S, R = (_checked(name, x, G, G.order) for name, x in (("S", pair.S), ("R", pair.R)))
+    return replace(pair, S=S, R=R)
 
 
 def _repaired(
@@ -152,7 +208,7 @@ def _weight(name: str, weight: System | None, sys: System) -> StateSpace | None:
     W: StateSpace = as_statespace(weight).to_dense().double()
     if W.batch_shape not in ((), tuple(sys.batch_shape)):
         raise DimensionError(
-            f"{name} is a stack of shape {W.batch_shape}, the system one of {sys.batch_shape}; "
+            f"{name} is a batch of shape {W.batch_shape}, the system one of {sys.batch_shape}; "
             "pass one weight for all, or one for each"
         )
     require_stable(W, f"{name}: ", "pass its stable spectral factor, which has the same gain")
@@ -164,21 +220,31 @@ def _weight(name: str, weight: System | None, sys: System) -> StateSpace | None:
     return StateSpace(A, B, C, D, W.dt)
 
 
-def _given(
-    name: str, given: GramianFactor | None, move: Array, k: int, sys: System
-) -> Array | None:
-    """A given factor in double precision, checked, in the coordinates of the stable part."""
-    if given is None:
+def _supplied(
+    name: str, source: FactorSource | None, G: StateSpace, move: Array, k: int
+) -> GramianFactor | None:
+    """A user-supplied factor for G, the stable part of a system or its dual, checked.
+
+    An array is in the coordinates of the whole system, to which `move` belongs; a function is
+    called with G.
+    """
+    if source is None:
         return None
-    factor: Any = as_array(given.factor)
-    if not is_like(factor, sys.B):
-        factor = from_numpy(to_numpy(factor), sys.B)
-    factor = common(**{name: factor})[0]
-    n, stack = move.shape[-1], tuple(sys.batch_shape)
-    if factor.ndim < 2 or factor.shape[-2] != n or tuple(factor.shape[:-2]) not in ((), stack):
+    made = callable(source)
+    given = named(source(G) if made else source)
+    factor = _checked(name, given.factor, G, G.order if made else move.shape[-1])
+    return replace(given, factor=move[..., k:, :] @ factor if k and not made else factor)
+
+
+def _checked(name: str, factor: Any, G: StateSpace, n: int) -> Array:
+    """A factor of n rows in double precision and in the array library of G."""
+    factor = as_array(factor)
+    if not is_like(factor, G.B):
+        factor = from_numpy(to_numpy(factor), G.B)
+    factor, batch = common(**{name: factor})[0], tuple(G.batch_shape)
+    if factor.ndim < 2 or factor.shape[-2] != n or tuple(factor.shape[:-2]) not in ((), batch):
         raise DimensionError(
             f"{name} has shape {tuple(factor.shape)}, but the system has {n} states; a factor is "
-            f"{(*stack, n, 'k')}, or one for all of a stack"
+            f"{(*batch, n, 'k')}, or one for all systems of a batch"
         )
-    factor = widen(factor)
-    return move[..., k:, :] @ factor if k else factor
+    return widen(factor)

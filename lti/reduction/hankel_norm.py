@@ -8,11 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 from lti._backend.arrays import Array, H, block_diag, from_numpy, namespace, spectral_norm
-from lti.errors import DimensionError, LTIError, ReductionWarning
-from lti.hankel import EQUAL, error_bound, order_asked
+from lti.errors import DimensionError, LTIError, OptionError, ReductionWarning, warn
+from lti.hankel import EQUAL, OrderChoice, error_bound
 from lti.norms import hankel_norm
-from lti.reduction.balancing import Balancing, as_it_is, balance, certified, warn_of
+from lti.reduction.balancing import Balancing, balance
+from lti.reduction.bounds import as_it_is, cancelling, certified, near_unstable
 from lti.reduction.certificate import Reduction
+from lti.reduction.methods import register_method
 from lti.systems.algebra import host_copy, member
 from lti.systems.discretize import to_continuous, to_discrete
 from lti.systems.split import split
@@ -56,9 +58,9 @@ def hankel_norm_approximation(
     relative : bool, optional
         Count `tol` in units of ``hsv[0]``.
     energy : float, optional
-        In place of `order`: the smallest order that keeps this share of the sum of the values.
+        In place of `order`: the smallest order that keeps this fraction of the sum of the values.
     unstable : {"raise", "split"}, optional
-        Refuse poles that are not stable, or keep their states.
+        Refuse a system with unstable poles, or keep their states.
 
     Returns
     -------
@@ -68,12 +70,12 @@ def hankel_norm_approximation(
     Raises
     ------
     UnstableError
-        If a pole of `sys` is not stable and ``unstable="split"`` was not given.
+        If `sys` has an unstable pole and ``unstable="split"`` was not given.
     OrderError
-        If not just one of `order`, `tol` and `energy` is given, it makes no sense, or a pole that
-        is not stable would have to go.
+        If not just one of `order`, `tol` and `energy` is given, if it is out of range, or if it
+        is less than the number of unstable poles.
     DimensionError
-        If the members of a stack need different orders.
+        If the systems of a batch need different orders.
 
     Warns
     -----
@@ -107,25 +109,38 @@ def hankel_norm_approximation(
     >>> bool(reduction.verify() <= reduction.error_bound)
     True
     """
-    return _reduce(balance(sys, unstable=unstable), order, tol, relative, energy)
+    balancing = balance(sys, unstable=unstable)
+    return balancing.reduce(HANKEL_NORM, order, tol=tol, relative=relative, energy=energy)
 
 
-def _reduce(
-    balancing: Balancing,
-    order: int | None,
-    tol: float | None,
-    relative: bool,
-    energy: float | None,
-) -> Reduction:
-    """The body of `hankel_norm_approximation`, from the balancing on."""
-    sys, parts, sigma = balancing.system, balancing.parts, balancing.sigma
-    n, rank, kept = sys.order, balancing.minimal_order, balancing.smallest_order
-    asked = order_asked(order, tol, relative, energy, sigma, balancing.error_bounds / 2, kept)
-    if tol is not None and (asked > rank or asked == n > 0):
-        reduction = as_it_is(balancing, tol, NAME)
-        warn_of(reduction.flags)
+class HankelNormApproximation:
+    """The method behind `hankel_norm_approximation`."""
+
+    name = "hankel-norm"
+
+    def reduce(self, balancing: Balancing, choice: OrderChoice) -> Reduction:
+        """The reduction of `balancing`, of exact Gramians, to the order of `choice`."""
+        if not balancing.exact:
+            raise OptionError(
+                "a Hankel-norm approximation needs the Gramians of the system itself, got Gramians "
+                f"{balancing.factors.name}; leave these options out, or choose balanced truncation"
+            )
+        reduction = _reduced(balancing, choice)
+        for flag in reduction.flags:
+            warn(flag, ReductionWarning)
         return reduction
-    flags = balancing.near_unstable + balancing.cancelling
+
+
+HANKEL_NORM = register_method(HankelNormApproximation())
+
+
+def _reduced(balancing: Balancing, choice: OrderChoice) -> Reduction:
+    sys, parts = balancing.system, balancing.parts
+    n, rank, kept = sys.order, balancing.minimal_order, balancing.smallest_order
+    asked = balancing.select_order(choice, balancing.error_bounds / 2)
+    if choice.tol is not None and (asked > rank or asked == n > 0):
+        return as_it_is(balancing, choice.tol, NAME)
+    flags = near_unstable(balancing) + cancelling(balancing)
     stable, bound, notes = _approximations(parts.stable, asked - kept)
     order = kept + stable.order
     known, xp = balancing.error_bound(order) / 2, namespace(bound)
@@ -140,14 +155,13 @@ def _reduce(
     A, B = block_diag(parts.rest.A, stable.A), xp.concat([parts.rest.B, stable.B], axis=-2)
     C = xp.concat([parts.rest.C, stable.C], axis=-1)
     system = StateSpace(A, B, C, stable.D, sys.dt)
-    wanted = (tol, relative)
-    reduction = certified(balancing, system, order, bound, flags + notes, NAME, wanted)
-    warn_of(reduction.flags)
-    return replace(reduction, scale=balancing.scale + spectral_norm(stable.D))
+    reduction = certified(balancing, system, order, bound, flags + notes, NAME, choice)
+    roundoff_scale = balancing.roundoff_scale + spectral_norm(stable.D)
+    return replace(reduction, claim=replace(reduction.claim, roundoff_scale=roundoff_scale))
 
 
 def _approximations(sys: System, order: int) -> tuple[StateSpace, Array, list[str]]:
-    """G_r of a stable system or stack, the bounds, and flags if an optimum was lost."""
+    """G_r of a stable system or batch, the bounds, and flags if an optimum was lost."""
     host = host_copy(sys)
     # Both directions of the bilinear map keep the Gramians, and both norms of every difference
     host = to_continuous(host, 1.0) if sys.is_discrete else host
@@ -155,7 +169,7 @@ def _approximations(sys: System, order: int) -> tuple[StateSpace, Array, list[st
     orders = {system.order for system, _, _ in members} or {order}
     if len(orders) > 1:
         raise DimensionError(
-            f"the members of the stack need different orders, {sorted(orders)}, in place of "
+            f"the systems of the batch need different orders, {sorted(orders)}, in place of "
             f"{order}; reduce each of them, or choose another order"
         )
     r, m, p = orders.pop(), sys.n_inputs, sys.n_outputs
@@ -178,7 +192,7 @@ def _approximate(balancing: Balancing, order: int) -> tuple[StateSpace, float, l
     if order >= rank:
         return balancing.balanced, below, []
     best, dense, found = float(sigma[order]), balancing.system.to_dense(), []
-    rounding = ROUNDING * len(sigma) * float(balancing.scale)
+    rounding = ROUNDING * len(sigma) * float(balancing.roundoff_scale)
     for close in CLUSTERS:
         equal = np.flatnonzero(np.abs(sigma[:rank] - best) <= close * best)
         first, end = int(equal[0]), int(equal[-1]) + 1
@@ -198,7 +212,7 @@ def _approximate(balancing: Balancing, order: int) -> tuple[StateSpace, float, l
             found.append((excess, system, bound))
     if found:
         excess, system, bound = min(found, key=lambda x: x[0])
-        text = f"the Hankel-norm error is a share of {excess / best:.0e} above its optimum"
+        text = f"the Hankel-norm error is above its optimum by {excess / best:.0e}, relatively"
         return system, bound + excess, [f"{text}, lost to rounding in values that are nearly equal"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ReductionWarning)

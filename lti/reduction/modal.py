@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from lti._backend.arrays import from_numpy, is_complex, namespace, narrow, to_numpy
-from lti.errors import DimensionError, ReductionWarning
-from lti.hankel import hankel_singular_values, order_asked
-from lti.reduction.balancing import cast_gain, stable_part
-from lti.reduction.certificate import Reduction
+from lti.errors import DimensionError, OptionError, ReductionWarning, warn
+from lti.hankel import OrderChoice, hankel_singular_values
+from lti.reduction.balancing import Balancing
+from lti.reduction.bounds import cast_gain, stable_part
+from lti.reduction.certificate import Claim, Reduction
+from lti.reduction.methods import register_method
 from lti.systems.algebra import state_scaling
 from lti.systems.convert import as_statespace
 from lti.systems.diagonalize import eigenvectors
-from lti.systems.split import parts_of
+from lti.systems.split import Split, parts_of
 from lti.systems.stability import is_stable, require_stable
 from lti.systems.statespace import StateSpace, System
 
@@ -37,18 +37,18 @@ def modal_truncation(
     Parameters
     ----------
     sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
-        One system (no stack) of n states, with a basis of eigenvectors.
+        One system (no batch) of n states, with a basis of eigenvectors.
     order : int, optional
         States to keep, 0 to n. Conjugate pairs of a real system stay together: an order that would
-        part one is lowered by one.
+        divide one is lowered by one.
     tol : float, optional
         In place of `order`: the smallest order whose error bound is within `tol`.
     relative : bool, optional
         Count `tol` in units of ``hsv[0]``.
     energy : float, optional
-        In place of `order`: the smallest order that keeps this share of the sum of the gains.
+        In place of `order`: the smallest order that keeps this fraction of the sum of the gains.
     unstable : {"raise", "split"}, optional
-        Refuse poles that are not stable, or keep their modes.
+        Refuse a system with unstable poles, or keep their modes.
 
     Returns
     -------
@@ -59,18 +59,18 @@ def modal_truncation(
     Raises
     ------
     UnstableError
-        If a pole is not stable and ``unstable="split"`` was not given.
+        If `sys` has an unstable pole and ``unstable="split"`` was not given.
     DefectiveError
         If A has no basis of eigenvectors to working precision.
     DimensionError
-        If `sys` is a stack.
+        If `sys` is a batch.
     OrderError
-        If not just one of `order`, `tol` and `energy` is given, or it makes no sense.
+        If not just one of `order`, `tol` and `energy` is given, or it is out of range.
 
     Warns
     -----
     ReductionWarning
-        If the order was lowered to keep a pair together.
+        If the order was lowered to keep a conjugate pair together.
 
     References
     ----------
@@ -85,14 +85,41 @@ def modal_truncation(
     array([-1.+0.j])
     """
     sys = as_statespace(sys)
-    if sys.batch_shape:
-        raise DimensionError(
-            f"modal_truncation takes one system, got a stack of shape {sys.batch_shape}; loop over "
-            "it"
-        )
+    _require_one(sys)
     if unstable == "raise":
         require_stable(sys)
-    parts = parts_of(sys.double(), unstable)
+    choice = OrderChoice(order, tol, relative, energy)
+    return _reduced(sys, parts_of(sys.double(), unstable), choice)
+
+
+class ModalTruncation:
+    """The method behind `modal_truncation`; of a balancing it takes the system and its parts."""
+
+    name = "modal"
+
+    def reduce(self, balancing: Balancing, choice: OrderChoice) -> Reduction:
+        """The reduction of the system of `balancing` to the order of `choice`."""
+        if not balancing.exact:
+            raise OptionError(
+                "modal truncation knows no Gramians, got Gramians "
+                f"{balancing.factors.name}; leave these options out, or choose balanced truncation"
+            )
+        _require_one(balancing.system)
+        return _reduced(balancing.system, balancing.parts, choice)
+
+
+MODAL = register_method(ModalTruncation())
+
+
+def _require_one(sys: System) -> None:
+    if sys.batch_shape:
+        raise DimensionError(
+            f"modal_truncation takes one system, got a batch of shape {sys.batch_shape}; loop over "
+            "it"
+        )
+
+
+def _reduced(sys: System, parts: Split, choice: OrderChoice) -> Reduction:
     k, n = parts.rest.order, sys.order
     T, W, sizes, gains, scale = _modes(parts.stable.to_dense())
     ends = np.cumsum([k, *sizes])  # the orders that part no pair
@@ -103,8 +130,8 @@ def modal_truncation(
     sigma = np.concatenate([kept, to_numpy(hankel_singular_values(parts.stable))])
     weights = np.zeros(n - k)
     weights[ends[1:] - k - 1] = gains  # all at the last state of a mode, so that pairs stay whole
-    values = sigma if energy is None else np.concatenate([kept, weights])
-    asked = order_asked(order, tol, relative, energy, values, bounds, k)
+    values = sigma if choice.energy is None else np.concatenate([kept, weights])
+    asked = choice.select(values, bounds, k)
     r, flags = int(ends[ends <= asked].max()), ()
     if r < asked:
         flags = (f"order lowered from {asked} to {r}: a conjugate pair stays together",)
@@ -122,23 +149,25 @@ def modal_truncation(
         stays = bool(is_stable(reduced))
         bound = bound + (cast_gain(stable_part(exact, k), reduced) if stays else float("inf"))
         if not stays:
-            flags = (*flags, f"not stable in {sys.B.dtype}: convert the system to float64")
+            flags = (*flags, f"unstable in {sys.B.dtype}: convert the system to float64")
     for flag in flags:
-        warnings.warn(flag, ReductionWarning, stacklevel=2)
+        warn(flag, ReductionWarning)
     hsv, lower = (from_numpy(np.asarray(x), sys.B) for x in (sigma, sigma[r] if r < n else 0.0))
     return Reduction(
-        sys,
-        system,
-        r,
-        narrow(hsv, sys.B),
-        narrow(bound, sys.B),
-        narrow(lower, sys.B),
-        narrow(T, sys.B),
-        narrow(W, sys.B),
-        "modal truncation",
-        flags,
-        (parts.stable, reduced) if k else None,
-        scale=from_numpy(np.asarray(scale), like=sys.B),
+        original=sys,
+        system=system,
+        order=r,
+        hsv=narrow(hsv, sys.B),
+        claim=Claim(
+            error_bound=narrow(bound, sys.B),
+            lower_bound=narrow(lower, sys.B),
+            pair=(parts.stable, reduced) if k else None,
+            roundoff_scale=from_numpy(np.asarray(scale), like=sys.B),
+        ),
+        T=narrow(T, sys.B),
+        W=narrow(W, sys.B),
+        method="modal truncation",
+        flags=flags,
     )
 
 

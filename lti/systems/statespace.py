@@ -22,7 +22,7 @@ from lti._backend.checks import as_array, common, complete, require_matrix, same
 from lti.errors import DimensionError, TimebaseError
 from lti.systems.labels import Labels
 
-__all__ = ["DiagonalStateSpace", "Labels", "StateSpace"]
+__all__ = ["DiagonalStateSpace", "StateSpace"]
 
 System = Any  # StateSpace | DiagonalStateSpace, and whatever `as_statespace` accepts at the door
 

@@ -10,13 +10,15 @@ import numpy as np
 
 from lti._backend.arrays import to_numpy
 from lti._backend.checks import one_of
+from lti._deprecated import renamed
 from lti.errors import DimensionError, OptionError, ReductionWarning
 from lti.gramians.exact import controllability_gramian, observability_gramian
 from lti.gramians.supplied import GramianFactor
 from lti.hankel import hankel_singular_values
 from lti.norms import hinf_norm
-from lti.reduction.balancing import balance, balanced_truncation
+from lti.reduction.balancing import balance
 from lti.reduction.certificate import Reduction
+from lti.reduction.truncation import balanced_truncation
 from lti.systems.convert import as_statespace
 from lti.systems.statespace import StateSpace, System
 from lti.testing.examples import as_code
@@ -34,12 +36,13 @@ __all__ = [
 # length: otherwise hypothesis cannot make a failing example smaller.
 
 
+@renamed(tol="rtol")
 def assert_error_bound(
     reduction: Reduction | System,
     order: int | None = None,
     *,
     method: Callable[[Any, int], Reduction] = balanced_truncation,
-    tol: float = 1e-8,
+    rtol: float = 1e-8,
 ) -> np.ndarray:
     """lower_bound <= ||G - G_r||_inf <= error_bound, of a reduction, or of a system at every order.
 
@@ -51,7 +54,7 @@ def assert_error_bound(
         Of the reduced system; by default each from the number of poles that are not stable to n.
     method : callable, optional
         ``method(sys, order)`` makes a `Reduction`; its warnings are not repeated.
-    tol : float, optional
+    rtol : float, optional
         Relative accuracy of the norm.
 
     Returns
@@ -94,7 +97,7 @@ def assert_error_bound(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ReductionWarning)
             reductions = [method(sys, r) for r in orders]
-        errors = np.stack([assert_error_bound(x, tol=tol) for x in reductions])
+        errors = np.stack([assert_error_bound(x, rtol=rtol) for x in reductions])
         return errors if order is None else errors[0]
     error = reduction.error
     hsv, shape = to_numpy(reduction.hsv), error.batch_shape
@@ -116,14 +119,14 @@ def assert_error_bound(
             continue
         A, B, C, D = (to_numpy(x)[i] for x in (error.A, error.B, error.C, error.D))
         E = StateSpace(A, B, C, D, error.dt)
-        errors[i] = norm = float(hinf_norm(E, tol))
+        errors[i] = norm = float(hinf_norm(E, rtol))
         gain, w, moved = _grid(E, split)
         rounding = 1e3 * hsv.shape[-1] * eps * (scale[i] + moved) + 4 * eps * fed[i]
         # The Hamiltonian of a small error holds the squares of the large parts that cancel in it
-        loss = tol + min(1e-3, eps * (scale[i] / max(norm, rounding, 1e-300)) ** 2)
+        loss = rtol + min(1e-3, eps * (scale[i] / max(norm, rounding, 1e-300)) ** 2)
         for what, low, high, slack in (
             (f"the gain at {w:.9g} is above the norm", gain, norm, loss),
-            ("the error is above its bound", norm, upper[i], tol),
+            ("the error is above its bound", norm, upper[i], rtol),
             ("the error is below what an order can reach", lower[i], norm, loss),
         ):
             if low > high * (1 + slack) + rounding:
@@ -162,7 +165,8 @@ def _grid(sys: StateSpace, split: float) -> tuple[float, float, float]:
     return float(gains.max()), float(w[gains.argmax()]), float(moved.max())
 
 
-def assert_balanced(sys: System, hsv: Any = None, *, tol: float = 1e-8) -> None:
+@renamed(tol="rtol")
+def assert_balanced(sys: System, hsv: Any = None, *, rtol: float = 1e-8) -> None:
     """P = Q = diag(sigma): both Gramians are the Hankel singular values, descending.
 
     Parameters
@@ -170,7 +174,7 @@ def assert_balanced(sys: System, hsv: Any = None, *, tol: float = 1e-8) -> None:
     sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
     hsv : array (..., n), optional
         What they should be; by default `hankel_singular_values`.
-    tol : float, optional
+    rtol : float, optional
         Largest deviation of an entry, in units of ``hsv[0]``. Rounding gives a state of the value
         sigma one of about ``n eps |R| |S| / sqrt(hsv[0] sigma)``.
 
@@ -186,20 +190,21 @@ def assert_balanced(sys: System, hsv: Any = None, *, tol: float = 1e-8) -> None:
     """
     sys = as_statespace(sys)
     hsv = to_numpy(hankel_singular_values(sys)) if hsv is None else np.asarray(to_numpy(hsv))
-    allowed = tol * hsv.max(axis=-1, initial=0.0)[..., None, None]
+    allowed = rtol * hsv.max(axis=-1, initial=0.0)[..., None, None]
     for name, gramian in (("P", controllability_gramian), ("Q", observability_gramian)):
         excess = np.abs(to_numpy(gramian(sys)) - hsv[..., None] * np.eye(hsv.shape[-1])) - allowed
         if excess.max(initial=0.0) > 0:
             at = np.unravel_index(excess.argmax(), excess.shape)
             raise AssertionError(
                 f"{name} deviates from diag(hsv) by {(excess + allowed)[at]:.3g} at "
-                f"{tuple(map(int, at))}, allowed is {tol:g} hsv[0] = {allowed.max():.3g}; "
+                f"{tuple(map(int, at))}, allowed is {rtol:g} hsv[0] = {allowed.max():.3g}; "
                 f"hsv = {hsv.tolist()}\n\nsys = {as_code(sys)}"
             )
 
 
+@renamed(tol="rtol")
 def assert_gramian(
-    sys: System, P: Any, kind: str = "controllability", *, tol: float = 1e-12
+    sys: System, P: Any, kind: str = "controllability", *, rtol: float = 1e-12
 ) -> None:
     """A P + P A^H + B B^H = 0, or A P A^H - P + B B^H = 0, with P = P^H >= 0.
 
@@ -210,7 +215,7 @@ def assert_gramian(
         In the coordinates of ``sys.to_dense()``.
     kind : {"controllability", "observability"}, optional
         Observability: with ``A^H, C^H`` in place of ``A, B``.
-    tol : float, optional
+    rtol : float, optional
         Largest residual, in units of the norms of its terms, ``2 |A| |P| + |B|^2`` or
         ``|A|^2 |P| + |P| + |B|^2``; largest ``|P - P^H|`` and most negative eigenvalue, of ``|P|``.
 
@@ -244,10 +249,10 @@ def assert_gramian(
         ("P - P^H", np.linalg.norm(P - PH, axis=(-2, -1)), size),
         ("negative eigenvalue", -lowest, size),
     ):
-        if (value > tol * unit).any():
-            at = np.unravel_index(np.argmax(value - tol * unit), value.shape)
+        if (value > rtol * unit).any():
+            at = np.unravel_index(np.argmax(value - rtol * unit), value.shape)
             raise AssertionError(
-                f"the {kind} Gramian has a {what} of {value[at]:.3g}, allowed is {tol:g} * "
+                f"the {kind} Gramian has a {what} of {value[at]:.3g}, allowed is {rtol:g} * "
                 f"{unit[at]:.3g}\n\nP = {P.tolist()}\nsys = {as_code(sys)}"
             )
 
@@ -318,7 +323,8 @@ def assert_stays_stable(
     return np.array(worst)
 
 
-def assert_reproduces(sys: System, u: Any, *, tol: float = 1e-8) -> int:
+@renamed(tol="rtol")
+def assert_reproduces(sys: System, u: Any, *, rtol: float = 1e-8) -> int:
     """y_r = y on the inputs whose states were balanced: what they never excite costs nothing.
 
     Parameters
@@ -327,7 +333,7 @@ def assert_reproduces(sys: System, u: Any, *, tol: float = 1e-8) -> int:
         Stable, discrete, of n states; no stack.
     u : array (sequences, length, m)
         Inputs, each from the state zero.
-    tol : float, optional
+    rtol : float, optional
         Largest deviation of an output, in units of the largest output plus ``|C| |x|``, the largest
         that the states met could give.
 
@@ -366,10 +372,10 @@ def assert_reproduces(sys: System, u: Any, *, tol: float = 1e-8) -> int:
     error = np.abs(_simulated(reduced, u)[0] - y).max(initial=0.0)
     size = np.abs(y).max(initial=0.0) + np.linalg.norm(to_numpy(sys.C)) * np.abs(x).max(initial=0.0)
     rank = np.linalg.matrix_rank(x.reshape(-1, sys.order))
-    if error > tol * size or order > rank:
+    if error > rtol * size or order > rank:
         raise AssertionError(
             f"order {order} gives outputs that differ by {error:.3g} at a size of {size:.3g}, "
-            f"allowed is {tol:g}; the states met have {rank} dimensions\n\n"
+            f"allowed is {rtol:g}; the states met have {rank} dimensions\n\n"
             f"sys = {as_code(sys)}\nu = {u.tolist()}"
         )
     return order

@@ -735,7 +735,7 @@ def test_row_35_hankel_norm_approximation_of_fast_decaying_values():
 def test_row_35_hankel_norm_approximation_of_a_benchmark(data_file):
     sys, data = load(data_file, "CDplayer")
     reduction = hankel_norm_approximation(sys, 40)
-    measured = float(lti.hinf_norm(sys - reduction.system, tol=1e-3))
+    measured = float(lti.hinf_norm(sys - reduction.system, rtol=1e-3))
     assert (
         measured <= data["hsv"].ravel()[40:].sum() and measured < 0.0286
     )  # of balanced truncation

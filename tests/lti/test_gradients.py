@@ -10,7 +10,7 @@ from torch.func import jacrev
 
 import lti
 from lti._backend import autograd
-from lti.gramians import torch_op
+from lti.gramians import _torch_op
 from tests.lti.systems import random_dense, random_ring
 
 FORMS = ["dense real", "dense complex", "diagonal real", "diagonal complex", "conjugate"]
@@ -316,7 +316,7 @@ def test_factors_of_any_size_are_as_torch_compile_expects_them(shape):
     for arrays in ((poles, B, C), (poles.real, B.real, C.real)):
         arrays = (arrays[0].expand(2, n).contiguous(), *arrays[1:])
         for conjugate in (False, True):
-            torch.library.opcheck(torch_op.factors, (*arrays, True, conjugate))
+            torch.library.opcheck(_torch_op.factors, (*arrays, True, conjugate))
 
 
 # ------------------------------------------------------------------ the general Lyapunov solver

@@ -174,7 +174,7 @@ def test_benchmarks_stay_below_the_errors_of_slicot(data_file, name):
     sys, _ = load(data_file, name)
     for order, theirs, ours in ERRORS[name]:
         reduction = approximate(sys, order)
-        error = float(lti.norms.peak_gain(sys, reduction.system, tol=1e-4))
+        error = float(lti.norms.peak_gain(sys, reduction.system, rtol=1e-4))
         np.testing.assert_allclose(error, ours, rtol=1e-3)
         assert reduction.order == order and reduction.flags == ()
         assert error < theirs and error < lti.error_bound(reduction.hsv, order) / 2
@@ -332,7 +332,7 @@ def test_libraries_and_precisions(library):
     reduction = approximate(single, 2)
     assert "float32" in str(reduction.system.A.dtype) and "float32" in str(reduction.hsv.dtype)
     assert float(reduction.error_bound) > exact.error_bound
-    reduction.verify(tol=1e-4)
+    reduction.verify(rtol=1e-4)
 
 
 def test_labels_are_kept():

@@ -149,7 +149,7 @@ def test_a_stack_splits_where_its_members_agree(library):
 @given(systems(), st.sampled_from(["square-root", "balancing-free"]))
 def test_singular_perturbation_is_exact_at_dc_and_keeps_the_values(sys, method):
     balancing = lti.balance(sys, method=method)
-    scale = float(balancing.scale)
+    scale = float(balancing.roundoff_scale)
     dc = np.array([1.0 + 0j if sys.is_discrete else 0j])
     for order in range(balancing.minimal_order + 1):
         small = quiet(balancing.singular_perturbation, order)
@@ -434,7 +434,7 @@ def test_one_exact_side_keeps_stability(sys, seed, observed):
             and balancing.sigma[order] > (1 - 1e-6) * balancing.sigma[order - 1]
         ):
             continue
-        if order and balancing.sigma[order - 1] < 1e-9 * balancing.scale:
+        if order and balancing.sigma[order - 1] < 1e-9 * balancing.roundoff_scale:
             continue
         poles = quiet(balancing.truncate, order).system.poles
         assert (abs(poles) < 1 + 1e-9).all() if sys.is_discrete else (poles.real < 1e-9).all()
