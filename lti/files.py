@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from scipy.io import loadmat, savemat
 from scipy.sparse import issparse
 
 from lti._backend.arrays import to_numpy
-from lti.errors import DenseWarning, FileError
+from lti.errors import DenseWarning, FileError, warn
 from lti.systems.convert import as_statespace
 from lti.systems.labels import Labels
 from lti.systems.statespace import DiagonalStateSpace, StateSpace, System
@@ -92,7 +91,7 @@ def save(path: str | os.PathLike[str], sys: System) -> None:
         A .mat file, for MATLAB's ``ss(A, B, C, D, Ts)``; an .npz or a .json file.
     sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
         A .mat file holds the dense form of a diagonal system, and .json no single precision. Only
-        .npz can hold a stack.
+        .npz can hold a batch.
 
     Raises
     ------
@@ -122,7 +121,7 @@ def save(path: str | os.PathLike[str], sys: System) -> None:
     check_writable(path)
     if sys.batch_shape and path.suffix.lower() != ".npz":
         raise FileError(
-            f"a {path.suffix} file holds one system, got a stack of shape {sys.batch_shape}; save "
+            f"a {path.suffix} file holds one system, got a batch of shape {sys.batch_shape}; save "
             "it as .npz"
         )
     _, write = FORMATS[_suffix(path)]
@@ -195,11 +194,10 @@ def _make_dense(record: dict[str, Any], path: Path) -> None:
         if issparse(x):
             record[name] = dense = x.toarray()
             if name in "Aa":
-                warnings.warn(
+                warn(
                     f"the sparse A of {path.name} is made dense: {states:,} x {states:,}, "
                     f"{_size(dense)}",
                     DenseWarning,
-                    stacklevel=3,  # at the caller of `load`
                 )
 
 

@@ -49,7 +49,7 @@ def hankel_singular_values(sys: System) -> Array:
     Raises
     ------
     UnstableError
-        If a pole is not stable.
+        If a pole is unstable.
 
     References
     ----------
@@ -108,7 +108,7 @@ def square_root(S: Array, R: Array) -> tuple[Array, Array, Array]:
     alive = sigma > xp.where(top > floor, top, floor)
     if not tracing(S):
         rank = int(to_numpy(xp.sum(xp.astype(alive, xp.int64), axis=-1)).max(initial=0))
-    # A system of the stack that needs fewer states than the others gets zero columns and rows
+    # A system of the batch that needs fewer states than the others gets zero columns and rows
     root = xp.where(alive, 1 / xp.sqrt(xp.where(alive, sigma, 1.0)), 0.0)[..., :rank]
     right = (S @ H(Vh)[..., :, :rank]) * root[..., None, :]
     left = (H(U)[..., :rank, :] @ H(R)) * root[..., :, None]
@@ -178,7 +178,7 @@ def no_bounds(hsv: Array) -> Array:
 def order_for(
     hsv: Array, tol: float | None = None, relative: bool = False, energy: float | None = None
 ) -> int:
-    """min r: error_bound(hsv, r) <= tol, or sum(hsv[:r]) >= energy sum(hsv), for a whole stack.
+    """min r: error_bound(hsv, r) <= tol, or sum(hsv[:r]) >= energy sum(hsv), for a whole batch.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def order_for(
     relative : bool, optional
         Count `tol` in units of the largest finite value, which is at most ``||G||_inf``.
     energy : float, optional
-        In place of `tol`: the share of the sum of the values (not of their squares) to keep, in
+        In place of `tol`: the fraction of the sum of the values (not of their squares) to keep, in
         (0, 1].
 
     Returns
@@ -215,7 +215,9 @@ def order_for(
     if tol is not None:
         return first_within(error_bound(hsv), OrderChoice(tol=tol, relative=relative).limit(hsv))
     if not (isinstance(energy, (int, float, np.number)) and 0 < energy <= 1):
-        raise OrderError(f"energy is the share that is kept and must lie in (0, 1], got {energy!r}")
+        raise OrderError(
+            f"energy is the fraction that is kept and must lie in (0, 1], got {energy!r}"
+        )
     finite = np.where(np.isfinite(hsv), hsv, 0.0)
     # Summed from the small end, so that keeping everything keeps the last state as well
     tails = np.cumsum(finite[..., ::-1], axis=-1)[..., ::-1]
@@ -274,7 +276,7 @@ class OrderChoice:
 
 
 def first_within(bounds: np.ndarray, limit: np.ndarray) -> int:
-    """The first order whose bound (..., n + 1) is within the limit (..., 1) for all of a stack."""
+    """The first order whose bound (..., n + 1) is within the limit (..., 1), for all of a batch."""
     met = np.asarray(bounds <= limit).reshape(-1, bounds.shape[-1])
     met[:, -1] = True
     return int(np.argmax(met.all(axis=0)))

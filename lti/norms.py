@@ -53,7 +53,7 @@ def h2_norm(sys: System) -> Array:
     Raises
     ------
     UnstableError
-        If a pole is not stable.
+        If a pole is unstable.
 
     References
     ----------
@@ -97,7 +97,7 @@ def hankel_norm(sys: System) -> Array:
     Raises
     ------
     UnstableError
-        If a pole is not stable.
+        If a pole is unstable.
 
     Examples
     --------
@@ -138,7 +138,7 @@ def hinf_norm(sys: System, rtol: float = 1e-9) -> Array:
     Raises
     ------
     UnstableError
-        If a pole is not stable.
+        If a pole is unstable.
 
     Notes
     -----
@@ -229,9 +229,9 @@ def peak_gain(G: System, F: System | None, rtol: float) -> Array:
     return _stacked(peak, G.batch_shape, like)
 
 
-def _stacked(value: Callable[..., float], stack: tuple[int, ...], like: Array) -> Array:
-    """value(i) of each member i of a stack, in the library and precision of `like`."""
-    values = np.array([value(i) for i in np.ndindex(stack)]).reshape(stack)
+def _stacked(value: Callable[..., float], batch: tuple[int, ...], like: Array) -> Array:
+    """value(i) of each system i of a batch, in the library and precision of `like`."""
+    values = np.array([value(i) for i in np.ndindex(batch)]).reshape(batch)
     return narrow(from_numpy(values, like), like)
 
 
@@ -340,7 +340,7 @@ def _on_the_line(sys: StateSpace, level: float) -> tuple[StateSpace, Callable]:
 
 
 def _shift(poles: Any) -> float:
-    """a > 0 of the bilinear map: as `optimal_shift`, where no pole is unstable."""
+    """a > 0 of the bilinear map: that of `optimal_shift` if no pole is unstable."""
     unstable = poles.real > 0
     if not unstable.any():
         return float(optimal_shift(poles).squeeze())

@@ -106,7 +106,7 @@ def diag(x: Array) -> Array:
 
 
 def block_diag(a: Array, b: Array) -> Array:
-    """[[a, 0], [0, b]] for stacks of matrices."""
+    """[[a, 0], [0, b]] for batches of matrices."""
     xp = namespace(a, b)
     batch = a.shape[:-2]
 

@@ -51,7 +51,7 @@ class Lyapunov(Function):
 
 
 def _front(info: Any, x: Any, dim: int | None) -> Any:
-    """The mapped axis in front, where a stack has it."""
+    """The mapped axis in front, where a batch has it."""
     if x is None:
         return None
     return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)

@@ -1,4 +1,4 @@
-"""What is checked before numbers become a system: libraries, dtypes, shapes, finiteness, time."""
+"""Checks of the arrays of a system: library, dtype, shape, finite numbers, time base."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def require_matrix(**named: Array) -> None:
     for name, x in named.items():
         if x.ndim < 2:
             raise DimensionError(
-                f"{name} must be a matrix or a stack of matrices, got shape {tuple(x.shape)}; "
+                f"{name} must be a matrix or a batch of matrices, got shape {tuple(x.shape)}; "
                 f"a single column is (n, 1), a single row (1, n)"
             )
 
@@ -84,7 +84,7 @@ def require_matrix(**named: Array) -> None:
 def complete(
     A: Array, B: Array, C: Array, D: Array, n: int, owner: str, batch: tuple[int, ...]
 ) -> list[Array]:
-    """Check the shapes against `n` states, fill in `D`, and give all the same stack shape."""
+    """Check the shapes against `n` states, fill in `D`, and give all the same batch shape."""
     xp = namespace(B)
     if B.shape[-2] != n:
         raise DimensionError(
@@ -104,14 +104,14 @@ def complete(
         )
     matrices = [x for x in (A, B, C, D) if x is not None]
     try:
-        stack = np.broadcast_shapes(batch, *(tuple(x.shape[:-2]) for x in matrices))
+        batch = np.broadcast_shapes(batch, *(tuple(x.shape[:-2]) for x in matrices))
     except ValueError as error:
         shapes = ", ".join(str(tuple(x.shape)) for x in matrices)
         raise DimensionError(f"the leading axes do not broadcast: {shapes}") from error
-    if 0 in stack:
-        raise DimensionError(f"a stack of shape {stack} holds no system; pass at least one")
+    if 0 in batch:
+        raise DimensionError(f"a batch of shape {batch} holds no system; pass at least one")
     return [
-        x if x is None or x.shape[:-2] == stack else xp.broadcast_to(x, (*stack, *x.shape[-2:]))
+        x if x is None or x.shape[:-2] == batch else xp.broadcast_to(x, (*batch, *x.shape[-2:]))
         for x in (A, B, C, D)
     ]
 

@@ -1,4 +1,4 @@
-"""What a tensor needs that an array does not: its numbers without derivatives, on the host."""
+"""Operations on tensors of torch: without derivatives, on the host, Cholesky."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from lti.systems.statespace import DiagonalStateSpace, StateSpace, System
 
 __all__ = ["controllability_gramian", "gramian_factors", "observability_gramian"]
 
-PATIENCE = SAFE + 3  # doublings, after which the modes are asked
+PATIENCE = SAFE + 3  # doublings, after which the way by the modes is tried
 FEW = 20  # doublings: no pole is close to the boundary
 WELL = 100.0  # a condition of the modes that costs less than doubling longer would
 
@@ -54,7 +54,7 @@ def gramian_factors(sys: System) -> tuple[Array, Array]:
     Raises
     ------
     UnstableError
-        If a pole is not stable; it is named.
+        If a pole is unstable; it is named.
 
     See Also
     --------
@@ -88,7 +88,7 @@ def controllability_gramian(sys: System) -> Array:
     Raises
     ------
     UnstableError
-        If a pole is not stable.
+        If a pole is unstable.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def observability_gramian(sys: System) -> Array:
     Raises
     ------
     UnstableError
-        If a pole is not stable.
+        If a pole is unstable.
 
     Examples
     --------
@@ -159,9 +159,10 @@ def squares(sys: System, S: Array = None, R: Array = None) -> tuple[Array, Array
 
 
 def known_factors(sys: System) -> tuple[Array, Array, float, bool]:
-    """`double_factors`, their rounding in units of ``eps |R| |S|``, and what is known of the poles.
+    """S, R, their roundoff gain, and whether all poles are known to be well damped.
 
-    That is whether they are known to be far from the stability boundary.
+    The rounding of the factors is the gain times ``eps |R| |S|``; well damped poles are far from the
+    stability boundary.
     """
     sys = sys.double()
     if tracked(*sys.matrices):
@@ -184,7 +185,7 @@ def known_factors(sys: System) -> tuple[Array, Array, float, bool]:
 
 
 def _dense(sys: StateSpace) -> tuple[Array, Array, float, bool]:
-    """`known_factors` by doubling; where that takes long, by way of the modes if it may."""
+    """`known_factors` by doubling; by way of the modes where that takes long and they allow it."""
     try:
         circle = sys if sys.is_discrete or sys.order == 0 else to_discrete(sys, cheap_shift(sys.A))
         with np.errstate(over="ignore", invalid="ignore"):

@@ -163,10 +163,10 @@ def cauchy_factor(poles: Array, B: Array, discrete: bool) -> Array:
     own = _gap(poles, discrete)
     S = _from_entries(G, poles, own, discrete) if B.shape[-2] <= MANY * B.shape[-1] else None
     if S is None:
-        stack, G = poles.shape[:-1], lq_factor(G)
-        G, poles, own = (x.reshape((-1, *x.shape[len(stack) :])) for x in (G, poles, own))
+        batch, G = poles.shape[:-1], lq_factor(G)
+        G, poles, own = (x.reshape((-1, *x.shape[len(batch) :])) for x in (G, poles, own))
         S = _eliminate(G, poles, own, discrete)
-        S = S.reshape((*stack, *S.shape[-2:]))
+        S = S.reshape((*batch, *S.shape[-2:]))
     return size * S
 
 
@@ -188,10 +188,10 @@ def _from_entries(G: Array, poles: Array, own: Array, discrete: bool) -> Array |
 
 
 def _eliminate(G: Array, poles: Array, own: Array, discrete: bool) -> Array:
-    """The elimination itself, for a stack (b, n, m) in NumPy or torch; rows that are done are 0."""
-    xp, (stack, n, m) = namespace(G), G.shape
+    """The elimination itself, for a batch (b, n, m) in NumPy or torch; rows that are done are 0."""
+    xp, (batch, n, m) = namespace(G), G.shape
     G = G * xp.ones_like(poles)[..., None]  # its own memory, complex if the poles are
-    each = xp.arange(stack, device=device(G))
+    each = xp.arange(batch, device=device(G))
     done = 0 * own
     columns = []
     for _ in range(n):

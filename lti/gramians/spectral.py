@@ -39,15 +39,15 @@ def spectral_factor(
         A system of n states and m inputs; with ``conjugate=True`` n counts its real states.
     w : array (k,)
         Frequencies in rad per unit of time; z = j w, in discrete time exp(j w dt). Of a real system
-        those at -w go without saying: their share is to be in that at w.
+        give w >= 0 only: the weight at w counts for -w as well.
     roots : array (k, m, q)
-        Phi_k^1/2 with the weight of the frequency in it; `input_spectrum` makes them of data.
+        Phi_k^1/2, with the weight of the frequency in it; `input_spectrum` makes them from data.
     name : str, optional
 
     Returns
     -------
     GramianFactor
-        What Enns's weighting by a spectral factor of Phi tends to, as the frequencies get dense.
+        The limit, for ever denser frequencies, is Enns's weighting by a spectral factor of Phi.
 
     Raises
     ------
@@ -86,7 +86,9 @@ def spectral_factor(
         )
     roots = widen(from_numpy(to_numpy(roots), sys.B))
     both = sys.closed() if isinstance(sys, DiagonalStateSpace) else sys
-    at_pole = OptionError("a pole lies at one of the frequencies in w; move it a little")
+    at_pole = OptionError(
+        "a pole lies at one of the frequencies in w; move that frequency a little"
+    )
     if bool(namespace(z).any(z[:, None] == namespace(z).reshape(both.poles, (1, -1)))):
         raise at_pole
     if isinstance(both, DiagonalStateSpace):
@@ -137,8 +139,8 @@ def input_spectrum(u: Array) -> tuple[Array, Array]:
     w : array (k,)
         From 0 to pi.
     roots : array (k, m, sequences)
-        Phi^1/2, with the share of -w: as `spectral_factor` takes them for a real system. The states
-        are then those in the steady state under inputs that repeat themselves.
+        Phi^1/2, each with the weight of w and -w, as `spectral_factor` takes them for a real system. The
+        states are then the steady state under periodic inputs.
 
     Raises
     ------

@@ -117,7 +117,7 @@ class GramianFactor:
         Raises
         ------
         OptionError
-            If P is no mean of states, so that its share in the new one is not known.
+            If P is no mean of states: then its weight in the new mean is unknown.
         DimensionError
             If there is none, or they are of another system.
         NonFiniteError
@@ -129,7 +129,7 @@ class GramianFactor:
         if new.factor.shape[:-1] != self.factor.shape[:-1]:
             raise DimensionError(
                 f"the states so far were {tuple(self.factor.shape[:-1])}, the new ones are "
-                f"{tuple(new.factor.shape[:-1])}; join those of one system, or stack"
+                f"{tuple(new.factor.shape[:-1])}; join those of one system, or batch"
             )
         total = self.samples + new.samples
         old = self.factor * (self.samples / total) ** 0.5

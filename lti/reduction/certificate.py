@@ -150,7 +150,7 @@ class Reduction:
         CertificateError
             If it lies outside the bounds by more than `rtol` and the rounding of the arithmetic.
         UnstableError
-            If the reduced system is not stable where the original is: then there is no norm.
+            If the reduced system is unstable where the original is: then there is no norm.
         """
         if any(self.weights):
             error = peak_gain(self.error, None, rtol)
@@ -190,11 +190,11 @@ class Reduction:
         sys, hsv, r = self.original, to_numpy(self.hsv), self.order
         ports = f"{_count(sys.n_inputs, 'input')}, {_count(sys.n_outputs, 'output')}"
         name = f"{sys.labels.name}, " if sys.labels.name else ""
-        stack = f"batch of shape {sys.batch_shape}, " if sys.batch_shape else ""
+        batch = f"batch of shape {sys.batch_shape}, " if sys.batch_shape else ""
         time = "discrete" if sys.is_discrete else "continuous"
         lines = [
             f"{self.method[:1].upper()}{self.method[1:]}: order {sys.order} -> {r}",
-            f"  system   {name}{stack}{time}, {ports}",
+            f"  system   {name}{batch}{time}, {ports}",
         ]
         k = int(np.isinf(hsv).sum(axis=-1).max(initial=0))
         if k:
@@ -216,7 +216,7 @@ class Reduction:
 
 
 def _span(x: np.ndarray) -> str:
-    """One number, or the range over a stack, to three digits."""
+    """One number, or the range over a batch, to three digits."""
     return f"{float(x):.3g}" if x.ndim == 0 else f"[{x.min():.3g} .. {x.max():.3g}]"
 
 

@@ -11,7 +11,7 @@ __all__ = ["basis_scaling", "orthonormal", "project"]
 def project(system: System, T: Array, W: Array, kept: int) -> StateSpace:
     """(W A T, W B, C T), with the `kept` first states apart from the others.
 
-    A zero row of W, in a stack of unequal ranks, gives a stable pole.
+    A zero row of W, in a batch of unequal ranks, gives a stable pole.
     """
     dense = system.to_dense()
     A, xp = W @ dense.A @ T, namespace(T)
@@ -25,7 +25,7 @@ def project(system: System, T: Array, W: Array, kept: int) -> StateSpace:
 def orthonormal(T: Array, W: Array) -> tuple[Array, Array]:
     """An orthonormal basis of the columns of T, and the W of the same rows with W T = I."""
     xp = namespace(T)
-    idle = xp.all(T == 0, axis=-2)[..., None, :]  # states that a member of a stack does not have
+    idle = xp.all(T == 0, axis=-2)[..., None, :]  # states that a system of a batch does not have
     right = xp.where(idle, 0.0, xp.linalg.qr(T, mode="reduced")[0])
     left = H(xp.where(idle, 0.0, xp.linalg.qr(H(W), mode="reduced")[0]))
     pairing = left @ right + diag(xp.astype(idle[..., 0, :], T.dtype))

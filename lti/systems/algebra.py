@@ -1,4 +1,4 @@
-"""Systems from systems: in series, dual, static, in other units."""
+"""Systems from systems: in series, dual, static, with scaled states, one of a batch."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def series(G: System, F: System) -> StateSpace:
             "weight must have as many outputs as the system has inputs, an output weight as many "
             "inputs as the system has outputs"
         )
-    stack = np.broadcast_shapes(G.batch_shape, F.batch_shape)
+    batch = np.broadcast_shapes(G.batch_shape, F.batch_shape)
     xp = namespace(G.A)
     A, B, C, D, FA, FB, FC, FD = (
-        xp.broadcast_to(x, (*stack, *x.shape[-2:]))
+        xp.broadcast_to(x, (*batch, *x.shape[-2:]))
         for x in same_dtype(G.A, G.B, G.C, G.D, F.A, F.B, F.C, F.D)
     )
-    zero = xp.zeros((*stack, F.order, G.order), dtype=A.dtype, device=device(A))
+    zero = xp.zeros((*batch, F.order, G.order), dtype=A.dtype, device=device(A))
     top, bottom = xp.concat([A, B @ FC], axis=-1), xp.concat([zero, FA], axis=-1)
     return StateSpace(
         xp.concat([top, bottom], axis=-2),
@@ -58,9 +58,9 @@ def static(D: Array, dt: float | bool) -> StateSpace:
 
 
 def state_scaling(sys: StateSpace) -> np.ndarray:
-    """d (n,), powers of two, with which A / d_i * d_j, B / d_i, C * d_j have rows as columns.
+    """d (n,), powers of two: in A / d_i * d_j, B / d_i, C * d_j rows are as large as columns.
 
-    Of one NumPy system; exact, so that the units of the states do not matter to what follows.
+    For one NumPy system. The scaling is exact, so that the units of the states do not matter.
     """
     n = sys.order
     if n == 0:

@@ -35,15 +35,15 @@ def diagonalize(sys: System, conjugate: bool = False) -> tuple[DiagonalStateSpac
         A system of n states.
     conjugate : bool, optional
         Store one mode of each conjugate pair of a real system, the one in the upper half-plane. A
-        real pole has no partner: it takes a slot of its own, with half the weight in C. A system
-        of a stack that needs fewer slots than another ends in modes without input or output.
+        real pole has no partner: it takes a whole stored state, with half the weight in C. A system
+        of a batch that needs fewer stored states than another ends in modes without input or output.
 
     Returns
     -------
     modal : DiagonalStateSpace
         Of the same transfer function; its modes are scaled so that row i of B and column i of C
         have equal norms.
-    condition : float, or array (...) for a stack
+    condition : float, or array (...) for a batch
         2-norm condition number of V: the rounding of `modal` is ``condition * eps`` relative.
 
     Raises
@@ -75,8 +75,8 @@ def diagonalize(sys: System, conjugate: bool = False) -> tuple[DiagonalStateSpac
             )
         # LAPACK returns real eigenvalues exactly real, and pairs as exact conjugates
         imag = to_numpy(poles).imag
-        slots = np.count_nonzero(imag >= 0, axis=-1).max(initial=0)
-        upper = np.argsort(imag < 0, axis=-1, kind="stable")[..., :slots]
+        stored = np.count_nonzero(imag >= 0, axis=-1).max(initial=0)
+        upper = np.argsort(imag < 0, axis=-1, kind="stable")[..., :stored]
         chosen = np.eye(sys.order)[upper] + 0j
         kept = chosen * (imag >= 0)[..., None, :]
         half = kept * np.where(imag > 0, 1.0, 0.5)[..., None, :]

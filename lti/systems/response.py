@@ -21,7 +21,7 @@ __all__ = ["frequency_response"]
 
 TINY = 2.0**-1000
 MANY = 32  # states and points, from which on a Schur form pays
-CHUNK = 1 << 22  # numbers in one stack of n x n matrices, 64 MB
+CHUNK = 1 << 22  # numbers in one batch of n x n matrices, 64 MB
 
 
 def frequency_response(sys: System, w: Array) -> Array:
@@ -59,7 +59,9 @@ def frequency_response(sys: System, w: Array) -> Array:
     except (np.linalg.LinAlgError, RuntimeError):
         response = None
     if response is None or not bool(namespace(like).all(namespace(like).isfinite(response))):
-        raise OptionError("a pole lies at one of the frequencies in w; move it a little")
+        raise OptionError(
+            "a pole lies at one of the frequencies in w; move that frequency a little"
+        )
     return narrow(response, like=like)
 
 

@@ -1,4 +1,4 @@
-"""A system as the sum of its stable part and the rest: G = G_stable + G_rest."""
+"""A system as the sum of its stable part and its unstable part: G = G_stable + G_rest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ APART = 1e-6  # the largest rounding of a split, relative
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """W A T = diag(A_rest, A_stable), W T = I: the poles that are not stable come first.
+    """W A T = diag(A_rest, A_stable), W T = I: the unstable part comes first, then the stable one.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Split:
 
 
 def parts_of(sys: System, unstable: str) -> Split:
-    """What to do about poles that are not stable: nothing yet ("raise"), or `split` them off."""
+    """The parts of `sys`: all of it in the stable part ("raise"), or `split` by stability."""
     one_of("unstable", unstable, ("raise", "split"))
     return split(sys) if unstable == "split" else whole(sys)
 
@@ -51,14 +51,14 @@ def parts_of(sys: System, unstable: str) -> Split:
 def split(sys: System) -> Split:
     """[U_1; U_2] A [V_1, V_2] = diag(A_rest, A_stable) by an ordered Schur form, U V = I.
 
-    Stable poles that cannot be told apart from others on the boundary, as rounding leaves them of a
-    double integrator, stay with these. A real system has real parts. A diagonal system is only
+    Stable poles that rounding cannot tell from poles on the boundary, as of a double integrator,
+    stay with the unstable part. A real system has real parts. A diagonal system is only
     sorted, and its stable part stays diagonal.
 
     Parameters
     ----------
     sys : StateSpace or DiagonalStateSpace
-        In a stack, every member must have the same number of poles that are not stable.
+        In a batch, every system must have the same number of unstable poles.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def split(sys: System) -> Split:
     Raises
     ------
     DimensionError
-        If the members of a stack have different numbers of stable poles.
+        If the systems of a batch have different numbers of stable poles.
     DefectiveError
         If stable poles and others are too close to be separated.
 
@@ -128,17 +128,17 @@ def whole(sys: System) -> Split:
 
 
 def _common(counts: np.ndarray) -> int:
-    """The number of poles that are not stable, which all members of a stack share."""
+    """The number of unstable poles, which all systems of a batch share."""
     if np.unique(counts).size > 1:
         raise DimensionError(
-            f"the members of the stack have from {counts.min()} to {counts.max()} poles that are "
-            "not stable; split each of them"
+            f"the systems of the batch have from {counts.min()} to {counts.max()} unstable "
+            "poles; split each of them"
         )
     return int(counts.max(initial=0))
 
 
 def _own_units(sys: StateSpace) -> tuple[np.ndarray, np.ndarray]:
-    """A / d_i * d_j and d of each member of a stack."""
+    """A / d_i * d_j and d of each system of a batch."""
     A, B, C = (to_numpy(x) for x in (sys.A, sys.B, sys.C))
     A, d = A.copy(), np.empty(A.shape[:-1])
     for i in np.ndindex(A.shape[:-2]):
@@ -148,7 +148,7 @@ def _own_units(sys: StateSpace) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bases(A: np.ndarray, discrete: bool, slack: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """T, W of a stack of dense matrices, and how many states are not of stable poles."""
+    """T, W of a batch of dense matrices, and how many states belong to unstable poles."""
     T, W, k = np.empty_like(A), np.empty_like(A), np.zeros(A.shape[:-2], dtype=int)
     for i in np.ndindex(A.shape[:-2]):
         T[i], W[i], k[i] = _basis(A[i], discrete, float(slack[i][0]))
@@ -169,8 +169,8 @@ def _basis(A: np.ndarray, discrete: bool, slack: float) -> tuple[np.ndarray, np.
     if not EPS * np.abs(Y).max(initial=0.0) < APART:  # as in a triple integrator
         if slack > WIDEST * np.linalg.norm(A):
             raise DefectiveError(
-                "a stable pole and one that is not can hardly be told apart; splitting them would "
-                f"leave {-np.log10(APART):.0f} digits or fewer; move them apart, or remove one"
+                "a stable and an unstable pole are too close to be split: the parts would have "
+                f"{-np.log10(APART):.0f} accurate digits or fewer; move the poles apart, or remove one"
             )
         return _basis(A, discrete, 10 * max(slack, EPS**0.5 * np.linalg.norm(A)))
     above, below = Q[:, :k], Q[:, k:]
@@ -185,7 +185,7 @@ def _part(sys: StateSpace, rows: slice, *, D: bool) -> StateSpace:
 
 
 def _take(sys: DiagonalStateSpace, index: np.ndarray) -> DiagonalStateSpace:
-    """The modes `index` (..., k) of each member of the stack."""
+    """The modes `index` (..., k) of each system of the batch."""
     xp, at = namespace(sys.poles), from_numpy(index, like=sys.poles)
     return replace(
         sys,

@@ -26,11 +26,11 @@ def require_stable(
     if (excess < 0).all():
         return
     index = np.unravel_index(np.argmax(excess), excess.shape)
-    where = f" of system {list(map(int, index[:-1]))} of the stack" if len(index) > 1 else ""
+    where = f" of system {list(map(int, index[:-1]))} of the batch" if len(index) > 1 else ""
     region = "the open unit disc" if sys.is_discrete else "the open left half-plane"
     kind = "is on the boundary of" if excess[index] == 0 else "is outside"
     raise UnstableError(
-        f"{what}{int((excess >= 0).sum())} of {poles.size} poles are not stable: the worst{where}, "
+        f"{what}{int((excess >= 0).sum())} of {poles.size} poles are unstable: the worst{where}, "
         f"{poles[index]:.9g}, {kind} {region} (by {excess[index]:.3g}); {remedy}"
     )
 

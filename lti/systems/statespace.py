@@ -45,7 +45,7 @@ class StateSpace:
         0 (the default) is continuous time, a positive number a sampling time, True discrete time
         without one: python-control's convention.
     labels : Labels, optional
-        Names of the system, its inputs, outputs and states; a stack shares them.
+        Names of the system, its inputs, outputs and states; a batch shares them.
 
     Raises
     ------
@@ -58,7 +58,7 @@ class StateSpace:
 
     Notes
     -----
-    Leading axes are a stack of systems. The four matrices are brought to one dtype (integers become
+    Leading axes are a batch of systems. The four matrices are brought to one dtype (integers become
     float64) and never changed.
 
     Examples
@@ -107,7 +107,7 @@ class StateSpace:
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """Shape of the stack, () for a single system."""
+        """Shape of the batch, () for a single system."""
         return tuple(self.B.shape[:-2])
 
     @property
@@ -125,12 +125,12 @@ class StateSpace:
         return self
 
     def to_control(self) -> Any:
-        """The same system as a `control.StateSpace` (needs python-control; no stacks)."""
+        """The same system as a `control.StateSpace` (needs python-control; no batches)."""
         import control
 
         if self.batch_shape:
             raise DimensionError(
-                f"python-control has no stacks, got one of shape {self.batch_shape}; "
+                f"python-control has no batches, got one of shape {self.batch_shape}; "
                 "convert each system"
             )
         if is_complex(self.A):
@@ -250,7 +250,7 @@ class DiagonalStateSpace:
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """Shape of the stack, () for a single system."""
+        """Shape of the batch, () for a single system."""
         return tuple(self.B.shape[:-2])
 
     @property
@@ -275,7 +275,7 @@ class DiagonalStateSpace:
         return StateSpace(A, B, C, self.D, self.dt, self.labels)
 
     def to_control(self) -> Any:
-        """The same system as a `control.StateSpace` (needs python-control; no stacks)."""
+        """The same system as a `control.StateSpace` (needs python-control; no batches)."""
         return self.to_dense().to_control()
 
     def double(self) -> DiagonalStateSpace:
@@ -318,7 +318,7 @@ def difference(G: System, F: System) -> StateSpace:
         )
     if G.batch_shape != F.batch_shape:
         raise DimensionError(
-            f"only stacks of one shape can be subtracted, got {G.batch_shape} and {F.batch_shape}"
+            f"only batches of one shape can be subtracted, got {G.batch_shape} and {F.batch_shape}"
         )
     A, FA, B, FB, C, FC, D, FD = same_dtype(G.A, F.A, G.B, F.B, G.C, F.C, G.D, F.D)
     xp = namespace(A)
@@ -369,9 +369,9 @@ def _check_labels(sys: System) -> None:
 def _describe(sys: Any, name: str, order: str) -> str:
     time = "continuous" if not sys.is_discrete else "discrete"
     step = f" dt={sys.dt:g}" if sys.is_discrete and sys.dt is not True else ""
-    stack = f"stack={sys.batch_shape}, " if sys.batch_shape else ""
+    batch = f"batch={sys.batch_shape}, " if sys.batch_shape else ""
     dtype = str(sys.B.dtype).replace("torch.", "")
     return (
-        f"{name}({stack}{order}, inputs={sys.n_inputs}, outputs={sys.n_outputs}, "
+        f"{name}({batch}{order}, inputs={sys.n_inputs}, outputs={sys.n_outputs}, "
         f"{time}{step}, {dtype})"
     )

@@ -51,7 +51,7 @@ def assert_error_bound(
     reduction : Reduction, StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
         What to check, or a system to reduce and check.
     order : int, optional
-        Of the reduced system; by default each from the number of poles that are not stable to n.
+        Of the reduced system; by default each from the number of unstable poles to n.
     method : callable, optional
         ``method(sys, order)`` makes a `Reduction`; its warnings are not repeated.
     rtol : float, optional
@@ -310,7 +310,7 @@ def assert_stays_stable(
         poles = np.linalg.eigvals(A[..., :r, :r])
         poles = abs(poles) if sys.is_discrete else poles.real
         worst.append(poles.max(axis=-1))
-        alive = sigma[..., r - 1] > 0  # members of lower rank are filled up with zeros
+        alive = sigma[..., r - 1] > 0  # systems of lower rank are filled up with zeros
         allowed = moved / np.where(alive, sigma[..., r - 1], 1.0)
         excess = worst[-1] - float(sys.is_discrete) - allowed
         if (alive & (excess > 0)).any():
@@ -330,7 +330,7 @@ def assert_reproduces(sys: System, u: Any, *, rtol: float = 1e-8) -> int:
     Parameters
     ----------
     sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
-        Stable, discrete, of n states; no stack.
+        Stable, discrete, of n states; no batch.
     u : array (sequences, length, m)
         Inputs, each from the state zero.
     rtol : float, optional
@@ -360,7 +360,7 @@ def assert_reproduces(sys: System, u: Any, *, rtol: float = 1e-8) -> int:
     if u.ndim != 3 or u.shape[-1] != sys.n_inputs or sys.batch_shape or not sys.is_discrete:
         raise DimensionError(
             f"inputs of {sys} are (sequences, length, {sys.n_inputs}), got shape {u.shape}; it "
-            "must be discrete, and no stack"
+            "must be discrete, and no batch"
         )
     y, x = _simulated(sys, u)
     S = GramianFactor.of_states(x.reshape(-1, sys.order))

@@ -191,7 +191,7 @@ WORST = [(UNSTABLE, r"1\+0j", "half-plane", "1"), (GROWING, r"1\.9\+0j", "disc",
 )  # fmt: skip
 def test_row_06_values_and_gramians_of_an_unstable_system(function, sys, pole, where, distance):
     text = (
-        rf"1 of 4 poles are not stable: the worst, {pole}, is outside the open .*{where} "
+        rf"1 of 4 poles are unstable: the worst, {pole}, is outside the open .*{where} "
         rf"\(by {distance}\); .* unstable=\"split\""
     )
     with pytest.raises(lti.UnstableError, match=text):

@@ -70,7 +70,7 @@ def test_stacks_and_precisions_and_tensors(tmp_path):
         np.testing.assert_array_equal(back.A, np.asarray(sys.A))
         assert back.A.dtype == np.asarray(sys.A).dtype
     for suffix in (".mat", ".json"):
-        with pytest.raises(FileError, match=r"got a stack of shape \(3,\); save it as .npz"):
+        with pytest.raises(FileError, match=r"got a batch of shape \(3,\); save it as .npz"):
             save(tmp_path / f"stack{suffix}", stack)
 
 

@@ -125,7 +125,7 @@ def test_one_unstable_system_of_a_stack_is_named():
     A[1, 0] = np.diag([0.1, -1.25, 0.3])
     with pytest.raises(lti.UnstableError) as caught:
         lti.gramian_factors((A, sys.B, sys.C, None, True))
-    assert "1 of 12 poles are not stable: the worst of system [1, 0] of the stack, -1.25+0j" in str(
+    assert "1 of 12 poles are unstable: the worst of system [1, 0] of the batch, -1.25+0j" in str(
         caught.value
     )
     assert "outside the open unit disc (by 0.25)" in str(caught.value)

@@ -101,7 +101,7 @@ def test_complex_systems_do_not_lose_their_imaginary_part():
 
 def test_stacks_do_not_go_to_control():
     with pytest.raises(
-        lti.DimensionError, match=r"no stacks, got one of shape \(3,\); convert each"
+        lti.DimensionError, match=r"no batches, got one of shape \(3,\); convert each"
     ):
         random_dense(2, stack=(3,)).to_control()
 

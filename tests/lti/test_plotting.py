@@ -192,7 +192,7 @@ def test_stacks_are_refused():
     stack = random_dense(2, stack=(3,))
     reduction = lti.balanced_truncation(stack, 1)
     for function, thing in ((plot_hsv, stack), (plot_response, stack), (plot_error, reduction)):
-        with pytest.raises(lti.DimensionError, match=r"one system, got a stack of shape \(3,\)"):
+        with pytest.raises(lti.DimensionError, match=r"one system, got a batch of shape \(3,\)"):
             function(thing)
     with pytest.raises(lti.DimensionError, match="no system to draw; pass at least one"):
         plot_response()

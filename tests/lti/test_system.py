@@ -260,7 +260,7 @@ def test_differences_that_make_no_sense():
     sys = StateSpace(A, B, C)
     with pytest.raises(lti.DimensionError, match="got 1 inputs, 1 outputs and 2, 1"):
         sys - StateSpace(A, np.ones((2, 2)), C)
-    with pytest.raises(lti.DimensionError, match=r"stacks of one shape .* \(\) and \(3,\)"):
+    with pytest.raises(lti.DimensionError, match=r"batches of one shape .* \(\) and \(3,\)"):
         sys - StateSpace(np.stack([A] * 3), B, C)
     for other in (1.0, (A, B, C)):
         with pytest.raises(TypeError, match="unsupported operand"):
@@ -273,11 +273,11 @@ def test_differences_that_make_no_sense():
 @pytest.mark.parametrize(
     ("poles", "dt", "message"),
     [
-        ([0.5, 1.5], True, "1 of 2 poles are not stable: the worst, 1.5, is outside the open unit "
+        ([0.5, 1.5], True, "1 of 2 poles are unstable: the worst, 1.5, is outside the open unit "
                            "disc (by 0.5); remove or stabilise these modes first"),
-        ([-1.25, 1.0], 0.1, "2 of 2 poles are not stable: the worst, -1.25, is outside the open"),
+        ([-1.25, 1.0], 0.1, "2 of 2 poles are unstable: the worst, -1.25, is outside the open"),
         ([1.0], True, "the worst, 1, is on the boundary of the open unit disc (by 0)"),
-        ([-1.0, 0.25], 0, "1 of 2 poles are not stable: the worst, 0.25, is outside the open left "
+        ([-1.0, 0.25], 0, "1 of 2 poles are unstable: the worst, 0.25, is outside the open left "
                           "half-plane (by 0.25)"),
         ([0.0], 0, "the worst, 0, is on the boundary of the open left half-plane (by 0)"),
         ([1j], 0, "the worst, 0+1j, is on the boundary"),
