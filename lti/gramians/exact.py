@@ -161,8 +161,8 @@ def squares(sys: System, S: Array = None, R: Array = None) -> tuple[Array, Array
 def known_factors(sys: System) -> tuple[Array, Array, float, bool]:
     """S, R, their roundoff gain, and whether all poles are known to be well damped.
 
-    The rounding of the factors is the gain times ``eps |R| |S|``; well damped poles are far from the
-    stability boundary.
+    The rounding of the factors is the gain times ``eps |R| |S|``. Well damped poles are far from
+    the stability boundary.
     """
     sys = sys.double()
     if tracked(*sys.matrices):

@@ -139,8 +139,8 @@ def input_spectrum(u: Array) -> tuple[Array, Array]:
     w : array (k,)
         From 0 to pi.
     roots : array (k, m, sequences)
-        Phi^1/2, each with the weight of w and -w, as `spectral_factor` takes them for a real system. The
-        states are then the steady state under periodic inputs.
+        Phi^1/2, each with the weight of w and -w, as `spectral_factor` takes them for a real
+        system. The states are then the steady state under periodic inputs.
 
     Raises
     ------

@@ -36,7 +36,8 @@ def diagonalize(sys: System, conjugate: bool = False) -> tuple[DiagonalStateSpac
     conjugate : bool, optional
         Store one mode of each conjugate pair of a real system, the one in the upper half-plane. A
         real pole has no partner: it takes a whole stored state, with half the weight in C. A system
-        of a batch that needs fewer stored states than another ends in modes without input or output.
+        of a batch that needs fewer stored states than another ends in modes without input or
+        output.
 
     Returns
     -------

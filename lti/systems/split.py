@@ -170,7 +170,7 @@ def _basis(A: np.ndarray, discrete: bool, slack: float) -> tuple[np.ndarray, np.
         if slack > WIDEST * np.linalg.norm(A):
             raise DefectiveError(
                 "a stable and an unstable pole are too close to be split: the parts would have "
-                f"{-np.log10(APART):.0f} accurate digits or fewer; move the poles apart, or remove one"
+                f"{-np.log10(APART):.0f} digits or fewer; move the poles apart, or remove one"
             )
         return _basis(A, discrete, 10 * max(slack, EPS**0.5 * np.linalg.norm(A)))
     above, below = Q[:, :k], Q[:, k:]

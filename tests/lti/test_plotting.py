@@ -39,7 +39,7 @@ def test_values_and_bounds(ax):
     found = lines(plot_hsv(STABLE, 2, ax))
     hsv = lti.hankel_singular_values(STABLE)
     np.testing.assert_array_equal(found["values kept"], np.transpose([[1, 2], hsv[:2]]))
-    np.testing.assert_array_equal(found["values cut"], np.transpose([[3, 4, 5, 6], hsv[2:]]))
+    np.testing.assert_array_equal(found["values truncated"], np.transpose([[3, 4, 5, 6], hsv[2:]]))
     bounds = np.transpose([np.arange(7), lti.error_bound(hsv)])
     np.testing.assert_array_equal(found["error bound"][:-1], bounds[:-1])
     assert np.isnan(found["error bound"][-1, 1])  # zero has no logarithm
