@@ -25,7 +25,7 @@ class LTIError(ValueError):
 
 
 class DimensionError(LTIError):
-    """Shapes, or kinds of input, that do not form a system."""
+    """Shapes or types of input that do not form a system."""
 
 
 class NonFiniteError(LTIError):
@@ -37,7 +37,7 @@ class UnstableError(LTIError):
 
 
 class OrderError(LTIError):
-    """An order or a tolerance that makes no sense for the system at hand."""
+    """An order, a tolerance or an energy fraction that is out of range for the system."""
 
 
 class OptionError(LTIError):
@@ -57,7 +57,7 @@ class FileError(LTIError):
 
 
 class DerivativeError(LTIError):
-    """A derivative that does not exist, or that is not offered."""
+    """A derivative that does not exist, or is not supported."""
 
 
 class CertificateError(LTIError):
@@ -65,7 +65,7 @@ class CertificateError(LTIError):
 
 
 class ReductionWarning(UserWarning):
-    """A reduction that is legal, and has a property its user should know of."""
+    """A valid reduction with a property that its user should know of."""
 
 
 class DenseWarning(UserWarning):
@@ -73,7 +73,7 @@ class DenseWarning(UserWarning):
 
 
 def warn(message: str, category: type[Warning]) -> None:
-    """`warnings.warn` at the line outside of this package that led here."""
+    """`warnings.warn` that points at the caller outside of this package."""
     level, frame = 1, sys._getframe()
     while frame and frame.f_globals.get("__name__", "").partition(".")[0] == "lti":
         level, frame = level + 1, frame.f_back

@@ -15,7 +15,8 @@ from lti._backend.arrays import to_numpy
 from lti.errors import DenseWarning, FileError, warn
 from lti.systems.convert import as_statespace
 from lti.systems.labels import Labels
-from lti.systems.statespace import DiagonalStateSpace, StateSpace, System
+from lti.systems.protocol import System, SystemLike
+from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["load", "save"]
 
@@ -25,7 +26,7 @@ LABELS = {"name": "Name", "inputs": "InputName", "outputs": "OutputName", "state
 
 
 def load(path: str | os.PathLike[str], dt: float | bool | None = None) -> System:
-    """A system from a file with the variables A, B, C and, optionally, D, Ts or dt, and labels.
+    """Read a system from a file with the variables A, B, C and, optionally, D, Ts or dt, labels.
 
     Parameters
     ----------
@@ -82,8 +83,8 @@ def load(path: str | os.PathLike[str], dt: float | bool | None = None) -> System
     return _system(record, path, dt)
 
 
-def save(path: str | os.PathLike[str], sys: System) -> None:
-    """A system to a file that `load` gives back as it was.
+def save(path: str | os.PathLike[str], sys: SystemLike) -> None:
+    """Write a system to a file from which `load` restores it.
 
     Parameters
     ----------
@@ -132,7 +133,7 @@ def save(path: str | os.PathLike[str], sys: System) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """What can be known of an output file before any work is done."""
+    """Raise `FileError` if no file can be written at `path`, before any work is done."""
     _suffix(path)
     if path.is_dir() or not path.parent.is_dir():
         raise FileError(f"no file can be written at {path}; choose one in a folder that exists")
@@ -188,8 +189,8 @@ def _make_dense(record: dict[str, Any], path: Path) -> None:
         states = max(np.shape(x), default=0)
         if name in "Aa" and states > LIMIT:
             raise FileError(
-                f"{path} has {states:,} states, more than the {LIMIT:,} that dense matrices are "
-                "good for; reduce it with a sparse method first"
+                f"{path} has {states:,} states, more than the {LIMIT:,} that dense matrices "
+                "allow; reduce it with a sparse method first"
             )
         if issparse(x):
             record[name] = dense = x.toarray()

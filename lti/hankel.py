@@ -25,7 +25,8 @@ from lti.gramians.diagonal import closed_forms
 from lti.gramians.exact import double_factors, squares
 from lti.gramians.lyapunov import scaled
 from lti.systems.convert import as_statespace
-from lti.systems.statespace import DiagonalStateSpace, System
+from lti.systems.protocol import System, SystemLike
+from lti.systems.statespace import DiagonalStateSpace
 
 __all__ = ["error_bound", "hankel_singular_values", "order_for"]
 
@@ -33,7 +34,7 @@ EPS = 2.0**-52
 EQUAL = 1e-13  # relative; values this close count as one, as equal up to rounding
 
 
-def hankel_singular_values(sys: System) -> Array:
+def hankel_singular_values(sys: SystemLike) -> Array:
     """sigma = svd(R^H S) = sqrt(eig(P Q)), without forming P, Q or their product.
 
     Parameters

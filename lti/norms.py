@@ -28,16 +28,17 @@ from lti.hankel import hankel_singular_values
 from lti.systems.algebra import host_copy, member, state_scaling
 from lti.systems.convert import as_statespace
 from lti.systems.discretize import to_continuous, to_discrete
+from lti.systems.protocol import System, SystemLike
 from lti.systems.response import transfer_function
 from lti.systems.stability import require_stable
-from lti.systems.statespace import DiagonalStateSpace, StateSpace, System, difference
+from lti.systems.statespace import DiagonalStateSpace, StateSpace, difference
 
 __all__ = ["h2_norm", "hankel_norm", "hinf_norm", "linf_norm"]
 
 EPS = 2.0**-52
 
 
-def h2_norm(sys: System) -> Array:
+def h2_norm(sys: SystemLike) -> Array:
     """||G||_2 = |C S|_F, P = S S^H; in discrete time sqrt(|C S|_F^2 + |D|_F^2).
 
     Parameters
@@ -82,7 +83,7 @@ def h2_norm(sys: System) -> Array:
     return narrow(norm, like=sys.B)
 
 
-def hankel_norm(sys: System) -> Array:
+def hankel_norm(sys: SystemLike) -> Array:
     """||G||_H = sigma_1, the largest Hankel singular value.
 
     Parameters
@@ -119,7 +120,7 @@ def _root(x: Array) -> Array:
 
 
 @renamed(tol="rtol")
-def hinf_norm(sys: System, rtol: float = 1e-9) -> Array:
+def hinf_norm(sys: SystemLike, rtol: float = 1e-9) -> Array:
     """||G||_inf = sup over w of the largest singular value of G(j w), or G(e^{j w}).
 
     Parameters
@@ -165,7 +166,7 @@ def hinf_norm(sys: System, rtol: float = 1e-9) -> Array:
 
 
 @renamed(tol="rtol")
-def linf_norm(sys: System, rtol: float = 1e-9) -> Array:
+def linf_norm(sys: SystemLike, rtol: float = 1e-9) -> Array:
     """||G||_Linf = sup over w of the largest singular value of G(j w), or G(e^{j w}), G unstable.
 
     Of a stable system it is the H-infinity norm. Of another it is no bound on what the output can
@@ -247,7 +248,7 @@ def _peak(G: System, F: System | None, rtol: float) -> float:
 
 
 def _modest(G: System, F: System | None) -> tuple[System, System | None, float]:
-    """Both with entries of at most one in B, C and D, and what a gain of one is in return."""
+    """Both scaled to entries of at most one in B, C and D, and the gain that this took out."""
 
     def top(x: np.ndarray) -> float:
         return float(np.abs(x).max(initial=0.0)) or 1.0
@@ -314,8 +315,8 @@ def _peak_of_modest(G: System, F: System | None, rtol: float) -> float:
     return float(max(level, found.max(initial=0.0)))
 
 
-def _on_the_line(sys: StateSpace, level: float) -> tuple[StateSpace, Callable]:
-    """A continuous system with the gains of `sys`, and the map from its frequencies to those t.
+def _on_the_line(sys: System, level: float) -> tuple[System, Callable]:
+    """A continuous system with the gains of `sys`, and the map of its frequencies to theirs.
 
     Its gain at infinity must be well below `level`, or the Hamiltonian has no digits left. The
     bilinear map and a rotation of the circle keep every gain, and put another point there.
@@ -353,7 +354,7 @@ def _shift(poles: Any) -> float:
     return float(shifts[np.argmax(share)])
 
 
-def _crossings(sys: StateSpace, level: float) -> np.ndarray:
+def _crossings(sys: System, level: float) -> np.ndarray:
     """Frequencies w, ascending, where a singular value of G(j w) may equal `level` (> |D|)."""
     B, C, D = sys.B / level**0.5, sys.C / level**0.5, sys.D / level
     R = np.eye(sys.n_inputs) - D.conj().T @ D

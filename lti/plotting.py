@@ -14,8 +14,8 @@ from lti.reduction.balancing import Balancing
 from lti.reduction.certificate import Reduction
 from lti.systems.convert import as_statespace
 from lti.systems.labels import Labels
+from lti.systems.protocol import System
 from lti.systems.response import frequency_response
-from lti.systems.statespace import System
 
 __all__ = ["plot_error", "plot_hsv", "plot_reduction", "plot_response"]
 

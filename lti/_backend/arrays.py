@@ -35,13 +35,13 @@ def is_array(x: object) -> bool:
 
 
 def is_tensor(x: object) -> bool:
-    """Whether `x` is of torch, which is not imported to know. `torch.compile` can follow this."""
+    """Whether `x` is a torch tensor, without importing torch. `torch.compile` can trace this."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(x, torch.Tensor)
 
 
 def tracing(*arrays: Array) -> bool:
-    """Whether `torch.compile` follows what is done to these: they have no numbers yet."""
+    """Whether `torch.compile` traces these arrays, which then have no values yet."""
     return any(map(is_tensor, arrays)) and sys.modules["torch"].compiler.is_compiling()
 
 
@@ -164,7 +164,7 @@ def cholesky(x: Array) -> tuple[Array, Array]:
 
 
 def lq_factor(x: Array) -> Array:
-    """L (..., n, min(n, k)) with L L^H = X X^H for X (..., n, k): the square root, made small."""
+    """L (..., n, min(n, k)) with L L^H = X X^H for X (..., n, k): the same, in fewer columns."""
     return x if x.shape[-1] <= x.shape[-2] else triangular(x)
 
 
@@ -199,7 +199,7 @@ def to_numpy(x: Array) -> Any:
 
 
 def tracked(*arrays: Array) -> bool:
-    """Whether torch is to follow derivatives of any of these."""
+    """Whether torch records derivatives of any of these."""
     return any(is_tensor(x) for x in arrays) and torch_backend().tracked(*arrays)
 
 

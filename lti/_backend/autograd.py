@@ -51,7 +51,7 @@ class Lyapunov(Function):
 
 
 def _front(info: Any, x: Any, dim: int | None) -> Any:
-    """The mapped axis in front, where a batch has it."""
+    """The axis that vmap maps, moved to the front."""
     if x is None:
         return None
     return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
@@ -120,7 +120,7 @@ class Balance(Function):
 
 
 class Once(Function):
-    """A derivative that has no further one."""
+    """The identity, whose own derivative raises: a first derivative without a second one."""
 
     @staticmethod
     def forward(x: Tensor, source: Tensor) -> Tensor:
@@ -133,8 +133,8 @@ class Once(Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple:
         raise DerivativeError(
-            "balanced coordinates and Hankel singular values have a first derivative, and a second "
-            "one was asked for; Gramians and the H2 norm have it, or detach the first"
+            "balanced coordinates and Hankel singular values have a first derivative only, and a "
+            "second one was asked for; use Gramians or the H2 norm, or detach the first"
         )
 
     @staticmethod

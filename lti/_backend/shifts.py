@@ -20,7 +20,7 @@ def optimal_shift(poles: Array) -> Array:
 
 
 def cheap_shift(A: Array) -> Array:
-    """a (..., 1, 1) = sqrt(|A|_F / |A^-1|_F), between slow and fast poles, none of them known.
+    """a (..., 1, 1) = sqrt(|A|_F / |A^-1|_F), between slow and fast poles, without computing them.
 
     The norm of the inverse is estimated from what it does to a few random vectors, always the same.
     """

@@ -17,7 +17,7 @@ def tracked(*tensors: Any) -> bool:
 
 
 def plain(x: Tensor) -> Tensor:
-    """The numbers of a tensor, without derivatives, under `torch.func` too."""
+    """The tensor without derivatives, also under `torch.func`."""
     if torch.compiler.is_compiling():
         return x.detach()
     x, functorch = x.detach(), getattr(torch._C, "_functorch")  # noqa: B009, pyright knows it not
@@ -27,7 +27,7 @@ def plain(x: Tensor) -> Tensor:
 
 
 def host(x: Tensor) -> Any:
-    """A NumPy array of the numbers of a tensor."""
+    """The tensor as a NumPy array on the host."""
     x = plain(x)
     with torch._C._DisableFuncTorch():
         return x.cpu().resolve_conj().resolve_neg().numpy()

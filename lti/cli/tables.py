@@ -1,4 +1,4 @@
-"""What the commands share: one system from a file, tables, and a line while somebody waits."""
+"""What the commands share: one system from a file, tables, and a status line."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def status(text: str) -> AbstractContextManager[Any]:
 
 
 def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table, by rich where it is installed. Numbers, in titled columns, stand right."""
+    """Print a table, by rich where it is installed; numbers, in titled columns, to the right."""
     if not rows:
         return
     show: Callable[..., None] = _rich_table if _has_rich() else _plain_table

@@ -28,8 +28,9 @@ from lti.gramians.lyapunov import SAFE, smith_factors
 from lti.systems.algebra import state_scaling
 from lti.systems.convert import as_statespace
 from lti.systems.discretize import to_discrete
+from lti.systems.protocol import System, SystemLike
 from lti.systems.stability import require_stable
-from lti.systems.statespace import DiagonalStateSpace, StateSpace, System
+from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["controllability_gramian", "gramian_factors", "observability_gramian"]
 
@@ -38,7 +39,7 @@ FEW = 20  # doublings: no pole is close to the boundary
 WELL = 100.0  # a condition of the modes that costs less than doubling longer would
 
 
-def gramian_factors(sys: System) -> tuple[Array, Array]:
+def gramian_factors(sys: SystemLike) -> tuple[Array, Array]:
     """S, R with P = S S^H, Q = R R^H, computed as factors.
 
     Parameters
@@ -72,7 +73,7 @@ def gramian_factors(sys: System) -> tuple[Array, Array]:
     return narrow(S, like=sys.B), narrow(R, like=sys.B)
 
 
-def controllability_gramian(sys: System) -> Array:
+def controllability_gramian(sys: SystemLike) -> Array:
     """P: A P + P A^H + B B^H = 0, or in discrete time A P A^H - P + B B^H = 0.
 
     Parameters
@@ -102,7 +103,7 @@ def controllability_gramian(sys: System) -> Array:
     return narrow(squares(sys.double())[0], like=sys.B)
 
 
-def observability_gramian(sys: System) -> Array:
+def observability_gramian(sys: SystemLike) -> Array:
     """Q: A^H Q + Q A + C^H C = 0, or in discrete time A^H Q A - Q + C^H C = 0.
 
     Parameters
@@ -184,7 +185,7 @@ def known_factors(sys: System) -> tuple[Array, Array, float, bool]:
     return d[:, None] * S, R / d[:, None], loss, far
 
 
-def _dense(sys: StateSpace) -> tuple[Array, Array, float, bool]:
+def _dense(sys: System) -> tuple[Array, Array, float, bool]:
     """`known_factors` by doubling; by way of the modes where that takes long and they allow it."""
     try:
         circle = sys if sys.is_discrete or sys.order == 0 else to_discrete(sys, cheap_shift(sys.A))
@@ -202,7 +203,7 @@ def _dense(sys: StateSpace) -> tuple[Array, Array, float, bool]:
     return (_modal(sys, loss) if loss > WELL else None) or (S, R, loss, doublings < FEW)
 
 
-def _modal(sys: StateSpace, limit: float) -> tuple[Array, Array, float, bool] | None:
+def _modal(sys: System, limit: float) -> tuple[Array, Array, float, bool] | None:
     """The factors by way of the modes, unless these are conditioned worse than `limit`.
 
     What rounding does to a mode then stays with it: the squares of a matrix with poles close to the

@@ -24,8 +24,8 @@ from lti.gramians.exact import double_factors
 from lti.gramians.spectral import stacked_factor
 from lti.systems.algebra import dual
 from lti.systems.discretize import to_discrete
+from lti.systems.protocol import System
 from lti.systems.response import resolvent
-from lti.systems.statespace import StateSpace, System
 
 __all__ = ["frequency_limited_factors", "time_limited_factors"]
 
@@ -79,14 +79,14 @@ def frequency_limited_factors(sys: System, bands: Any) -> tuple[Array, Array]:
     return _spectral(circle, angles, weights), _spectral(dual(circle), -angles, weights)
 
 
-def _spectral(sys: StateSpace, angles: np.ndarray, weights: np.ndarray) -> Array:
+def _spectral(sys: System, angles: np.ndarray, weights: np.ndarray) -> Array:
     """The LQ factor of [(e^{j t} - A)^-1 B sqrt(weight)] over all nodes t."""
     z, weights = (from_numpy(x, like=sys.B) for x in (np.exp(1j * angles), weights))
     return stacked_factor(sys, (X * weights[at, None, None] for at, X in resolvent(sys, z)))
 
 
 def _nodes(poles: np.ndarray, arcs: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
-    """Angles and weights of a composite rule on the arcs, its panels no longer than poles are far.
+    """Nodes and weights on the arcs; no panel is longer than the distance to the nearest pole.
 
     A pole p stands in the plane of angles at -j log p, and at its conjugate, where |X|^2 has one.
     """
@@ -145,7 +145,7 @@ def time_limited_factors(sys: System, windows: Any) -> tuple[Array, Array]:
     )
 
 
-def _window(sys: StateSpace, start: float, stop: float) -> tuple[Array, Array]:
+def _window(sys: System, start: float, stop: float) -> tuple[Array, Array]:
     """Both factors over one window."""
     if stop == math.inf:
         S, R = double_factors(sys)
@@ -242,7 +242,7 @@ def _intervals(name: str, pairs: Any, low: float, high: float) -> list[tuple[flo
 
 
 def _steps(pair: tuple[float, float], dt: float) -> tuple[float, float]:
-    """A window of time as one of steps."""
+    """A time window, counted in steps."""
     steps = [round(t / dt) if t / dt < 2.0**62 else math.inf for t in pair]
     exact = np.allclose(pair, [k * dt for k in steps], rtol=1e-9, atol=1e-9 * dt)
     if not (exact or steps[1] == math.inf) or steps[0] == steps[1]:

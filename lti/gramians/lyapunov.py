@@ -103,7 +103,7 @@ def scaled(B: Array) -> tuple[Array, Array]:
 
 
 def _negligible(tail: Array, S: Array) -> bool:
-    """Whether the tail is rounding row by row: each state in its own unit."""
+    """Whether each row of the tail is below the rounding of that row of S."""
     xp = namespace(S)
     rows = xp.linalg.vector_norm(tail, axis=-1), xp.linalg.vector_norm(S, axis=-1)
     return bool(xp.all(rows[0] <= EPS * rows[1]))
@@ -171,7 +171,7 @@ def cauchy_factor(poles: Array, B: Array, discrete: bool) -> Array:
 
 
 def _from_entries(G: Array, poles: Array, own: Array, discrete: bool) -> Array | None:
-    """Cholesky of P itself, where its rows in units of their own are far from dependent.
+    """Cholesky factor of P, if its scaled rows are far from linearly dependent; else None.
 
     Many inputs make them so. An entry of P errs by eps in those units, so a singular value of S by
     no more than ``eps |K^-1|`` of itself, K being P in those units.

@@ -22,14 +22,15 @@ from lti.errors import DimensionError, OptionError
 from lti.gramians.diagonal import in_real_coordinates
 from lti.gramians.supplied import GramianFactor
 from lti.systems.convert import as_statespace
+from lti.systems.protocol import System, SystemLike
 from lti.systems.response import points, resolvent
-from lti.systems.statespace import DiagonalStateSpace, System
+from lti.systems.statespace import DiagonalStateSpace
 
 __all__ = ["input_spectrum", "spectral_factor", "stacked_factor"]
 
 
 def spectral_factor(
-    sys: System, w: Array, roots: Array, name: str = "of the input's spectrum"
+    sys: SystemLike, w: Array, roots: Array, name: str = "of the input's spectrum"
 ) -> GramianFactor:
     """P = sum_k X_k X_k^H,  X_k = (z_k - A)^-1 B Phi_k^1/2, of a real system its real part.
 

@@ -129,7 +129,7 @@ class GramianFactor:
         if new.factor.shape[:-1] != self.factor.shape[:-1]:
             raise DimensionError(
                 f"the states so far were {tuple(self.factor.shape[:-1])}, the new ones are "
-                f"{tuple(new.factor.shape[:-1])}; join those of one system, or batch"
+                f"{tuple(new.factor.shape[:-1])}; join states of one system or batch"
             )
         total = self.samples + new.samples
         old = self.factor * (self.samples / total) ** 0.5

@@ -17,9 +17,10 @@ from lti.reduction.gramian_pair import FactorSource, GramianPair, choose_pair
 from lti.reduction.methods import Method, find_method
 from lti.reduction.projection import basis_scaling, orthonormal, project
 from lti.systems.convert import as_statespace
+from lti.systems.protocol import SystemLike
 from lti.systems.split import Split, parts_of
 from lti.systems.stability import boundary_gap
-from lti.systems.statespace import StateSpace, System
+from lti.systems.statespace import StateSpace
 
 __all__ = ["Balancing", "balance"]
 
@@ -221,12 +222,12 @@ class Balancing:
 
 
 def balance(
-    sys: System,
+    sys: SystemLike,
     *,
     unstable: str = "raise",
     method: str = "square-root",
-    input_weight: System | None = None,
-    output_weight: System | None = None,
+    input_weight: SystemLike | None = None,
+    output_weight: SystemLike | None = None,
     weighting: str = "enns",
     frequencies: Any = None,
     times: Any = None,

@@ -12,9 +12,10 @@ from lti._deprecated import renamed
 from lti.errors import CertificateError
 from lti.norms import peak_gain
 from lti.systems.algebra import series
+from lti.systems.protocol import System
 from lti.systems.response import frequency_response
 from lti.systems.stability import boundary_gap
-from lti.systems.statespace import StateSpace, System, difference
+from lti.systems.statespace import StateSpace, difference
 
 __all__ = ["Claim", "Reduction"]
 
@@ -29,7 +30,7 @@ class Claim:
         Upper bound of the error, including what rounding to single precision adds; infinite where
         theory has none.
     lower_bound : array (...)
-        What no system of this order can beat; zero where theory says nothing.
+        What the error of any system of this order is at least; zero where theory says nothing.
     pair : (F, F_r), optional
         The two systems whose difference is bounded, the stable parts; by default the original and
         the reduced system.
@@ -94,7 +95,7 @@ class Reduction:
 
     @property
     def lower_bound(self) -> Array:
-        """What no system of this order can beat (...); zero where theory says nothing."""
+        """Lower bound of the error of any system of this order (...); zero if theory has none."""
         return self.claim.lower_bound
 
     @property
@@ -114,7 +115,7 @@ class Reduction:
 
     @property
     def error(self) -> StateSpace:
-        """The system ``F - F_r``, weighted if there are weights, whose norm the bounds bound."""
+        """The error system ``F - F_r``, with its weights if there are any."""
         W_o, W_i = self.weights
         error = difference(*(self.pair or (self.original, self.system)))
         error = series(error, W_i) if W_i else error
@@ -164,13 +165,13 @@ class Reduction:
             at = np.unravel_index(np.argmax(wrong), wrong.shape)
             raise CertificateError(
                 f"the measured error {error[at]:.6g} lies outside its bounds, from {lower[at]:.6g} "
-                f"to {upper[at]:.6g}: rounding has moved it further than they tell; read .flags, "
-                "and reduce the system in its modes (lti.diagonalize) or ask for another order"
+                f"to {upper[at]:.6g}: rounding is larger than the bounds allow for; read .flags, "
+                "and reduce its modal form (lti.diagonalize) or choose another order"
             )
         return from_numpy(error, like=self.hsv)
 
     def _rounding(self) -> Any:
-        """What the values may miss, ``|R| |S| eps``, and what storing a pole costs a gain."""
+        """The rounding of the values, ``|R| |S| eps``, and that of a gain by the stored poles."""
         hsv = to_numpy(self.hsv)
         finite = np.where(np.isfinite(hsv), hsv, 0.0)
         scale = finite.max(axis=-1, initial=0.0) if self.scale is None else to_numpy(self.scale)

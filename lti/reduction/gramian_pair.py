@@ -27,9 +27,10 @@ from lti.hankel import error_bound, square_root
 from lti.norms import hinf_norm
 from lti.systems.algebra import dual, series, static
 from lti.systems.convert import as_statespace
+from lti.systems.protocol import System, SystemLike
 from lti.systems.split import Split
 from lti.systems.stability import require_stable
-from lti.systems.statespace import StateSpace, System
+from lti.systems.statespace import StateSpace
 
 __all__ = ["GramianPair", "choose_pair"]
 
@@ -91,8 +92,8 @@ def choose_pair(
     gramians: Callable[[StateSpace], GramianPair] | None = None,
     controllability: FactorSource | None = None,
     observability: FactorSource | None = None,
-    input_weight: System | None = None,
-    output_weight: System | None = None,
+    input_weight: SystemLike | None = None,
+    output_weight: SystemLike | None = None,
     weighting: str = "enns",
     frequencies: Any = None,
     times: Any = None,
@@ -193,7 +194,7 @@ def _made_pair(gramians: Callable[[StateSpace], GramianPair], sys: System) -> Gr
 def _repaired(
     G: StateSpace, S: Array, weight: StateSpace | None, gain: Array
 ) -> tuple[Array, Array]:
-    """The Gramian of (A, B_e), and the gain times ||J W||_inf, B = B_e J."""
+    """A factor of the Gramian of (A, B_e), and the gain times ||J W||_inf, B = B_e J."""
     B, J = modified_input(G, S)
     S, _ = double_factors(StateSpace(G.A, B, G.C[..., :0, :], None, G.dt))
     if weight is None:
@@ -201,7 +202,7 @@ def _repaired(
     return S, gain * hinf_norm(series(static(J, weight.dt), weight))
 
 
-def _weight(name: str, weight: System | None, sys: System) -> StateSpace | None:
+def _weight(name: str, weight: SystemLike | None, sys: System) -> StateSpace | None:
     """A weight as a stable dense system in the array library of `sys`."""
     if weight is None:
         return None

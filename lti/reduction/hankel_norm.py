@@ -17,8 +17,9 @@ from lti.reduction.certificate import Reduction
 from lti.reduction.methods import register_method
 from lti.systems.algebra import host_copy, member
 from lti.systems.discretize import to_continuous, to_discrete
+from lti.systems.protocol import System, SystemLike
 from lti.systems.split import split
-from lti.systems.statespace import StateSpace, System
+from lti.systems.statespace import StateSpace
 
 __all__ = ["hankel_norm_approximation"]
 
@@ -33,7 +34,7 @@ USEFUL = 1e-2  # by less: better than balanced truncation, and flagged
 
 
 def hankel_norm_approximation(
-    sys: System,
+    sys: SystemLike,
     order: int | None = None,
     tol: float | None = None,
     *,
@@ -41,7 +42,7 @@ def hankel_norm_approximation(
     energy: float | None = None,
     unstable: str = "raise",
 ) -> Reduction:
-    """||G - G_r||_H = hsv[r], the least of all systems of r states, and ||G - G_r||_inf <= its sum.
+    """||G - G_r||_H = hsv[r], the smallest with r states, and ||G - G_r||_inf <= sum(hsv[r:]).
 
     The feedthrough is Glover's, with which the H-infinity error is at most the sum of the distinct
     values of ``hsv[r:]``: half the bound of `balanced_truncation`.
@@ -160,7 +161,7 @@ def _reduced(balancing: Balancing, choice: OrderChoice) -> Reduction:
     return replace(reduction, claim=replace(reduction.claim, roundoff_scale=roundoff_scale))
 
 
-def _approximations(sys: System, order: int) -> tuple[StateSpace, Array, list[str]]:
+def _approximations(sys: System, order: int) -> tuple[System, Array, list[str]]:
     """G_r of a stable system or batch, the bounds, and flags if an optimum was lost."""
     host = host_copy(sys)
     # Both directions of the bilinear map keep the Gramians, and both norms of every difference

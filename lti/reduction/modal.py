@@ -14,9 +14,10 @@ from lti.reduction.methods import register_method
 from lti.systems.algebra import state_scaling
 from lti.systems.convert import as_statespace
 from lti.systems.diagonalize import eigenvectors
+from lti.systems.protocol import System, SystemLike
 from lti.systems.split import Split, parts_of
 from lti.systems.stability import is_stable, require_stable
-from lti.systems.statespace import StateSpace, System
+from lti.systems.statespace import StateSpace
 
 __all__ = ["modal_truncation"]
 
@@ -24,7 +25,7 @@ EPS = 2.0**-52
 
 
 def modal_truncation(
-    sys: System,
+    sys: SystemLike,
     order: int | None = None,
     tol: float | None = None,
     *,
@@ -101,7 +102,7 @@ class ModalTruncation:
         """The reduction of the system of `balancing` to the order of `choice`."""
         if not balancing.exact:
             raise OptionError(
-                "modal truncation knows no Gramians, got Gramians "
+                "modal truncation uses no Gramians, got Gramians "
                 f"{balancing.factors.name}; leave these options out, or choose balanced truncation"
             )
         _require_one(balancing.system)

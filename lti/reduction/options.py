@@ -10,7 +10,8 @@ from typing import Any, TypedDict, TypeVar
 
 from lti.errors import OptionError
 from lti.reduction.gramian_pair import FactorSource, GramianPair
-from lti.systems.statespace import StateSpace, System
+from lti.systems.protocol import SystemLike
+from lti.systems.statespace import StateSpace
 
 __all__ = ["BalanceOptions", "with_options_of"]
 
@@ -22,8 +23,8 @@ class BalanceOptions(TypedDict, total=False):
 
     unstable: str
     method: str
-    input_weight: System | None
-    output_weight: System | None
+    input_weight: SystemLike | None
+    output_weight: SystemLike | None
     weighting: str
     frequencies: Any
     times: Any

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lti._backend.arrays import Array, H, block_diag, diag, namespace
-from lti.systems.statespace import StateSpace, System
+from lti.systems.protocol import System
+from lti.systems.statespace import StateSpace
 
 __all__ = ["basis_scaling", "orthonormal", "project"]
 

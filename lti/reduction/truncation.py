@@ -11,14 +11,15 @@ from lti.reduction.certificate import Reduction
 from lti.reduction.method import ReductionMethod
 from lti.reduction.methods import register_method
 from lti.reduction.options import BalanceOptions, with_options_of
-from lti.systems.statespace import StateSpace, System
+from lti.systems.protocol import SystemLike
+from lti.systems.statespace import StateSpace
 
 __all__ = ["balanced_truncation"]
 
 
 @with_options_of(balance)
 def balanced_truncation(
-    sys: System,
+    sys: SystemLike,
     order: int | None = None,
     tol: float | None = None,
     *,

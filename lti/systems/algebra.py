@@ -10,7 +10,8 @@ from scipy.linalg import matrix_balance
 from lti._backend.arrays import Array, H, device, namespace, to_numpy
 from lti._backend.checks import same_dtype
 from lti.errors import DimensionError
-from lti.systems.statespace import DiagonalStateSpace, StateSpace, System, common_timebase
+from lti.systems.protocol import System
+from lti.systems.statespace import DiagonalStateSpace, StateSpace, common_timebase
 
 __all__ = ["dual", "series", "static", "state_scaling"]
 
@@ -42,7 +43,7 @@ def series(G: System, F: System) -> StateSpace:
     )
 
 
-def dual(sys: StateSpace) -> StateSpace:
+def dual(sys: System) -> StateSpace:
     """(A^H, C^H, B^H, D^H): its controllability Gramian is the observability Gramian of `sys`."""
     return StateSpace(H(sys.A), H(sys.C), H(sys.B), H(sys.D), sys.dt)
 
@@ -57,7 +58,7 @@ def static(D: Array, dt: float | bool) -> StateSpace:
     return StateSpace(empty(0, 0), empty(0, m), empty(p, 0), D, dt)
 
 
-def state_scaling(sys: StateSpace) -> np.ndarray:
+def state_scaling(sys: System) -> np.ndarray:
     """d (n,), powers of two: in A / d_i * d_j, B / d_i, C * d_j rows are as large as columns.
 
     For one NumPy system. The scaling is exact, so that the units of the states do not matter.

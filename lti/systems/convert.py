@@ -7,6 +7,7 @@ from typing import Any
 
 from lti.errors import DimensionError, TimebaseError
 from lti.systems.labels import Labels
+from lti.systems.protocol import System
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["as_statespace"]
@@ -14,8 +15,8 @@ __all__ = ["as_statespace"]
 GENERIC = re.compile(r"(sys|[uyx])\[\d+\]")  # names that python-control makes up
 
 
-def as_statespace(obj: Any, dt: float | bool | None = None) -> Any:
-    """`obj` as a system of `lti`: what every function here does at its door.
+def as_statespace(obj: Any, dt: float | bool | None = None) -> System:
+    """`obj` as a system of `lti`; every function that takes a system calls this first.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def as_statespace(obj: Any, dt: float | bool | None = None) -> Any:
 
 
 def _labels(name: str, ss: Any) -> Labels:
-    """Those of a python-control system that somebody chose."""
+    """The labels of a python-control system, without generated ones."""
 
     def chosen(names: list[str]) -> tuple[str, ...] | None:
         return None if all(map(GENERIC.fullmatch, names)) else tuple(names)

@@ -18,7 +18,8 @@ from lti._backend.arrays import (
 )
 from lti.errors import DefectiveError, DimensionError
 from lti.systems.convert import as_statespace
-from lti.systems.statespace import DiagonalStateSpace, System
+from lti.systems.protocol import SystemLike
+from lti.systems.statespace import DiagonalStateSpace
 
 __all__ = ["diagonalize", "eigenvectors"]
 
@@ -26,7 +27,7 @@ __all__ = ["diagonalize", "eigenvectors"]
 EPS = 2.0**-52
 
 
-def diagonalize(sys: System, conjugate: bool = False) -> tuple[DiagonalStateSpace, Any]:
+def diagonalize(sys: SystemLike, conjugate: bool = False) -> tuple[DiagonalStateSpace, Any]:
     """poles = V^-1 A V, B = V^-1 B, C = C V: the modal form, and the condition number of V.
 
     Parameters

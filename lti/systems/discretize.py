@@ -8,12 +8,13 @@ from lti._backend.arrays import Array, eye, namespace, real, to_numpy
 from lti._backend.checks import timebase
 from lti.errors import TimebaseError
 from lti.systems.convert import as_statespace
-from lti.systems.statespace import DiagonalStateSpace, System
+from lti.systems.protocol import System, SystemLike
+from lti.systems.statespace import DiagonalStateSpace
 
 __all__ = ["bilinear"]
 
 
-def bilinear(sys: System, dt: float | bool = True) -> System:
+def bilinear(sys: SystemLike, dt: float | bool = True) -> System:
     """s = a (z - 1) / (z + 1), a = 2 / dt: continuous to discrete time, or back (Tustin).
 
     The scaled form ``A_d = (a + A)(a - A)^-1``, ``B_d = sqrt(2a) (a - A)^-1 B``,

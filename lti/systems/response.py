@@ -15,7 +15,8 @@ from lti._backend.checks import require_finite
 from lti.errors import DimensionError, OptionError
 from lti.systems.algebra import state_scaling
 from lti.systems.convert import as_statespace
-from lti.systems.statespace import DiagonalStateSpace, StateSpace, System
+from lti.systems.protocol import System, SystemLike
+from lti.systems.statespace import DiagonalStateSpace
 
 __all__ = ["frequency_response"]
 
@@ -24,7 +25,7 @@ MANY = 32  # states and points, from which on a Schur form pays
 CHUNK = 1 << 22  # numbers in one batch of n x n matrices, 64 MB
 
 
-def frequency_response(sys: System, w: Array) -> Array:
+def frequency_response(sys: SystemLike, w: Array) -> Array:
     """G(j w) = C (j w - A)^-1 B + D, in discrete time G(e^{j w dt}).
 
     Parameters
@@ -93,7 +94,7 @@ def transfer_function(sys: System, s: Array) -> Array:
     return namespace(sys.B).concat(parts, axis=-3)
 
 
-def resolvent(sys: StateSpace, s: Array) -> Iterator[tuple[slice, Array]]:
+def resolvent(sys: System, s: Array) -> Iterator[tuple[slice, Array]]:
     """(s - A)^-1 B at the points s (k,), some of them at a time: where, and (..., k', n, m).
 
     Many points of one larger NumPy system share a Schur form, A = U T U^H.
@@ -107,14 +108,14 @@ def resolvent(sys: StateSpace, s: Array) -> Iterator[tuple[slice, Array]]:
         yield at, solve(s[at])
 
 
-def _solved(sys: StateSpace, s: Array) -> Array:
+def _solved(sys: System, s: Array) -> Array:
     A, B = sys.A[..., None, :, :], sys.B[..., None, :, :] + 0j
     E = s[:, None, None] * eye(sys.order, like=sys.A) - A
     xp = namespace(A)
     return xp.linalg.solve(E, xp.broadcast_to(B, (*E.shape[:-1], B.shape[-1])))
 
 
-def _triangular(sys: StateSpace) -> Callable[[np.ndarray], np.ndarray]:
+def _triangular(sys: System) -> Callable[[np.ndarray], np.ndarray]:
     """s -> U (s - T)^-1 U^H B, by substitution in all points at once."""
     d = state_scaling(sys)
     form: Any = schur(sys.A / d[:, None] * d, output="complex")

@@ -13,7 +13,8 @@ from lti._backend.checks import one_of
 from lti.errors import DefectiveError, DimensionError
 from lti.systems.algebra import state_scaling
 from lti.systems.labels import Labels
-from lti.systems.statespace import DiagonalStateSpace, StateSpace, System
+from lti.systems.protocol import System
+from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["Split", "parts_of", "split", "whole"]
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from lti._backend.arrays import to_numpy
 from lti.errors import UnstableError
-from lti.systems.statespace import StateSpace, System
+from lti.systems.protocol import System
+from lti.systems.statespace import StateSpace
 
 __all__ = ["boundary_gap", "is_stable", "require_stable"]
 

@@ -21,10 +21,9 @@ from lti._backend.arrays import (
 from lti._backend.checks import as_array, common, complete, require_matrix, same_dtype, timebase
 from lti.errors import DimensionError, TimebaseError
 from lti.systems.labels import Labels
+from lti.systems.protocol import System, SystemLike
 
 __all__ = ["DiagonalStateSpace", "StateSpace"]
-
-System = Any  # StateSpace | DiagonalStateSpace, and whatever `as_statespace` accepts at the door
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +146,7 @@ class StateSpace:
         A, B, C, D = (widen(x) for x in (self.A, self.B, self.C, self.D))
         return replace(self, A=A, B=B, C=C, D=D)
 
-    def __sub__(self, other: System) -> StateSpace:
+    def __sub__(self, other: SystemLike) -> StateSpace:
         """The parallel difference G - F, of order n + n_F."""
         if not isinstance(other, (StateSpace, DiagonalStateSpace)):
             return NotImplemented  # as_statespace(other) makes one of it
@@ -296,7 +295,7 @@ class DiagonalStateSpace:
         labels = self.labels.without_states()
         return replace(self, poles=poles, B=B, C=C, conjugate=False, labels=labels)
 
-    def __sub__(self, other: System) -> StateSpace:
+    def __sub__(self, other: SystemLike) -> StateSpace:
         """The parallel difference G - F, of order n + n_F."""
         if not isinstance(other, (StateSpace, DiagonalStateSpace)):
             return NotImplemented  # as_statespace(other) makes one of it

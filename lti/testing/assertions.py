@@ -20,7 +20,8 @@ from lti.reduction.balancing import balance
 from lti.reduction.certificate import Reduction
 from lti.reduction.truncation import balanced_truncation
 from lti.systems.convert import as_statespace
-from lti.systems.statespace import StateSpace, System
+from lti.systems.protocol import System, SystemLike
+from lti.systems.statespace import StateSpace
 from lti.testing.examples import as_code
 
 __all__ = [
@@ -38,7 +39,7 @@ __all__ = [
 
 @renamed(tol="rtol")
 def assert_error_bound(
-    reduction: Reduction | System,
+    reduction: Reduction | SystemLike,
     order: int | None = None,
     *,
     method: Callable[[Any, int], Reduction] = balanced_truncation,
@@ -166,7 +167,7 @@ def _grid(sys: StateSpace, split: float) -> tuple[float, float, float]:
 
 
 @renamed(tol="rtol")
-def assert_balanced(sys: System, hsv: Any = None, *, rtol: float = 1e-8) -> None:
+def assert_balanced(sys: SystemLike, hsv: Any = None, *, rtol: float = 1e-8) -> None:
     """P = Q = diag(sigma): both Gramians are the Hankel singular values, descending.
 
     Parameters
@@ -204,7 +205,7 @@ def assert_balanced(sys: System, hsv: Any = None, *, rtol: float = 1e-8) -> None
 
 @renamed(tol="rtol")
 def assert_gramian(
-    sys: System, P: Any, kind: str = "controllability", *, rtol: float = 1e-12
+    sys: SystemLike, P: Any, kind: str = "controllability", *, rtol: float = 1e-12
 ) -> None:
     """A P + P A^H + B B^H = 0, or A P A^H - P + B B^H = 0, with P = P^H >= 0.
 
@@ -258,7 +259,7 @@ def assert_gramian(
 
 
 def assert_stays_stable(
-    sys: System, *, controllability: Any = None, observability: Any = None
+    sys: SystemLike, *, controllability: Any = None, observability: Any = None
 ) -> np.ndarray:
     """A_r^H Sigma_r A_r <= Sigma_r: with one Gramian given and one exact, every order is stable.
 
@@ -324,8 +325,8 @@ def assert_stays_stable(
 
 
 @renamed(tol="rtol")
-def assert_reproduces(sys: System, u: Any, *, rtol: float = 1e-8) -> int:
-    """y_r = y on the inputs whose states were balanced: what they never excite costs nothing.
+def assert_reproduces(sys: SystemLike, u: Any, *, rtol: float = 1e-8) -> int:
+    """y_r = y on the inputs whose states were balanced: truncating the rest makes no error.
 
     Parameters
     ----------
@@ -381,7 +382,7 @@ def assert_reproduces(sys: System, u: Any, *, rtol: float = 1e-8) -> int:
     return order
 
 
-def _simulated(sys: StateSpace, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _simulated(sys: System, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """y[t] = C x[t] + D u[t], x[t+1] = A x[t] + B u[t] from zero; x[1], ... too."""
     A, B, C, D = (to_numpy(M) for M in sys.matrices)
     x, states, outputs = np.zeros((len(u), sys.order), dtype=A.dtype), [], []

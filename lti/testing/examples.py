@@ -8,7 +8,8 @@ import numpy as np
 
 from lti._backend.arrays import to_numpy
 from lti.systems.convert import as_statespace
-from lti.systems.statespace import DiagonalStateSpace, StateSpace, System
+from lti.systems.protocol import SystemLike
+from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["all_pass", "as_code", "unitary"]
 
@@ -63,7 +64,7 @@ def all_pass(poles: Any, directions: Any = None) -> StateSpace:
     return StateSpace(A, B, -B.conj().T, np.eye(v.shape[1]), 0)
 
 
-def as_code(sys: System) -> str:
+def as_code(sys: SystemLike) -> str:
     """lti.StateSpace(A=..., B=..., C=..., D=..., dt=...): an expression that makes `sys` again.
 
     Parameters

@@ -12,7 +12,8 @@ from lti._backend.arrays import is_complex
 from lti._backend.checks import one_of
 from lti.errors import OptionError
 from lti.systems.discretize import bilinear
-from lti.systems.statespace import DiagonalStateSpace, StateSpace, System
+from lti.systems.protocol import System
+from lti.systems.statespace import DiagonalStateSpace, StateSpace
 from lti.testing.examples import all_pass, as_code, unitary
 
 try:
@@ -165,7 +166,7 @@ def unstable_systems(
 
 @st.composite
 def excitations(draw: Any, sys: System) -> np.ndarray:
-    """S (n, k), a factor of any P: that of states which only some inputs, or none, ever drive.
+    """Factors S (n, k) of any P: of low or full rank, some directions small, some never excited.
 
     Few columns or many, in directions of very different size, some of them zero.
 
