@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 import lti
 from lti.testing import as_code, assert_error_bound, stable_systems
 from lti.testing.strategies import FORMS, KINDS
-from tests.lti.systems import distance
+from tests.lti.helpers import distance
 
 METHODS = (
     lti.balanced_truncation,

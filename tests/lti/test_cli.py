@@ -11,7 +11,7 @@ import lti
 from lti import Labels
 from lti.cli import main, reduce, tables
 from lti.files import load, save
-from tests.lti.systems import random_dense
+from tests.lti.helpers import random_dense
 
 UNSTABLE = lti.StateSpace(np.diag([1.0, -1, -2]), np.ones((3, 1)), np.ones((1, 3)))
 
@@ -215,7 +215,7 @@ def test_matplotlib_is_asked_for(capsys, model, tmp_path, monkeypatch):
 
 def test_stacks(capsys, tmp_path):
     save(tmp_path / "x.npz", random_dense(2, stack=(3,)))
-    assert "is a stack of shape (3,), and" in refused(capsys, "info", tmp_path / "x.npz")
+    assert "is a batch of shape (3,), and" in refused(capsys, "info", tmp_path / "x.npz")
 
 
 def test_interrupted(capsys, model, monkeypatch):

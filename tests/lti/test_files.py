@@ -13,7 +13,7 @@ import lti
 from lti import DiagonalStateSpace, Labels, StateSpace, files
 from lti.errors import FileError
 from lti.files import DenseWarning, load, save
-from tests.lti.systems import random_dense, random_ring
+from tests.lti.helpers import random_dense, random_ring
 
 SUFFIXES = (".mat", ".npz", ".json")
 NAMED = Labels("plant", ("force", "wind"), ("place",), ("x", "v", "a longer one"))

@@ -11,7 +11,7 @@ from torch.func import jacrev
 import lti
 from lti._backend import autograd
 from lti.gramians import _torch_op
-from tests.lti.systems import random_dense, random_ring
+from tests.lti.helpers import random_dense, random_ring
 
 FORMS = ["dense real", "dense complex", "diagonal real", "diagonal complex", "conjugate"]
 

@@ -8,8 +8,7 @@ from scipy.optimize import minimize_scalar
 
 import lti
 from lti import DiagonalStateSpace, StateSpace
-from tests.lti.oracles import oracle
-from tests.lti.systems import (
+from tests.lti.helpers import (
     all_pass,
     boundary,
     dense_systems,
@@ -20,6 +19,7 @@ from tests.lti.systems import (
     response,
     systems,
 )
+from tests.lti.oracles import oracle
 
 
 def forms(*poles, dt=True):

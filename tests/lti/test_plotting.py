@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 import lti
 from lti import Labels
 from lti.plotting import plot_error, plot_hsv, plot_reduction, plot_response
-from tests.lti.systems import random_dense
+from tests.lti.helpers import claiming, random_dense
 
 matplotlib.use("agg")
 STABLE = random_dense(6, 2, 2, seed=2)
@@ -61,7 +61,7 @@ def test_what_has_values(ax):
 def test_bounds_of_other_methods(ax):
     limited = lti.balanced_truncation(STABLE, 2, frequencies=(0.5, 2))
     assert "error bound" not in lines(plot_hsv(limited, ax=ax))
-    half = replace(lti.balanced_truncation(STABLE, 2), error_bound=np.array(0.125))
+    half = claiming(lti.balanced_truncation(STABLE, 2), error_bound=np.array(0.125))
     bounds = lines(plot_hsv(half, ax=ax.figure.add_subplot()))["error bound"]
     np.testing.assert_array_equal(bounds[np.isfinite(bounds[:, 1])], [[2, 0.125]])
 
@@ -69,7 +69,7 @@ def test_bounds_of_other_methods(ax):
 def test_infinite_values_stand_at_the_top(ax):
     reduction = lti.balanced_truncation(UNSTABLE, 2, unstable="split")
     found = lines(plot_hsv(reduction, ax=ax))
-    assert found["not stable (infinite)"].tolist() == [[1, 0.97]] and len(found["values kept"]) == 1
+    assert found["unstable (infinite)"].tolist() == [[1, 0.97]] and len(found["values kept"]) == 1
     assert np.isfinite(ax.get_ylim()).all()
     draw(ax)
 

@@ -15,8 +15,7 @@ import lti
 from lti import testing
 from lti.testing import assertions, stable_systems, strategies, unstable_systems
 from tests.lti import bounds
-from tests.lti.helpers import claiming
-from tests.lti.systems import distance, random_dense
+from tests.lti.helpers import claiming, distance, random_dense
 
 FORMS = {"dense": lti.StateSpace, "diagonal": lti.DiagonalStateSpace}
 

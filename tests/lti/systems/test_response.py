@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import lti
 from lti import DiagonalStateSpace, StateSpace
 from lti.systems import response as module
-from tests.lti.systems import random_dense, random_ring, response, systems
+from tests.lti.helpers import random_dense, random_ring, response, systems
 
 W = np.array([-3.0, -0.5, 0.0, 0.1, 1.0, 2.5])
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import lti
 from lti.gramians.lyapunov import _eliminate, _from_entries, _gap, cauchy_factor, smith_factors
 from lti.systems.discretize import to_discrete
-from tests.lti.systems import arrays, dense_systems, diagonal_systems, random_dense, random_ring
+from tests.lti.helpers import arrays, dense_systems, diagonal_systems, random_dense, random_ring
 
 
 def square(S):

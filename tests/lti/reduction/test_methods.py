@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import lti
-from tests.lti.systems import random_dense, random_ring
+from tests.lti.helpers import random_dense, random_ring
 
-PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
+PAGE = Path(__file__).parents[3] / "docs" / "methods.md"
 N = 6
 
 
@@ -127,7 +127,9 @@ def table():
 
 
 def test_the_table_of_the_page_is_this_one():
-    assert table() in PAGE.read_text(encoding="utf-8"), "run python -m tests.lti.test_methods"
+    assert table() in PAGE.read_text(encoding="utf-8"), (
+        "run python -m tests.lti.reduction.test_methods"
+    )
 
 
 if __name__ == "__main__":

@@ -196,7 +196,7 @@ def test_a_name_is_told():
     reduction = lti.balanced_truncation(
         sys, order=1, controllability=given, observability=np.eye(2)
     )
-    assert reduction.method == "balanced truncation, Gramians of the pump in March, given"
+    assert reduction.method == "balanced truncation, Gramians of the pump in March, user-supplied"
 
 
 @pytest.mark.parametrize(

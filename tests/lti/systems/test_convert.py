@@ -8,7 +8,7 @@ import torch
 
 import lti
 from lti import DiagonalStateSpace, Labels, StateSpace
-from tests.lti.systems import boundary, random_dense, random_ring, response
+from tests.lti.helpers import boundary, random_dense, random_ring, response
 
 A, B, C, D = np.array([[-1.0, 1], [0, -3]]), np.ones((2, 1)), np.ones((1, 2)), np.ones((1, 1))
 

@@ -10,7 +10,7 @@ import lti
 from lti.cli import main
 from lti.reduction import methods
 from lti.reduction.options import BalanceOptions
-from tests.lti.systems import random_dense
+from tests.lti.helpers import random_dense
 
 
 @pytest.fixture

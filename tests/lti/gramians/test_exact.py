@@ -6,7 +6,7 @@ from hypothesis import given
 
 import lti
 from lti import DiagonalStateSpace, StateSpace
-from tests.lti.systems import diagonal_systems, impulse, random_dense, random_ring, systems
+from tests.lti.helpers import diagonal_systems, impulse, random_dense, random_ring, systems
 
 
 def residuals(sys, P, Q):

@@ -9,7 +9,7 @@ import lti
 from lti import DiagonalStateSpace, StateSpace
 from lti._backend.shifts import optimal_shift
 from lti.systems.discretize import to_discrete
-from tests.lti.systems import random_dense, random_ring, response, systems
+from tests.lti.helpers import random_dense, random_ring, response, systems
 
 STEPS = st.sampled_from([True, 0.1, 1.0, 2.5])
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import lti
 from lti import DiagonalStateSpace, StateSpace
-from tests.lti.systems import (
+from tests.lti.helpers import (
     boundary,
     diagonal_systems,
     random_dense,
@@ -51,7 +51,7 @@ def test_repr():
     )
     text = repr(random_dense(4, 2, 3, dt=0.5, stack=(5,), is_complex=True))
     assert text == (
-        "StateSpace(stack=(5,), order=4, inputs=2, outputs=3, discrete dt=0.5, complex128)"
+        "StateSpace(batch=(5,), order=4, inputs=2, outputs=3, discrete dt=0.5, complex128)"
     )
     sys = DiagonalStateSpace(torch.tensor([0.5], dtype=torch.float32), torch.ones(1, 1),
                              torch.ones(1, 1), conjugate=True)  # fmt: skip
