@@ -1,11 +1,10 @@
 """Control theory first: linear systems, Gramians, Hankel singular values, certified reduction."""
 
-from lti.balancing import Balancing, balance, balanced_truncation, singular_perturbation
-from lti.discretize import bilinear
-from lti.empirical import GramianFactor, input_spectrum, spectral_factor
+from lti import system as system
 from lti.errors import (
     CertificateError,
     DefectiveError,
+    DenseWarning,
     DerivativeError,
     DimensionError,
     FileError,
@@ -17,21 +16,45 @@ from lti.errors import (
     TimebaseError,
     UnstableError,
 )
-from lti.files import DenseWarning, load, save
-from lti.gramians import controllability_gramian, gramian_factors, observability_gramian
+from lti.files import load, save
+from lti.gramians import (
+    GramianFactor,
+    controllability_gramian,
+    gramian_factors,
+    input_spectrum,
+    observability_gramian,
+    spectral_factor,
+)
 from lti.hankel import error_bound, hankel_singular_values, order_for
-from lti.hankel_approximation import hankel_norm_approximation
-from lti.interop import as_statespace
-from lti.modal import diagonalize, modal_truncation
 from lti.norms import h2_norm, hankel_norm, hinf_norm, linf_norm
 from lti.plotting import plot_error, plot_hsv, plot_reduction, plot_response
-from lti.reduction import Reduction
-from lti.response import frequency_response
-from lti.system import DiagonalStateSpace, Labels, StateSpace
+from lti.reduction import (
+    Balancing,
+    Claim,
+    GramianPair,
+    Reduction,
+    ReductionMethod,
+    balance,
+    balanced_truncation,
+    hankel_norm_approximation,
+    modal_truncation,
+    register_method,
+    singular_perturbation,
+)
+from lti.systems import (
+    DiagonalStateSpace,
+    Labels,
+    StateSpace,
+    as_statespace,
+    bilinear,
+    diagonalize,
+    frequency_response,
+)
 
 __all__ = [
     "Balancing",
     "CertificateError",
+    "Claim",
     "DefectiveError",
     "DerivativeError",
     "DenseWarning",
@@ -39,12 +62,14 @@ __all__ = [
     "DimensionError",
     "FileError",
     "GramianFactor",
+    "GramianPair",
     "LTIError",
     "Labels",
     "NonFiniteError",
     "OptionError",
     "OrderError",
     "Reduction",
+    "ReductionMethod",
     "ReductionWarning",
     "StateSpace",
     "TimebaseError",
@@ -73,6 +98,7 @@ __all__ = [
     "plot_hsv",
     "plot_reduction",
     "plot_response",
+    "register_method",
     "save",
     "singular_perturbation",
     "spectral_factor",

@@ -1,8 +1,12 @@
-"""What can go wrong, as types: each message says what was wrong, what came in, what to do."""
+"""Errors and warnings as types; each message says what was wrong, what came in, what to do."""
+
+import sys
+import warnings
 
 __all__ = [
     "CertificateError",
     "DefectiveError",
+    "DenseWarning",
     "DerivativeError",
     "DimensionError",
     "FileError",
@@ -21,7 +25,7 @@ class LTIError(ValueError):
 
 
 class DimensionError(LTIError):
-    """Shapes, or kinds of input, that do not form a system."""
+    """Shapes or types of input that do not form a system."""
 
 
 class NonFiniteError(LTIError):
@@ -33,7 +37,7 @@ class UnstableError(LTIError):
 
 
 class OrderError(LTIError):
-    """An order or a tolerance that makes no sense for the system at hand."""
+    """An order, a tolerance or an energy fraction that is out of range for the system."""
 
 
 class OptionError(LTIError):
@@ -53,7 +57,7 @@ class FileError(LTIError):
 
 
 class DerivativeError(LTIError):
-    """A derivative that does not exist, or that is not offered."""
+    """A derivative that does not exist, or is not supported."""
 
 
 class CertificateError(LTIError):
@@ -61,4 +65,16 @@ class CertificateError(LTIError):
 
 
 class ReductionWarning(UserWarning):
-    """A reduction that is legal, and has a property its user should know of."""
+    """A valid reduction with a property that its user should know of."""
+
+
+class DenseWarning(UserWarning):
+    """A sparse state matrix that was made dense."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """`warnings.warn` that points at the caller outside of this package."""
+    level, frame = 1, sys._getframe()
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] == "lti":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,22 @@ import numpy as np
 from scipy.io import loadmat, savemat
 from scipy.sparse import issparse
 
-from lti._array import to_numpy
-from lti.errors import FileError
-from lti.interop import as_statespace
-from lti.system import DiagonalStateSpace, Labels, StateSpace, System
+from lti._backend.arrays import to_numpy
+from lti.errors import DenseWarning, FileError, warn
+from lti.systems.convert import as_statespace
+from lti.systems.labels import Labels
+from lti.systems.protocol import System, SystemLike
+from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
-__all__ = ["DenseWarning", "load", "save"]
+__all__ = ["load", "save"]
 
 LIMIT = 20_000  # states; a dense A takes 3.2 GB then
 # Labels go by the names of MATLAB's properties, which no measured signal is likely to have.
 LABELS = {"name": "Name", "inputs": "InputName", "outputs": "OutputName", "states": "StateName"}
 
 
-class DenseWarning(UserWarning):
-    """A sparse state matrix that was made dense."""
-
-
 def load(path: str | os.PathLike[str], dt: float | bool | None = None) -> System:
-    """A system from a file with the variables A, B, C and, optionally, D, Ts or dt, and labels.
+    """Read a system from a file with the variables A, B, C and, optionally, D, Ts or dt, labels.
 
     Parameters
     ----------
@@ -86,8 +83,8 @@ def load(path: str | os.PathLike[str], dt: float | bool | None = None) -> System
     return _system(record, path, dt)
 
 
-def save(path: str | os.PathLike[str], sys: System) -> None:
-    """A system to a file that `load` gives back as it was.
+def save(path: str | os.PathLike[str], sys: SystemLike) -> None:
+    """Write a system to a file from which `load` restores it.
 
     Parameters
     ----------
@@ -95,7 +92,7 @@ def save(path: str | os.PathLike[str], sys: System) -> None:
         A .mat file, for MATLAB's ``ss(A, B, C, D, Ts)``; an .npz or a .json file.
     sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
         A .mat file holds the dense form of a diagonal system, and .json no single precision. Only
-        .npz can hold a stack.
+        .npz can hold a batch.
 
     Raises
     ------
@@ -125,7 +122,7 @@ def save(path: str | os.PathLike[str], sys: System) -> None:
     check_writable(path)
     if sys.batch_shape and path.suffix.lower() != ".npz":
         raise FileError(
-            f"a {path.suffix} file holds one system, got a stack of shape {sys.batch_shape}; save "
+            f"a {path.suffix} file holds one system, got a batch of shape {sys.batch_shape}; save "
             "it as .npz"
         )
     _, write = FORMATS[_suffix(path)]
@@ -136,7 +133,7 @@ def save(path: str | os.PathLike[str], sys: System) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """What can be known of an output file before any work is done."""
+    """Raise `FileError` if no file can be written at `path`, before any work is done."""
     _suffix(path)
     if path.is_dir() or not path.parent.is_dir():
         raise FileError(f"no file can be written at {path}; choose one in a folder that exists")
@@ -192,17 +189,16 @@ def _make_dense(record: dict[str, Any], path: Path) -> None:
         states = max(np.shape(x), default=0)
         if name in "Aa" and states > LIMIT:
             raise FileError(
-                f"{path} has {states:,} states, more than the {LIMIT:,} that dense matrices are "
-                "good for; reduce it with a sparse method first"
+                f"{path} has {states:,} states, more than the {LIMIT:,} that dense matrices "
+                "allow; reduce it with a sparse method first"
             )
         if issparse(x):
             record[name] = dense = x.toarray()
             if name in "Aa":
-                warnings.warn(
+                warn(
                     f"the sparse A of {path.name} is made dense: {states:,} x {states:,}, "
                     f"{_size(dense)}",
                     DenseWarning,
-                    stacklevel=3,  # at the caller of `load`
                 )
 
 

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from lti._array import (
+from lti._backend.arrays import (
     Array,
     H,
-    cut,
+    detach,
     device,
     is_array,
     namespace,
     narrow,
-    rules,
     to_numpy,
     tracing,
     tracked,
 )
 from lti.errors import OrderError
-from lti.gramians import closed_forms, double_factors, squares
-from lti.interop import as_statespace
-from lti.lyapunov import scaled
-from lti.system import DiagonalStateSpace, System
+from lti.gramians.diagonal import closed_forms
+from lti.gramians.exact import double_factors, squares
+from lti.gramians.lyapunov import scaled
+from lti.systems.convert import as_statespace
+from lti.systems.protocol import System, SystemLike
+from lti.systems.statespace import DiagonalStateSpace
 
 __all__ = ["error_bound", "hankel_singular_values", "order_for"]
 
@@ -33,7 +34,7 @@ EPS = 2.0**-52
 EQUAL = 1e-13  # relative; values this close count as one, as equal up to rounding
 
 
-def hankel_singular_values(sys: System) -> Array:
+def hankel_singular_values(sys: SystemLike) -> Array:
     """sigma = svd(R^H S) = sqrt(eig(P Q)), without forming P, Q or their product.
 
     Parameters
@@ -49,7 +50,7 @@ def hankel_singular_values(sys: System) -> Array:
     Raises
     ------
     UnstableError
-        If a pole is not stable.
+        If a pole is unstable.
 
     References
     ----------
@@ -74,23 +75,26 @@ def hankel_singular_values(sys: System) -> Array:
 
 
 def balanced(
-    sys: System, S: Array, R: Array, given: tuple[Any, Any] = (None, None)
+    sys: System, S: Array, R: Array, of_system: tuple[bool, bool] = (True, True)
 ) -> tuple[Array, Array, Array]:
     """sigma (..., n), right (..., n, k), left (..., k, n) of factors S, R of a stable system.
 
-    In torch with the derivatives of the Gramians of `sys`, or of those whose factors were `given`.
+    In torch with the derivatives of the Gramians of `sys` where a factor is `of_system`, and else
+    with those of the factor itself.
     """
-    if not tracked(*sys.matrices, *given):
+    if not tracked(*sys.matrices, S, R):
         return square_root(S, R)
     xp = namespace(S)
     # In units of B and C in which no square overflows or vanishes
-    b, c = scaled(cut(S))[1], scaled(cut(R))[1]
+    b, c = scaled(detach(S))[1], scaled(detach(R))[1]
     S, R, sys = S / b, R / c, replace(sys, B=sys.B / b, C=sys.C / c)
     # The rule takes the derivatives of P and Q only, not their values
     P, Q = closed_forms(sys) if isinstance(sys, DiagonalStateSpace) else squares(sys, S, R)
-    P = P if given[0] is None else S @ H(S)
-    Q = Q if given[1] is None else R @ H(R)
-    sigma, right, left = rules().Balance.apply(P, Q, *square_root(cut(S), cut(R)))
+    P = P if of_system[0] else S @ H(S)
+    Q = Q if of_system[1] else R @ H(R)
+    from lti._backend import autograd  # imports torch, which is optional
+
+    sigma, right, left = autograd.Balance.apply(P, Q, *square_root(detach(S), detach(R)))
     ratio = xp.sqrt(b) / xp.sqrt(c)
     return (b * c)[..., 0] * sigma, ratio * right, left / ratio
 
@@ -105,7 +109,7 @@ def square_root(S: Array, R: Array) -> tuple[Array, Array, Array]:
     alive = sigma > xp.where(top > floor, top, floor)
     if not tracing(S):
         rank = int(to_numpy(xp.sum(xp.astype(alive, xp.int64), axis=-1)).max(initial=0))
-    # A system of the stack that needs fewer states than the others gets zero columns and rows
+    # A system of the batch that needs fewer states than the others gets zero columns and rows
     root = xp.where(alive, 1 / xp.sqrt(xp.where(alive, sigma, 1.0)), 0.0)[..., :rank]
     right = (S @ H(Vh)[..., :, :rank]) * root[..., None, :]
     left = (H(U)[..., :rank, :] @ H(R)) * root[..., :, None]
@@ -165,10 +169,17 @@ def error_bound(hsv: Array, order: int | None = None) -> Array:
     return bounds if order is None else bounds[..., check_order(order, n)]
 
 
+def no_bounds(hsv: Array) -> Array:
+    """Infinite bounds (..., n + 1) of all orders but n, whose error is zero."""
+    zero = error_bound(hsv)[..., -1:]
+    infinite = namespace(hsv).full_like(hsv, float("inf"))
+    return namespace(hsv).concat([infinite, zero], axis=-1)
+
+
 def order_for(
     hsv: Array, tol: float | None = None, relative: bool = False, energy: float | None = None
 ) -> int:
-    """min r: error_bound(hsv, r) <= tol, or sum(hsv[:r]) >= energy sum(hsv), for a whole stack.
+    """min r: error_bound(hsv, r) <= tol, or sum(hsv[:r]) >= energy sum(hsv), for a whole batch.
 
     Parameters
     ----------
@@ -179,7 +190,7 @@ def order_for(
     relative : bool, optional
         Count `tol` in units of the largest finite value, which is at most ``||G||_inf``.
     energy : float, optional
-        In place of `tol`: the share of the sum of the values (not of their squares) to keep, in
+        In place of `tol`: the fraction of the sum of the values (not of their squares) to keep, in
         (0, 1].
 
     Returns
@@ -203,9 +214,11 @@ def order_for(
         raise OrderError(f"give either tol or energy, got tol={tol!r} and energy={energy!r}")
     hsv = to_numpy(hsv) if is_array(hsv) else np.asarray(hsv, dtype=float)
     if tol is not None:
-        return first_within(error_bound(hsv), tolerance(hsv, tol, relative))
+        return first_within(error_bound(hsv), OrderChoice(tol=tol, relative=relative).limit(hsv))
     if not (isinstance(energy, (int, float, np.number)) and 0 < energy <= 1):
-        raise OrderError(f"energy is the share that is kept and must lie in (0, 1], got {energy!r}")
+        raise OrderError(
+            f"energy is the fraction that is kept and must lie in (0, 1], got {energy!r}"
+        )
     finite = np.where(np.isfinite(hsv), hsv, 0.0)
     # Summed from the small end, so that keeping everything keeps the last state as well
     tails = np.cumsum(finite[..., ::-1], axis=-1)[..., ::-1]
@@ -213,44 +226,61 @@ def order_for(
     return int(np.count_nonzero(needed, axis=-1).max(initial=0))
 
 
-def tolerance(hsv: np.ndarray, tol: float, relative: bool) -> np.ndarray:
-    """`tol`, checked, in the units of the transfer function (..., 1)."""
-    if not (isinstance(tol, (int, float, np.number)) and 0 <= tol < float("inf")):
-        raise OrderError(f"tol must be a finite number >= 0, got {tol!r}")
-    top = np.where(np.isfinite(hsv), hsv, 0.0).max(axis=-1, keepdims=True, initial=0.0)
-    return tol * top if relative else np.full_like(top, tol)
+@dataclass(frozen=True)
+class OrderChoice:
+    """The order asked for, in one of three ways: itself, an error bound, an energy fraction.
+
+    Parameters
+    ----------
+    order : int, optional
+        States to keep, 0 to n.
+    tol : float, optional
+        The smallest order whose error bound is within `tol`.
+    relative : bool, optional
+        Count `tol` in units of the largest finite Hankel singular value.
+    energy : float, optional
+        The smallest order that keeps this fraction of the sum of the values, in (0, 1].
+    """
+
+    order: int | None = None
+    tol: float | None = None
+    relative: bool = False
+    energy: float | None = None
+
+    def select(self, hsv: Array, bounds: Array, kept: int = 0) -> int:
+        """The order, from `kept` to n, given the values (..., n) and the bounds (..., n + 1)."""
+        if sum(x is not None for x in (self.order, self.tol, self.energy)) != 1:
+            raise OrderError(
+                f"give one of order, tol and energy, got order={self.order!r}, tol={self.tol!r} "
+                f"and energy={self.energy!r}"
+            )
+        if self.tol is not None:
+            return first_within(to_numpy(bounds), self.limit(to_numpy(hsv)))
+        if self.order is None:
+            order = order_for(hsv, energy=self.energy)
+        else:
+            order = check_order(self.order, hsv.shape[-1])
+        if order < kept:
+            raise OrderError(
+                f"order {order} is less than the {kept} states of unstable poles, which are kept "
+                "as they are; ask for at least that many"
+            )
+        return order
+
+    def limit(self, hsv: np.ndarray) -> np.ndarray:
+        """`tol`, checked, in the units of the transfer function (..., 1)."""
+        tol = self.tol
+        if not (isinstance(tol, (int, float, np.number)) and 0 <= tol < float("inf")):
+            raise OrderError(f"tol must be a finite number >= 0, got {tol!r}")
+        top = np.where(np.isfinite(hsv), hsv, 0.0).max(axis=-1, keepdims=True, initial=0.0)
+        return tol * top if self.relative else np.full_like(top, tol)
 
 
 def first_within(bounds: np.ndarray, limit: np.ndarray) -> int:
-    """The first order whose bound (..., n + 1) is within the limit (..., 1) for all of a stack."""
+    """The first order whose bound (..., n + 1) is within the limit (..., 1), for all of a batch."""
     met = np.asarray(bounds <= limit).reshape(-1, bounds.shape[-1])
     met[:, -1] = True
     return int(np.argmax(met.all(axis=0)))
-
-
-def order_asked(
-    order: int | None,
-    tol: float | None,
-    relative: bool,
-    energy: float | None,
-    hsv: Array,
-    bounds: Array,
-    kept: int = 0,
-) -> int:
-    """The order asked for in one of three ways, from `kept` to n, given the values and bounds."""
-    if sum(x is not None for x in (order, tol, energy)) != 1:
-        raise OrderError(
-            f"give one of order, tol and energy, got {order=!r}, {tol=!r} and {energy=!r}"
-        )
-    if tol is not None:
-        return first_within(to_numpy(bounds), tolerance(to_numpy(hsv), tol, relative))
-    order = order_for(hsv, energy=energy) if order is None else check_order(order, hsv.shape[-1])
-    if order < kept:
-        raise OrderError(
-            f"order {order} is less than the {kept} states of poles that are not stable, which are "
-            "kept as they are; ask for at least that many"
-        )
-    return order
 
 
 def check_order(order: Any, n: int) -> int:

@@ -8,34 +8,37 @@ from typing import Any
 
 import numpy as np
 
-from lti._array import (
+from lti._backend.arrays import (
     Array,
     conj,
-    cut,
+    detach,
     device,
     from_numpy,
     namespace,
     narrow,
     real,
-    rules,
-    to_numpy,
+    torch_backend,
     tracked,
 )
-from lti._checks import positive
-from lti.algebra import units
-from lti.discretize import optimal_shift, to_continuous, to_discrete
-from lti.gramians import double_factors, squares
+from lti._backend.checks import positive
+from lti._backend.shifts import optimal_shift
+from lti._deprecated import renamed
+from lti.gramians.exact import double_factors, squares
 from lti.hankel import hankel_singular_values
-from lti.interop import as_statespace
-from lti.response import transfer_function
-from lti.system import DiagonalStateSpace, StateSpace, System, difference, require_stable
+from lti.systems.algebra import host_copy, member, state_scaling
+from lti.systems.convert import as_statespace
+from lti.systems.discretize import to_continuous, to_discrete
+from lti.systems.protocol import System, SystemLike
+from lti.systems.response import transfer_function
+from lti.systems.stability import require_stable
+from lti.systems.statespace import DiagonalStateSpace, StateSpace, difference
 
 __all__ = ["h2_norm", "hankel_norm", "hinf_norm", "linf_norm"]
 
 EPS = 2.0**-52
 
 
-def h2_norm(sys: System) -> Array:
+def h2_norm(sys: SystemLike) -> Array:
     """||G||_2 = |C S|_F, P = S S^H; in discrete time sqrt(|C S|_F^2 + |D|_F^2).
 
     Parameters
@@ -51,7 +54,7 @@ def h2_norm(sys: System) -> Array:
     Raises
     ------
     UnstableError
-        If a pole is not stable.
+        If a pole is unstable.
 
     References
     ----------
@@ -67,11 +70,11 @@ def h2_norm(sys: System) -> Array:
     double = sys.double()
     S, R = double_factors(double)
     dense, xp = double.to_dense(), namespace(S)
-    inner = xp.linalg.matrix_norm(cut(dense.C) @ S)
+    inner = xp.linalg.matrix_norm(detach(dense.C) @ S)
     if tracked(*double.matrices):  # |C S|^2 = tr(C P C^H)
         P, _ = squares(double, S, R)
         square = real(xp.sum(dense.C @ P * conj(dense.C), axis=(-2, -1)))
-        inner = rules().attach(inner, _root(square))
+        inner = torch_backend().attach(inner, _root(square))
     feed = xp.linalg.matrix_norm(dense.D)
     if sys.is_discrete:
         norm = _root(inner**2 + feed**2)
@@ -80,7 +83,7 @@ def h2_norm(sys: System) -> Array:
     return narrow(norm, like=sys.B)
 
 
-def hankel_norm(sys: System) -> Array:
+def hankel_norm(sys: SystemLike) -> Array:
     """||G||_H = sigma_1, the largest Hankel singular value.
 
     Parameters
@@ -95,7 +98,7 @@ def hankel_norm(sys: System) -> Array:
     Raises
     ------
     UnstableError
-        If a pole is not stable.
+        If a pole is unstable.
 
     Examples
     --------
@@ -116,15 +119,16 @@ def _root(x: Array) -> Array:
     return xp.where(x > 0, xp.sqrt(xp.where(x > 0, x, 1.0)), 0.0)
 
 
-def hinf_norm(sys: System, tol: float = 1e-9) -> Array:
+@renamed(tol="rtol")
+def hinf_norm(sys: SystemLike, rtol: float = 1e-9) -> Array:
     """||G||_inf = sup over w of the largest singular value of G(j w), or G(e^{j w}).
 
     Parameters
     ----------
     sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
         A stable system.
-    tol : float, optional
-        Relative accuracy, above zero: the norm lies between the result and ``(1 + tol)`` times
+    rtol : float, optional
+        Relative accuracy, above zero: the norm lies between the result and ``(1 + rtol)`` times
         the result.
 
     Returns
@@ -135,7 +139,7 @@ def hinf_norm(sys: System, tol: float = 1e-9) -> Array:
     Raises
     ------
     UnstableError
-        If a pole is not stable.
+        If a pole is unstable.
 
     Notes
     -----
@@ -157,11 +161,12 @@ def hinf_norm(sys: System, tol: float = 1e-9) -> Array:
     >>> round(float(lti.hinf_norm(([[0.99999]], [[1.0]], [[1.0]], None, True))), 3)
     100000.0
     """
-    positive("tol", tol)
-    return peak_gain(as_statespace(sys), None, tol)
+    positive("rtol", rtol)
+    return peak_gain(as_statespace(sys), None, rtol)
 
 
-def linf_norm(sys: System, tol: float = 1e-9) -> Array:
+@renamed(tol="rtol")
+def linf_norm(sys: SystemLike, rtol: float = 1e-9) -> Array:
     """||G||_Linf = sup over w of the largest singular value of G(j w), or G(e^{j w}), G unstable.
 
     Of a stable system it is the H-infinity norm. Of another it is no bound on what the output can
@@ -171,7 +176,7 @@ def linf_norm(sys: System, tol: float = 1e-9) -> Array:
     ----------
     sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
         Its poles may lie anywhere.
-    tol : float, optional
+    rtol : float, optional
         As in `hinf_norm`.
 
     Returns
@@ -194,59 +199,44 @@ def linf_norm(sys: System, tol: float = 1e-9) -> Array:
     inf
     """
     sys = as_statespace(sys)
-    positive("tol", tol)
-    G = on_host(sys)
-    return _stacked(lambda i: _peak_or_pole(member(G, i), tol), G.batch_shape, like=sys.B)
+    positive("rtol", rtol)
+    G = host_copy(sys)
+    return _stacked(lambda i: _peak_or_pole(member(G, i), rtol), G.batch_shape, like=sys.B)
 
 
-def _peak_or_pole(G: System, tol: float) -> float:
+def _peak_or_pole(G: System, rtol: float) -> float:
     """`_peak` of a system that may have poles on the boundary: infinite there."""
     size = np.abs(G.poles)
     gap, slack = (np.abs(size - 1), 1.0) if G.is_discrete else (np.abs(G.poles.real), size)
     if not isinstance(G, DiagonalStateSpace):  # rounding moves a pole in proportion to all of A
-        d = units(G)
+        d = state_scaling(G)
         slack = slack + G.order * np.linalg.norm(G.A / d[:, None] * d)
     if (gap <= 4 * EPS * slack).any():
         return float("inf")
-    return _peak(G, None, tol)
+    return _peak(G, None, rtol)
 
 
-def peak_gain(G: System, F: System | None, tol: float) -> Array:
+def peak_gain(G: System, F: System | None, rtol: float) -> Array:
     """`hinf_norm` of G - F, with the two responses evaluated apart; of G if F is None."""
     like = G.B
-    G, F = on_host(G), None if F is None else on_host(F)
+    G, F = host_copy(G), None if F is None else host_copy(F)
     require_stable(G)
     if F is not None:
         require_stable(F)
 
     def peak(i: tuple[int, ...]) -> float:
-        return _peak(member(G, i), None if F is None else member(F, i), tol)
+        return _peak(member(G, i), None if F is None else member(F, i), rtol)
 
     return _stacked(peak, G.batch_shape, like)
 
 
-def _stacked(value: Callable[..., float], stack: tuple[int, ...], like: Array) -> Array:
-    """value(i) of each member i of a stack, in the library and precision of `like`."""
-    values = np.array([value(i) for i in np.ndindex(stack)]).reshape(stack)
+def _stacked(value: Callable[..., float], batch: tuple[int, ...], like: Array) -> Array:
+    """value(i) of each system i of a batch, in the library and precision of `like`."""
+    values = np.array([value(i) for i in np.ndindex(batch)]).reshape(batch)
     return narrow(from_numpy(values, like), like)
 
 
-def on_host(sys: System) -> System:
-    """A NumPy copy of `sys` in double precision."""
-    B, C, D = (to_numpy(x) for x in (sys.B, sys.C, sys.D))
-    if isinstance(sys, DiagonalStateSpace):
-        poles = to_numpy(sys.poles)
-        return DiagonalStateSpace(poles, B, C, D, sys.dt, sys.conjugate).double()
-    return StateSpace(to_numpy(sys.A), B, C, D, sys.dt).double()
-
-
-def member(sys: System, i: tuple[int, ...]) -> System:
-    if isinstance(sys, DiagonalStateSpace):
-        return DiagonalStateSpace(sys.poles[i], sys.B[i], sys.C[i], sys.D[i], sys.dt, sys.conjugate)
-    return StateSpace(sys.A[i], sys.B[i], sys.C[i], sys.D[i], sys.dt)
-
-
-def _peak(G: System, F: System | None, tol: float) -> float:
+def _peak(G: System, F: System | None, rtol: float) -> float:
     """The largest gain of one NumPy system G - F over all frequencies.
 
     A frequency t stands for s = j t, in discrete time for z = e^{j t}.
@@ -254,11 +244,11 @@ def _peak(G: System, F: System | None, tol: float) -> float:
     if 0 in (G.n_inputs, G.n_outputs):
         return 0.0
     G, F, size = _modest(G, F)
-    return size * _peak_of_modest(G, F, tol)
+    return size * _peak_of_modest(G, F, rtol)
 
 
 def _modest(G: System, F: System | None) -> tuple[System, System | None, float]:
-    """Both with entries of at most one in B, C and D, and what a gain of one is in return."""
+    """Both scaled to entries of at most one in B, C and D, and the gain that this took out."""
 
     def top(x: np.ndarray) -> float:
         return float(np.abs(x).max(initial=0.0)) or 1.0
@@ -276,9 +266,9 @@ def _modest(G: System, F: System | None) -> tuple[System, System | None, float]:
     return scaled(G), None if F is None else scaled(F), size
 
 
-def _peak_of_modest(G: System, F: System | None, tol: float) -> float:
+def _peak_of_modest(G: System, F: System | None, rtol: float) -> float:
     error = G.to_dense() if F is None else difference(G, F)
-    d = units(error)
+    d = state_scaling(error)
     error = replace(error, A=error.A / d[:, None] * d, B=error.B / d[:, None], C=error.C * d)
     if F is not None:  # what is equal in the two leaves no rounding
         G, F = replace(G, D=error.D), replace(F, D=0 * F.D)
@@ -316,17 +306,17 @@ def _peak_of_modest(G: System, F: System | None, tol: float) -> float:
     if np.linalg.norm(line.D, ord=2) >= level:
         return level  # constant to rounding
     for _ in range(100):
-        crossings = _crossings(line, level * (1 + tol))
+        crossings = _crossings(line, level * (1 + rtol))
         t = place(np.concatenate([crossings, (crossings[1:] + crossings[:-1]) / 2]))
         found = gains(t)
-        if found.max(initial=0.0) <= level * (1 + tol):
+        if found.max(initial=0.0) <= level * (1 + rtol):
             break
         level = climb(t[np.argmax(found)])
     return float(max(level, found.max(initial=0.0)))
 
 
-def _on_the_line(sys: StateSpace, level: float) -> tuple[StateSpace, Callable]:
-    """A continuous system with the gains of `sys`, and the map from its frequencies to those t.
+def _on_the_line(sys: System, level: float) -> tuple[System, Callable]:
+    """A continuous system with the gains of `sys`, and the map of its frequencies to theirs.
 
     Its gain at infinity must be well below `level`, or the Hamiltonian has no digits left. The
     bilinear map and a rotation of the circle keep every gain, and put another point there.
@@ -351,7 +341,7 @@ def _on_the_line(sys: StateSpace, level: float) -> tuple[StateSpace, Callable]:
 
 
 def _shift(poles: Any) -> float:
-    """a > 0 of the bilinear map: as `optimal_shift`, where no pole is unstable."""
+    """a > 0 of the bilinear map: that of `optimal_shift` if no pole is unstable."""
     unstable = poles.real > 0
     if not unstable.any():
         return float(optimal_shift(poles).squeeze())
@@ -364,7 +354,7 @@ def _shift(poles: Any) -> float:
     return float(shifts[np.argmax(share)])
 
 
-def _crossings(sys: StateSpace, level: float) -> np.ndarray:
+def _crossings(sys: System, level: float) -> np.ndarray:
     """Frequencies w, ascending, where a singular value of G(j w) may equal `level` (> |D|)."""
     B, C, D = sys.B / level**0.5, sys.C / level**0.5, sys.D / level
     R = np.eye(sys.n_inputs) - D.conj().T @ D

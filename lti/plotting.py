@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from lti._array import Array, to_numpy
-from lti.balancing import Balancing
+from lti._backend.arrays import Array, to_numpy
 from lti.errors import DimensionError
 from lti.hankel import error_bound, hankel_singular_values
-from lti.interop import as_statespace
-from lti.reduction import Reduction
-from lti.response import frequency_response
-from lti.system import Labels, System
+from lti.reduction.balancing import Balancing
+from lti.reduction.certificate import Reduction
+from lti.systems.convert import as_statespace
+from lti.systems.labels import Labels
+from lti.systems.protocol import System
+from lti.systems.response import frequency_response
 
 __all__ = ["plot_error", "plot_hsv", "plot_reduction", "plot_response"]
 
@@ -44,11 +45,11 @@ def plot_hsv(sys: Any, order: int | None = None, ax: Any = None) -> Any:
     Raises
     ------
     DimensionError
-        If `sys` is a stack.
+        If `sys` is a batch.
 
     Notes
     -----
-    Infinite values, of states that are not stable and hence kept, stand at the top as triangles.
+    Infinite values, of unstable states, which are kept, stand at the top as triangles.
 
     Examples
     --------
@@ -70,7 +71,7 @@ def plot_hsv(sys: Any, order: int | None = None, ax: Any = None) -> Any:
     ax, n = _axes(ax), hsv.size
     index, finite = np.arange(1, n + 1), np.isfinite(hsv)
     kept = index <= (n if order is None else order)
-    for part, face, label in ((kept, COLORS[0], "kept"), (~kept, "white", "cut")):
+    for part, face, label in ((kept, COLORS[0], "kept"), (~kept, "white", "truncated")):
         label = "values" if order is None else f"values {label}"
         shown = part & finite & (hsv > 0)
         if shown.any():
@@ -78,7 +79,7 @@ def plot_hsv(sys: Any, order: int | None = None, ax: Any = None) -> Any:
                     markersize=5, label=label)  # fmt: skip
     if not finite.all():
         ax.plot(index[~finite], np.full((~finite).sum(), 0.97), "^", color=COLORS[0], markersize=6,
-                transform=ax.get_xaxis_transform(), label="not stable (infinite)")  # fmt: skip
+                transform=ax.get_xaxis_transform(), label="unstable (infinite)")  # fmt: skip
     bounds = _positive(bounds)
     if np.isfinite(bounds).any():
         marker = "D" if np.isfinite(bounds).sum() == 1 else None  # one point makes no line
@@ -117,7 +118,7 @@ def plot_response(*systems: System, w: Array | None = None, ax: Any = None) -> A
     Raises
     ------
     DimensionError
-        If a system is a stack, or there is none.
+        If a system is a batch, or there is none.
 
     Examples
     --------
@@ -154,7 +155,7 @@ def plot_error(reduction: Reduction, ax: Any = None) -> Any:
     Raises
     ------
     DimensionError
-        If the reduced system is a stack.
+        If the reduced system is a batch.
 
     Examples
     --------
@@ -193,7 +194,7 @@ def plot_reduction(reduction: Reduction) -> Any:
     Raises
     ------
     DimensionError
-        If the reduced system is a stack, or what is given is no reduction.
+        If the reduced system is a batch, or what is given is no reduction.
 
     Examples
     --------
@@ -232,7 +233,7 @@ def _single(systems: Any) -> list[Any]:
 
 def _require_one(batch: tuple[int, ...]) -> None:
     if batch:
-        raise DimensionError(f"a picture shows one system, got a stack of shape {batch}; pick one")
+        raise DimensionError(f"a picture shows one system, got a batch of shape {batch}; pick one")
 
 
 def _gain(response: Any) -> np.ndarray:

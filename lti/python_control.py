@@ -13,7 +13,7 @@ import numpy as np
 
 import lti
 from lti.errors import OptionError
-from lti.interop import as_statespace
+from lti.systems.convert import as_statespace
 
 __all__ = ["balred", "gram", "hsvd", "norm"]
 
@@ -24,7 +24,7 @@ def balred(sys: Any, orders: Any, method: str = "truncate", alpha: float | None 
     Parameters
     ----------
     sys : control.StateSpace or control.TransferFunction
-        Poles that are not stable are kept as they are, and count.
+        Unstable poles are kept as they are, and count.
     orders : int or sequence of int
         States to keep.
     method : {"truncate", "matchdc"}, optional
@@ -81,7 +81,7 @@ def hsvd(sys: Any) -> np.ndarray:
     Raises
     ------
     UnstableError
-        If a pole is not stable.
+        If a pole is unstable.
 
     Examples
     --------
@@ -112,7 +112,7 @@ def gram(sys: Any, type: str) -> np.ndarray:
     OptionError
         If `type` is none of these.
     UnstableError
-        If a pole is not stable.
+        If a pole is unstable.
 
     Examples
     --------
@@ -153,7 +153,7 @@ def norm(system: Any, p: int | str = 2, tol: float = 1e-6) -> float:
     OptionError
         If `p` is no such norm.
     UnstableError
-        If a pole is not stable: python-control gives infinity, or the L-infinity norm.
+        If a pole is unstable: python-control gives infinity, or the L-infinity norm.
 
     Examples
     --------

@@ -59,8 +59,98 @@ def test_imports_point_one_way(path):
     assert not imported & {"examples", "benchmarks", "tests"}
     if relative(path).startswith("lti/"):
         assert "compressm" not in imported, "lti knows nothing of neural networks"
-        if path.name not in ("_array.py", "_torch.py"):
-            assert not imported & ARRAY_LIBRARIES, "only lti/_array.py knows array libraries"
+        if "_backend" not in path.parts:
+            assert not imported & ARRAY_LIBRARIES, "only lti/_backend knows array libraries"
+
+
+# The layers of each package from the bottom up. A file imports only from its own layer and those
+# before it, inside functions too; a name stands for a module or for a sub-package with all in it.
+LAYERS = {
+    "lti": [
+        "lti.errors",
+        "lti._deprecated",
+        "lti._backend",
+        "lti.systems",
+        "lti.gramians",
+        "lti.hankel",
+        "lti.norms",
+        "lti.files",
+        "lti.reduction",
+        "lti.plotting",
+        "lti.system",
+        "lti",
+        "lti.testing",
+        "lti.python_control",
+        "lti.cli",
+    ],
+}
+MOST_LINES = 400
+LONGER = {}  # file: the reason why it is longer
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(path): path for path in SOURCES}
+
+
+def imported_files(name):
+    """Names of the files of this project that a file imports anywhere, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(FILES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name in FILES}
+        elif isinstance(node, ast.ImportFrom) and node.module in FILES:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inner & FILES.keys()
+            if inner - FILES.keys():  # a name that is no module stands in the file itself
+                found.add(node.module)
+    return found - {name}
+
+
+def layer(name, layers):
+    """The index of the layer that a file is in: the longest name that begins its own."""
+    fits = [one for one in layers if name == one or name.startswith(f"{one}.")]
+    assert fits, f"{name} is in no layer; write it into LAYERS"
+    best = max(fits, key=len)
+    assert best != best.partition(".")[0] or name == best, f"{name} is in no layer of its package"
+    return layers.index(best)
+
+
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [(package, name) for package in LAYERS for name in FILES if name.split(".")[0] == package],
+)
+def test_imports_go_downwards(package, name):
+    layers = LAYERS[package]
+    upwards = {
+        other
+        for other in imported_files(name)
+        if other.split(".")[0] == package and layer(other, layers) > layer(name, layers)
+    }
+    assert not upwards, f"{name} imports {sorted(upwards)} from a layer above its own"
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_no_file_imports_itself_by_way_of_others(package):
+    left = {name: imported_files(name) for name in FILES if name.split(".")[0] == package}
+    while free := {name for name, needs in left.items() if not needs & left.keys()}:
+        left = {name: needs for name, needs in left.items() if name not in free}
+    assert not left, f"these files import each other in a circle, or one that does: {sorted(left)}"
+
+
+LAYERED = [path for path in SOURCES if module_name(path).split(".")[0] in LAYERS]
+
+
+@pytest.mark.parametrize("path", LAYERED, ids=relative)
+def test_a_file_holds_one_idea(path):
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    if relative(path) in LONGER:
+        assert lines > MOST_LINES, f"{relative(path)} needs no exception any more"
+    else:
+        assert lines <= MOST_LINES, f"{lines} lines: split it, or write the reason into LONGER"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)

@@ -27,8 +27,9 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 import lti
-from lti.testing import FORMS, KINDS, as_code, assert_error_bound, stable_systems
-from tests.lti.systems import distance
+from lti.testing import as_code, assert_error_bound, stable_systems
+from lti.testing.strategies import FORMS, KINDS
+from tests.lti.helpers import distance
 
 METHODS = (
     lti.balanced_truncation,

@@ -10,11 +10,10 @@ from scipy.io import loadmat, savemat
 from scipy.sparse import csc_matrix
 
 import lti
-from lti import DiagonalStateSpace, StateSpace, files
+from lti import DiagonalStateSpace, Labels, StateSpace, files
 from lti.errors import FileError
 from lti.files import DenseWarning, load, save
-from lti.system import Labels
-from tests.lti.systems import random_dense, random_ring
+from tests.lti.helpers import random_dense, random_ring
 
 SUFFIXES = (".mat", ".npz", ".json")
 NAMED = Labels("plant", ("force", "wind"), ("place",), ("x", "v", "a longer one"))
@@ -71,7 +70,7 @@ def test_stacks_and_precisions_and_tensors(tmp_path):
         np.testing.assert_array_equal(back.A, np.asarray(sys.A))
         assert back.A.dtype == np.asarray(sys.A).dtype
     for suffix in (".mat", ".json"):
-        with pytest.raises(FileError, match=r"got a stack of shape \(3,\); save it as .npz"):
+        with pytest.raises(FileError, match=r"got a batch of shape \(3,\); save it as .npz"):
             save(tmp_path / f"stack{suffix}", stack)
 
 

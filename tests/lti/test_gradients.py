@@ -9,8 +9,9 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import jacrev
 
 import lti
-from lti import _torch
-from tests.lti.systems import random_dense, random_ring
+from lti._backend import autograd
+from lti.gramians import _torch_op
+from tests.lti.helpers import random_dense, random_ring
 
 FORMS = ["dense real", "dense complex", "diagonal real", "diagonal complex", "conjugate"]
 
@@ -315,7 +316,7 @@ def test_factors_of_any_size_are_as_torch_compile_expects_them(shape):
     for arrays in ((poles, B, C), (poles.real, B.real, C.real)):
         arrays = (arrays[0].expand(2, n).contiguous(), *arrays[1:])
         for conjugate in (False, True):
-            torch.library.opcheck(_torch.factors, (*arrays, True, conjugate))
+            torch.library.opcheck(_torch_op.factors, (*arrays, True, conjugate))
 
 
 # ------------------------------------------------------------------ the general Lyapunov solver
@@ -327,10 +328,10 @@ def test_lyapunov_equations_of_any_right_side(discrete, is_complex):
     sys = random_dense(5, dt=True if discrete else 0, seed=2, is_complex=is_complex)
     M = torch.tensor(random_dense(5, 5, 5, seed=3, is_complex=is_complex).B)
     A = torch.tensor(sys.A)
-    X = _torch.solve(A, M, discrete)
+    X = autograd.solve(A, M, discrete)
     residual = A @ X @ A.mH - X + M if discrete else A @ X + X @ A.mH + M
     assert residual.abs().max() < 1e-12 * X.abs().max()
     check(
-        lambda A, M: _torch.Lyapunov.apply(A, M, discrete, None),
+        lambda A, M: autograd.Lyapunov.apply(A, M, discrete, None),
         [A.requires_grad_(), M.requires_grad_()],
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import lti
 from lti import DiagonalStateSpace, StateSpace
-from tests.lti.systems import (
+from tests.lti.helpers import (
     all_pass,
     dense_truth,
     diagonal_systems,

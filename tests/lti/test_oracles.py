@@ -8,8 +8,8 @@ from scipy.io import loadmat
 
 import lti
 from lti import StateSpace
+from tests.lti.helpers import boundary, random_dense, random_ring, response
 from tests.lti.oracles import oracle
-from tests.lti.systems import boundary, random_dense, random_ring, response
 
 # Published orders of balanced truncation, with errors measured by SLICOT's AB13DD at 1e-9; six
 # digits. Rows: order, sigma_{r+1}, 2 * tail, error. Two of the errors are ours, confirmed on a fine

@@ -8,9 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 
 import lti
+from lti import Labels
 from lti.plotting import plot_error, plot_hsv, plot_reduction, plot_response
-from lti.system import Labels
-from tests.lti.systems import random_dense
+from tests.lti.helpers import claiming, random_dense
 
 matplotlib.use("agg")
 STABLE = random_dense(6, 2, 2, seed=2)
@@ -39,7 +39,7 @@ def test_values_and_bounds(ax):
     found = lines(plot_hsv(STABLE, 2, ax))
     hsv = lti.hankel_singular_values(STABLE)
     np.testing.assert_array_equal(found["values kept"], np.transpose([[1, 2], hsv[:2]]))
-    np.testing.assert_array_equal(found["values cut"], np.transpose([[3, 4, 5, 6], hsv[2:]]))
+    np.testing.assert_array_equal(found["values truncated"], np.transpose([[3, 4, 5, 6], hsv[2:]]))
     bounds = np.transpose([np.arange(7), lti.error_bound(hsv)])
     np.testing.assert_array_equal(found["error bound"][:-1], bounds[:-1])
     assert np.isnan(found["error bound"][-1, 1])  # zero has no logarithm
@@ -61,7 +61,7 @@ def test_what_has_values(ax):
 def test_bounds_of_other_methods(ax):
     limited = lti.balanced_truncation(STABLE, 2, frequencies=(0.5, 2))
     assert "error bound" not in lines(plot_hsv(limited, ax=ax))
-    half = replace(lti.balanced_truncation(STABLE, 2), error_bound=np.array(0.125))
+    half = claiming(lti.balanced_truncation(STABLE, 2), error_bound=np.array(0.125))
     bounds = lines(plot_hsv(half, ax=ax.figure.add_subplot()))["error bound"]
     np.testing.assert_array_equal(bounds[np.isfinite(bounds[:, 1])], [[2, 0.125]])
 
@@ -69,7 +69,7 @@ def test_bounds_of_other_methods(ax):
 def test_infinite_values_stand_at_the_top(ax):
     reduction = lti.balanced_truncation(UNSTABLE, 2, unstable="split")
     found = lines(plot_hsv(reduction, ax=ax))
-    assert found["not stable (infinite)"].tolist() == [[1, 0.97]] and len(found["values kept"]) == 1
+    assert found["unstable (infinite)"].tolist() == [[1, 0.97]] and len(found["values kept"]) == 1
     assert np.isfinite(ax.get_ylim()).all()
     draw(ax)
 
@@ -192,7 +192,7 @@ def test_stacks_are_refused():
     stack = random_dense(2, stack=(3,))
     reduction = lti.balanced_truncation(stack, 1)
     for function, thing in ((plot_hsv, stack), (plot_response, stack), (plot_error, reduction)):
-        with pytest.raises(lti.DimensionError, match=r"one system, got a stack of shape \(3,\)"):
+        with pytest.raises(lti.DimensionError, match=r"one system, got a batch of shape \(3,\)"):
             function(thing)
     with pytest.raises(lti.DimensionError, match="no system to draw; pass at least one"):
         plot_response()

@@ -6,7 +6,7 @@ import pytest
 
 import lti
 from lti.python_control import balred, gram, hsvd, norm
-from tests.lti.systems import random_dense
+from tests.lti.helpers import random_dense
 
 KINDS = [(0, 1, 1), (0, 3, 2), (0.5, 2, 1)]
 

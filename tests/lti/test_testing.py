@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 import lti
 from lti import testing
-from lti.testing import stable_systems, unstable_systems
+from lti.testing import assertions, stable_systems, strategies, unstable_systems
 from tests.lti import bounds
-from tests.lti.systems import distance, random_dense
+from tests.lti.helpers import claiming, distance, random_dense
 
 FORMS = {"dense": lti.StateSpace, "diagonal": lti.DiagonalStateSpace}
 
@@ -31,7 +31,7 @@ def test_systems_are_stable_and_of_modest_size(sys):
 
 
 @settings(max_examples=20)
-@pytest.mark.parametrize("kind", testing.KINDS)
+@pytest.mark.parametrize("kind", strategies.KINDS)
 @pytest.mark.parametrize("form", ["dense", "diagonal", "conjugate"])
 @given(st.data())
 def test_options_are_kept(form, kind, data):
@@ -65,14 +65,14 @@ def test_hidden_states_are_hidden(sys):
 @given(stable_systems(kind="repeated"))
 def test_every_value_twice(sys):
     hsv = lti.hankel_singular_values(sys)
-    scale = lti.balance(sys).scale
+    scale = lti.balance(sys).roundoff_scale
     np.testing.assert_allclose(hsv[::2], hsv[1::2], rtol=0, atol=1e-12 * scale)
 
 
 @given(stable_systems(kind="all-pass"))
 def test_all_pass_systems_have_one_value_and_one_gain(sys):
     hsv = lti.hankel_singular_values(sys)
-    np.testing.assert_allclose(hsv, hsv[0], rtol=1e-12 * lti.balance(sys).scale / hsv[0])
+    np.testing.assert_allclose(hsv, hsv[0], rtol=1e-12 * lti.balance(sys).roundoff_scale / hsv[0])
     gains = np.linalg.svd(lti.frequency_response(sys, [0.0, 0.3, 2.0]), compute_uv=False)
     np.testing.assert_allclose(gains, hsv[0], rtol=1e-9)
 
@@ -167,8 +167,8 @@ def reduction():
 def test_a_small_mistake_in_a_bound_is_caught(reduction):
     error = testing.assert_error_bound(reduction)
     np.testing.assert_allclose(error, reduction.verify(), rtol=1e-8)
-    low = replace(reduction, error_bound=error * (1 - 1e-6))
-    high = replace(reduction, lower_bound=error * (1 + 1e-6))
+    low = claiming(reduction, error_bound=error * (1 - 1e-6))
+    high = claiming(reduction, lower_bound=error * (1 + 1e-6))
     with pytest.raises(AssertionError, match="order 2: the error is above its bound") as caught:
         testing.assert_error_bound(low)
     code = str(caught.value).partition("sys = ")[2].partition("\nlti.hinf")[0]
@@ -177,12 +177,12 @@ def test_a_small_mistake_in_a_bound_is_caught(reduction):
     with pytest.raises(AssertionError, match="below what an order can reach"):
         testing.assert_error_bound(high)
     for fair in (error * (1 - 1e-10), error):
-        testing.assert_error_bound(replace(reduction, error_bound=fair))
+        testing.assert_error_bound(claiming(reduction, error_bound=fair))
 
 
 def test_a_norm_that_missed_the_peak_is_caught(reduction, monkeypatch):
     norm = lti.hinf_norm
-    monkeypatch.setattr(testing, "hinf_norm", lambda sys, tol: 0.9 * norm(sys, tol))
+    monkeypatch.setattr(assertions, "hinf_norm", lambda sys, rtol: 0.9 * norm(sys, rtol))
     with pytest.raises(AssertionError, match="the gain at .* is above the norm"):
         testing.assert_error_bound(reduction)
 
@@ -215,12 +215,12 @@ def test_weights_stacks_and_infinite_bounds():
         )
     with pytest.raises(AssertionError, match="above its bound"):
         false = lti.balanced_truncation(sys, 2, input_weight=weight, weighting="wang")
-        testing.assert_error_bound(replace(false, error_bound=0 * false.error_bound))
+        testing.assert_error_bound(claiming(false, error_bound=0 * false.error_bound))
     stack = lti.balanced_truncation(random_dense(4, stack=(3,)), 2)
     assert testing.assert_error_bound(stack).shape == (3,)
     bounds = stack.error_bound * np.array([1, 1e-3, 1])
     with pytest.raises(AssertionError, match=r"order 2, member \(1,\): the error is above"):
-        testing.assert_error_bound(replace(stack, error_bound=bounds))
+        testing.assert_error_bound(claiming(stack, error_bound=bounds))
 
 
 def test_balanced_means_both_gramians_are_the_values():

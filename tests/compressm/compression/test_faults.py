@@ -194,7 +194,7 @@ def coarse(layer):
     [
         (with_nan, "B has 2 entries that are not finite"),
         (with_infinity, "not finite"),
-        (unstable, "1 of 16 poles are not stable"),
+        (unstable, "1 of 16 poles are unstable"),
         (coarse, "it would differ from the reduced system"),
     ],
 )

@@ -1,0 +1,47 @@
+"""Operations on tensors of torch: without derivatives, on the host, Cholesky."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat.torch as xp  # noqa: F401, the namespace of tensors
+import torch
+from torch import Tensor
+
+
+def tracked(*tensors: Any) -> bool:
+    """Whether a derivative of any of these is asked for."""
+    return torch.is_grad_enabled() and any(
+        isinstance(x, Tensor) and x.requires_grad for x in tensors
+    )
+
+
+def plain(x: Tensor) -> Tensor:
+    """The tensor without derivatives, also under `torch.func`."""
+    if torch.compiler.is_compiling():
+        return x.detach()
+    x, functorch = x.detach(), getattr(torch._C, "_functorch")  # noqa: B009, pyright knows it not
+    while functorch.is_gradtrackingtensor(x):
+        x = functorch.get_unwrapped(x)
+    return x
+
+
+def host(x: Tensor) -> Any:
+    """The tensor as a NumPy array on the host."""
+    x = plain(x)
+    with torch._C._DisableFuncTorch():
+        return x.cpu().resolve_conj().resolve_neg().numpy()
+
+
+def attach(value: Tensor, slope: Tensor) -> Tensor:
+    """The value of one expression with the derivative of another, which equals it."""
+    return value.detach() + (slope - slope.detach())
+
+
+def cholesky(x: Tensor) -> tuple[Tensor, Tensor]:
+    """`arrays.cholesky` for tensors."""
+    L, info = torch.linalg.cholesky_ex(x)
+    identity = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    inverse = torch.linalg.solve_triangular(L, identity, upper=False)
+    size = inverse.abs().square().sum((-2, -1))
+    return L, torch.where((info == 0) & size.isfinite(), size, torch.inf)

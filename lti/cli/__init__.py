@@ -1,0 +1,44 @@
+"""The command line: `lti info` and `lti reduce`, one file each."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from lti.cli import info, reduce
+from lti.errors import LTIError
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code is 2 where the system or an option is at fault."""
+    for plugin in entry_points(group="lti.plugins"):  # modules that register reduction methods
+        plugin.load()
+    arguments = _parser().parse_args(argv)
+    try:
+        with warnings.catch_warnings(record=True) as notes:
+            warnings.simplefilter("always")
+            arguments.command(arguments, notes)
+    except LTIError as error:
+        print(f"lti: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("lti: stopped; nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lti", description="Smaller linear systems, and how far they are from the large ones."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    model = {"type": Path, "metavar": "MODEL", "help": "a .mat, .npz or .json file with A, B, C, D"}
+    info.add_to(commands, model)
+    reduce.add_to(commands, model)
+    return parser

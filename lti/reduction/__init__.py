@@ -1,0 +1,25 @@
+"""Reduction: balancing, the methods that reduce a system, and the certificate of the result."""
+
+from lti.reduction.balancing import Balancing, balance
+from lti.reduction.certificate import Claim, Reduction
+from lti.reduction.gramian_pair import GramianPair
+from lti.reduction.hankel_norm import hankel_norm_approximation
+from lti.reduction.method import ReductionMethod
+from lti.reduction.methods import register_method
+from lti.reduction.modal import modal_truncation
+from lti.reduction.residualization import singular_perturbation
+from lti.reduction.truncation import balanced_truncation
+
+__all__ = [
+    "Balancing",
+    "Claim",
+    "GramianPair",
+    "Reduction",
+    "ReductionMethod",
+    "balance",
+    "balanced_truncation",
+    "hankel_norm_approximation",
+    "modal_truncation",
+    "register_method",
+    "singular_perturbation",
+]

@@ -1,0 +1,333 @@
+"""Balancing by square roots: T = S V sigma^-1/2, W = sigma^-1/2 U^H R^H, and its slices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from lti._backend.arrays import Array, H, device, from_numpy, namespace, narrow, to_numpy
+from lti._backend.checks import one_of
+from lti.errors import OrderError
+from lti.hankel import OrderChoice, balanced, check_order, no_bounds, product_scale
+from lti.reduction.certificate import Reduction
+from lti.reduction.gramian_pair import FactorSource, GramianPair, choose_pair
+from lti.reduction.methods import Method, find_method
+from lti.reduction.projection import basis_scaling, orthonormal, project
+from lti.systems.convert import as_statespace
+from lti.systems.protocol import SystemLike
+from lti.systems.split import Split, parts_of
+from lti.systems.stability import boundary_gap
+from lti.systems.statespace import StateSpace
+
+__all__ = ["Balancing", "balance"]
+
+SOUND = 1e-8  # of |R| |S|: what is above keeps half of its digits
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Balancing:
+    """W P W^H = T^H Q T = diag(sigma), W T = I: one factorisation, every order a slice of it.
+
+    Made by `balance`; not to be built by hand.
+
+    Parameters
+    ----------
+    system : StateSpace or DiagonalStateSpace
+        The system that was balanced, of n states.
+    parts : Split
+        Its stable part, which was balanced, and the part that is kept as it is.
+    factors : GramianPair
+        S and R, and what theory says of them.
+    sigma : array (..., n)
+        Hankel singular values in double precision; infinite for the states of unstable poles.
+    right : array (..., n, k)
+        ``S V diag(sigma)^-1/2``: columns of T, in double precision.
+    left : array (..., k, n)
+        ``diag(sigma)^-1/2 U^H R^H``: rows of W, in double precision.
+    method : str
+        "square-root" or "balancing-free".
+
+    Attributes
+    ----------
+    hsv, T, W : array
+        The same in the dtype of the system. T and W have as many columns and rows as the system
+        has states to working precision, `minimal_order`. A column of T and the row of W belong to
+        each other up to a common phase; only what does not depend on it (values, transfer
+        functions, ``T @ W``) is determined.
+    """
+
+    system: Any
+    parts: Split
+    factors: GramianPair
+    sigma: Array
+    right: Array
+    left: Array
+    method: str = "square-root"
+
+    @property
+    def hsv(self) -> Array:
+        """Hankel singular values (..., n)."""
+        return narrow(self.sigma, like=self.system.B)
+
+    @property
+    def T(self) -> Array:
+        """Right projection (..., n, minimal_order), ``T[..., :r]`` for order r."""
+        return narrow(self.right, like=self.system.B)
+
+    @property
+    def W(self) -> Array:
+        """Left projection (..., minimal_order, n), ``W[..., :r, :]`` for order r."""
+        return narrow(self.left, like=self.system.B)
+
+    @property
+    def minimal_order(self) -> int:
+        """Number of values above ``n eps hsv[0]``, the most of a batch: the rest is rounding.
+
+        Also above ``4 eps |R| |S|``, where the factors nearly cancel.
+        """
+        return self.right.shape[-1]
+
+    @property
+    def smallest_order(self) -> int:
+        """Number of states that every reduction keeps: those of the unstable poles."""
+        return self.parts.rest.order
+
+    @cached_property
+    def roundoff_scale(self) -> Array:
+        """What the rounding of the values is relative to (...), ``|R| |S|`` or more.
+
+        More by what the computation of the factors, and of the stable part, has cost.
+        """
+        norm = namespace(self.sigma).linalg.matrix_norm
+        scale = self.factors.roundoff_gain * product_scale(self.factors.S, self.factors.R)
+        if self.smallest_order == 0:
+            return scale
+        gap, dense = boundary_gap(self.parts.stable), self.system.double().to_dense()
+        parts = norm(self.parts.T) * norm(self.parts.W) * norm(dense.B) * norm(dense.C)
+        return scale + parts / from_numpy(gap, like=scale)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the Gramians are those of the system, so that its values bound every error."""
+        return not self.factors.name
+
+    @cached_property
+    def balanced(self) -> StateSpace:
+        """(W A T, W B, C T, D) of `minimal_order` states, in double precision."""
+        return project(self.system.double(), self.right, self.left, self.smallest_order)
+
+    @cached_property
+    def error_bounds(self) -> Array:
+        """The error bounds of all orders (..., n + 1), infinite where none is known."""
+        if self.factors.error_bounds is None:
+            return no_bounds(self.sigma)
+        return self.factors.error_bounds(self.sigma)
+
+    def error_bound(self, order: int) -> Array:
+        """The error bound of `order`: for exact Gramians twice the sum of the distinct values."""
+        return self.error_bounds[..., check_order(order, self.system.order)]
+
+    def order_for(
+        self, tol: float | None = None, relative: bool = False, energy: float | None = None
+    ) -> int:
+        """Smallest order whose bound is within `tol`, or that keeps `energy`: see `lti.order_for`.
+
+        With `relative`, `tol` counts in units of the largest finite value.
+        """
+        return self.select_order(OrderChoice(tol=tol, relative=relative, energy=energy))
+
+    def select_order(self, choice: OrderChoice, bounds: Array | None = None) -> int:
+        """The order of a `choice`, by `bounds` (..., n + 1) or those of balanced truncation."""
+        if choice.tol is not None and self.factors.error_bounds is None:
+            raise OrderError(
+                f"tol={choice.tol!r} needs an error bound, and none is known where Gramians are "
+                f'{self.factors.name}; give an order or energy=, or balance with weighting="wang"'
+            )
+        bounds = self.error_bounds if bounds is None else bounds
+        return choice.select(self.sigma, bounds, self.smallest_order)
+
+    def coordinates(self, order: int) -> tuple[StateSpace, Array, Array]:
+        """The system in coordinates whose first `order` states span the leading ones, with T and W.
+
+        In balanced coordinates, or of the balancing-free method in orthonormal bases; in double
+        precision, of `minimal_order` states.
+        """
+        T, W = self.right, self.left
+        if self.method == "square-root":
+            return self.balanced, T, W
+        k, rank, xp = self.smallest_order, self.minimal_order, namespace(T)
+        if rank == 0:
+            return self.balanced, T, W
+        d = basis_scaling(T, W)
+        T, W = T / d, W * H(d)
+        # Separate blocks for states whose directions in T and W are nearly orthogonal: else their
+        # rounding would spread to the others
+        sound = self.sigma > SOUND * self.roundoff_scale[..., None]
+        sound = int(to_numpy(xp.sum(xp.astype(sound, xp.int64), axis=-1)).max(initial=0))
+        cuts = sorted({0, k, max(k, order), min(max(k, sound), rank), rank})
+        blocks = [slice(*ends) for ends in pairwise(cuts)]
+        bases = [orthonormal(T[..., block], W[..., block, :]) for block in blocks]
+        T = d * xp.concat([T for T, _ in bases], axis=-1)
+        W = xp.concat([W for _, W in bases], axis=-2) / H(d)
+        return project(self.system.double(), T, W, k), T, W
+
+    def reduce(
+        self,
+        method: str | Method,
+        order: int | None = None,
+        *,
+        tol: float | None = None,
+        relative: bool = False,
+        energy: float | None = None,
+    ) -> Reduction:
+        """The reduction by a registered `method`, or by a `ReductionMethod`.
+
+        Its arguments `order`, `tol`, `relative` and `energy` are those of `balanced_truncation`.
+        """
+        choice = OrderChoice(order, tol, relative, energy)
+        return find_method(method).reduce(self, choice)
+
+    def truncate(
+        self,
+        order: int | None = None,
+        *,
+        tol: float | None = None,
+        relative: bool = False,
+        energy: float | None = None,
+    ) -> Reduction:
+        """W A T, W B, C T: see `balanced_truncation` for `order`, `tol`, `relative`, `energy`."""
+        return self.reduce("balanced-truncation", order, tol=tol, relative=relative, energy=energy)
+
+    def singular_perturbation(
+        self,
+        order: int | None = None,
+        *,
+        tol: float | None = None,
+        relative: bool = False,
+        energy: float | None = None,
+    ) -> Reduction:
+        """The truncated states are residualized: see `singular_perturbation` for the function.
+
+        Its arguments `order`, `tol`, `relative` and `energy` are those of `truncate`.
+        """
+        return self.reduce(
+            "singular-perturbation", order, tol=tol, relative=relative, energy=energy
+        )
+
+    def __repr__(self) -> str:
+        return f"Balancing({self.system!r}, minimal_order={self.minimal_order})"
+
+
+def balance(
+    sys: SystemLike,
+    *,
+    unstable: str = "raise",
+    method: str = "square-root",
+    input_weight: SystemLike | None = None,
+    output_weight: SystemLike | None = None,
+    weighting: str = "enns",
+    frequencies: Any = None,
+    times: Any = None,
+    controllability: FactorSource | None = None,
+    observability: FactorSource | None = None,
+    gramians: Callable[[StateSpace], GramianPair] | None = None,
+) -> Balancing:
+    """T = S V sigma^-1/2, W = sigma^-1/2 U^H R^H with U diag(sigma) V^H = R^H S (square root).
+
+    Parameters
+    ----------
+    sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
+        A system of n states.
+    unstable : {"raise", "split"}, optional
+        What to do about unstable poles, on or beyond the stability boundary: refuse the system, or
+        reduce its stable part and keep the rest as it is. The states kept count, and come first.
+    method : {"square-root", "balancing-free"}, optional
+        The coordinates of the reduced system: balanced, or orthonormal bases of the same spaces,
+        which are better conditioned where the values span many orders of magnitude.
+    input_weight, output_weight : StateSpace, optional
+        Stable W_i, W_o: the error that counts is ``W_o (G - G_r) W_i``.
+    weighting : {"enns", "lin-chiu", "wang"}, optional
+        How a weighted, limited or user-supplied Gramian is used. "enns": as it is; the reduced
+        system is stable if the other Gramian is that of the system, and nothing is promised if
+        neither is, as with limits. "lin-chiu": without the part that the states of the weight
+        explain; stable, unless limits are given as well. "wang": replaced by the Gramian of the
+        system with a larger input or output; stable, with an error bound.
+    frequencies : (w1, w2) or sequence of such pairs, optional
+        Only these frequencies count, in rad per unit of time. The bands of a real system are
+        mirrored to negative ones.
+    times : (t1, t2) or sequence of such pairs, optional
+        Only these times of the impulse response count.
+    controllability, observability : array (..., n, k), GramianFactor or callable, optional
+        Factors S, R of any P = S S^H, Q = R R^H in place of the Gramians, for example states
+        observed in data. A `GramianFactor` also has a name. A function is called with the stable
+        part, a dense `StateSpace` in double precision (for the observability with its dual), and
+        returns one of the two.
+    gramians : callable, optional
+        Makes both Gramians of the stable part: ``gramians(G)`` returns a `GramianPair`, which also
+        says what error bound holds.
+
+    Returns
+    -------
+    Balancing
+        Values and projections, from which every order is a slice.
+
+    Raises
+    ------
+    UnstableError
+        If the system has an unstable pole (and ``unstable="raise"``), or a weight has one.
+    DefectiveError
+        If the unstable poles are too close to the stable ones to be split off.
+    OptionError
+        If an option does not exist, or two contradict each other.
+    NonFiniteError
+        If a user-supplied factor has an entry that is not finite.
+    DimensionError
+        If a weight or a factor does not fit.
+
+    References
+    ----------
+    Moore, "Principal component analysis in linear systems", IEEE TAC 26 (1981); Tombs,
+    Postlethwaite, "Truncated balanced realization of a stable non-minimal state-space system", Int.
+    J. Control 46 (1987); balancing-free: Varga, "Balancing free square-root algorithm for computing
+    singular perturbation approximations", CDC (1991). Weights: Enns, CDC (1984); Lin, Chiu, Control
+    Theory and Advanced Technology 8 (1992); Wang, Sreeram, Liu, IEEE TAC 44 (1999). Limits:
+    Gawronski, Juang, Int. J. Systems Science 21 (1990); Gugercin, Antoulas, Int. J. Control 77
+    (2004).
+
+    Examples
+    --------
+    >>> import lti, numpy as np
+    >>> balancing = lti.balance((np.diag([-1.0, -2.0]), np.ones((2, 1)), np.ones((1, 2))))
+    >>> balancing.order_for(tol=0.1)
+    1
+    >>> balancing.truncate(order=1).system
+    StateSpace(order=1, inputs=1, outputs=1, continuous, float64)
+    """
+    sys = as_statespace(sys)
+    one_of("method", method, ("square-root", "balancing-free"))
+    parts = parts_of(sys.double(), unstable)
+    k = parts.rest.order
+    factors = choose_pair(
+        parts,
+        gramians=gramians,
+        controllability=controllability,
+        observability=observability,
+        input_weight=input_weight,
+        output_weight=output_weight,
+        weighting=weighting,
+        frequencies=frequencies,
+        times=times,
+    )
+    S, R = factors.S, factors.R
+    xp = namespace(S)
+    sigma, right, left = balanced(parts.stable, S, R, factors.of_system)
+    if k:
+        T, W = parts.T, parts.W
+        right = xp.concat([T[..., :k], T[..., k:] @ right], axis=-1)
+        left = xp.concat([W[..., :k, :], left @ W[..., k:, :]], axis=-2)
+        kept = xp.full((*sigma.shape[:-1], k), float("inf"), dtype=sigma.dtype, device=device(S))
+        sigma = xp.concat([kept, sigma], axis=-1)
+    return Balancing(sys, parts, factors, sigma, right, left, method)

@@ -1,0 +1,225 @@
+"""A reduced system and its certificate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lti._backend.arrays import Array, from_numpy, to_numpy
+from lti._deprecated import renamed
+from lti.errors import CertificateError
+from lti.norms import peak_gain
+from lti.systems.algebra import series
+from lti.systems.protocol import System
+from lti.systems.response import frequency_response
+from lti.systems.stability import boundary_gap
+from lti.systems.statespace import StateSpace, difference
+
+__all__ = ["Claim", "Reduction"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Claim:
+    """lower_bound <= ||W_o (F - F_r) W_i||_inf <= error_bound: what theory says of a reduction.
+
+    Parameters
+    ----------
+    error_bound : array (...)
+        Upper bound of the error, including what rounding to single precision adds; infinite where
+        theory has none.
+    lower_bound : array (...)
+        What the error of any system of this order is at least; zero where theory says nothing.
+    pair : (F, F_r), optional
+        The two systems whose difference is bounded, the stable parts; by default the original and
+        the reduced system.
+    weights : (W_o, W_i)
+        Weights of the error; None stands for the identity.
+    roundoff_scale : array (...), optional
+        What rounding is relative to, ``|R| |S|`` of the Gramian factors; by default ``hsv[0]``.
+    """
+
+    error_bound: Array
+    lower_bound: Array
+    pair: tuple[System, System] | None = None
+    weights: tuple[StateSpace | None, StateSpace | None] = (None, None)
+    roundoff_scale: Array | None = None
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Reduction:
+    """lower_bound <= ||G - G_r||_inf <= error_bound: a system with its certificate.
+
+    Parameters
+    ----------
+    original : StateSpace or DiagonalStateSpace
+        The system G that was reduced, of n states.
+    system : StateSpace
+        The reduced system G_r, of r states, in the dtype of the original.
+    order : int
+        Number of states r that were kept.
+    hsv : array (..., n)
+        Hankel singular values, those of the weighted or limited Gramians if such were balanced.
+        Infinite for the states of unstable poles, which are kept as they are.
+    claim : Claim
+        The bounds of the error, and of which error.
+    T, W : array (..., n, r), array (..., r, n), optional
+        Projections with ``W T = I``: ``A_r = W A T``, ``C_r = C T`` and, unless a static correction
+        was made, ``B_r = W B``. None where the reduced system is no projection.
+    method : str
+        The name of the method.
+    flags : tuple of str
+        Properties of the reduction that its user should know of; empty for a plain one.
+
+    Attributes
+    ----------
+    error_bound, lower_bound, pair, weights, scale
+        Those of `claim`; `scale` is its `roundoff_scale`.
+    """
+
+    original: System
+    system: StateSpace
+    order: int
+    hsv: Array
+    claim: Claim
+    T: Array | None = None
+    W: Array | None = None
+    method: str = "balanced truncation"
+    flags: tuple[str, ...] = ()
+
+    @property
+    def error_bound(self) -> Array:
+        """Upper bound of the error (...); infinite where theory has none."""
+        return self.claim.error_bound
+
+    @property
+    def lower_bound(self) -> Array:
+        """Lower bound of the error of any system of this order (...); zero if theory has none."""
+        return self.claim.lower_bound
+
+    @property
+    def pair(self) -> tuple[System, System] | None:
+        """The systems whose difference is bounded, if not the original and the reduced system."""
+        return self.claim.pair
+
+    @property
+    def weights(self) -> tuple[StateSpace | None, StateSpace | None]:
+        """Output and input weight of the error; None stands for the identity."""
+        return self.claim.weights
+
+    @property
+    def scale(self) -> Array | None:
+        """What rounding is relative to: `roundoff_scale` of the claim."""
+        return self.claim.roundoff_scale
+
+    @property
+    def error(self) -> StateSpace:
+        """The error system ``F - F_r``, with its weights if there are any."""
+        W_o, W_i = self.weights
+        error = difference(*(self.pair or (self.original, self.system)))
+        error = series(error, W_i) if W_i else error
+        return series(W_o, error) if W_o else error
+
+    def error_response(self, w: Array) -> Array:
+        """The frequency response of `error` at the frequencies `w`: (..., k, p, m)."""
+        F, F_r = (frequency_response(sys, w) for sys in self.pair or (self.original, self.system))
+        error = F - F_r  # evaluated apart: what is equal in the two leaves no rounding
+        for W, left in zip(self.weights, (True, False), strict=True):
+            if W:
+                response = frequency_response(W, w)
+                error = response @ error if left else error @ response
+        return error
+
+    @renamed(tol="rtol")
+    def verify(self, rtol: float = 1e-8) -> Array:
+        """||F - F_r||_inf, measured, and checked against both bounds.
+
+        Parameters
+        ----------
+        rtol : float, optional
+            Relative accuracy of the measured norm.
+
+        Returns
+        -------
+        array (...)
+            The H-infinity norm of the error: of ``G - G_r``, or with weights of
+            ``W_o (G - G_r) W_i``.
+
+        Raises
+        ------
+        CertificateError
+            If it lies outside the bounds by more than `rtol` and the rounding of the arithmetic.
+        UnstableError
+            If the reduced system is unstable where the original is: then there is no norm.
+        """
+        if any(self.weights):
+            error = peak_gain(self.error, None, rtol)
+        else:  # apart, so that a diagonal system is evaluated as one
+            error = peak_gain(*(self.pair or (self.original, self.system)), rtol)
+        error = to_numpy(error)
+        lower, upper = to_numpy(self.lower_bound), to_numpy(self.error_bound)
+        rounding = self._rounding()
+        wrong = (error > upper * (1 + rtol) + rounding) | (error < lower * (1 - rtol) - rounding)
+        if wrong.any():
+            at = np.unravel_index(np.argmax(wrong), wrong.shape)
+            raise CertificateError(
+                f"the measured error {error[at]:.6g} lies outside its bounds, from {lower[at]:.6g} "
+                f"to {upper[at]:.6g}: rounding is larger than the bounds allow for; read .flags, "
+                "and reduce its modal form (lti.diagonalize) or choose another order"
+            )
+        return from_numpy(error, like=self.hsv)
+
+    def _rounding(self) -> Any:
+        """The rounding of the values, ``|R| |S| eps``, and that of a gain by the stored poles."""
+        hsv = to_numpy(self.hsv)
+        finite = np.where(np.isfinite(hsv), hsv, 0.0)
+        scale = finite.max(axis=-1, initial=0.0) if self.scale is None else to_numpy(self.scale)
+        F, F_r = self.pair or (self.original, self.system)
+        gap = np.minimum(boundary_gap(F), boundary_gap(F_r))
+        size = 1.0 if F.is_discrete else np.linalg.norm(to_numpy(F_r.A), axis=(-2, -1))
+        moved = 2 * finite.sum(axis=-1) * size / gap
+        fed = np.linalg.norm(to_numpy(F_r.D), axis=(-2, -1))  # swallows a small static correction
+        eps = np.finfo(hsv.dtype).eps
+        return 1e3 * hsv.shape[-1] * eps * (scale + moved) + 4 * eps * fed
+
+    def __repr__(self) -> str:
+        notes = "".join(f"\n  note: {flag}" for flag in self.flags)
+        return f"Reduction: order {self.original.order} -> {self.order}, {self._claim()}{notes}"
+
+    def __str__(self) -> str:
+        sys, hsv, r = self.original, to_numpy(self.hsv), self.order
+        ports = f"{_count(sys.n_inputs, 'input')}, {_count(sys.n_outputs, 'output')}"
+        name = f"{sys.labels.name}, " if sys.labels.name else ""
+        batch = f"batch of shape {sys.batch_shape}, " if sys.batch_shape else ""
+        time = "discrete" if sys.is_discrete else "continuous"
+        lines = [
+            f"{self.method[:1].upper()}{self.method[1:]}: order {sys.order} -> {r}",
+            f"  system   {name}{batch}{time}, {ports}",
+        ]
+        k = int(np.isinf(hsv).sum(axis=-1).max(initial=0))
+        if k:
+            lines.append(f"  kept     {_count(k, 'state')} of unstable poles")
+        for word, part in (("kept", hsv[..., k:r]), ("cut", hsv[..., r:])):
+            if part.shape[-1]:
+                ends = " to ".join(_span(part[..., i]) for i in (0, -1)[: part.shape[-1]])
+                lines.append(f"  {word:<8} {_count(part.shape[-1], 'value')}, {ends}")
+        lines.append(f"  error    {self._claim()}")
+        return "\n".join(lines + [f"  note     {flag}" for flag in self.flags])
+
+    def _claim(self) -> str:
+        """What the certificate says, in one line."""
+        error = "weighted H-infinity error" if any(self.weights) else "H-infinity error"
+        upper, lower = (_span(to_numpy(x)) for x in (self.error_bound, self.lower_bound))
+        if not np.isfinite(to_numpy(self.error_bound)).all():
+            return f"{error}: no bound known, verify() measures it"
+        return f"{lower} <= {error} <= {upper}"
+
+
+def _span(x: np.ndarray) -> str:
+    """One number, or the range over a batch, to three digits."""
+    return f"{float(x):.3g}" if x.ndim == 0 else f"[{x.min():.3g} .. {x.max():.3g}]"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

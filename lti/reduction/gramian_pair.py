@@ -1,0 +1,251 @@
+"""The two Gramians that are balanced: exact, weighted, limited, or user-supplied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from lti._backend.arrays import (
+    Array,
+    H,
+    from_numpy,
+    is_like,
+    spectral_norm,
+    to_numpy,
+    tracked,
+    widen,
+)
+from lti._backend.checks import as_array, common, one_of
+from lti.errors import DerivativeError, DimensionError, OptionError
+from lti.gramians.exact import double_factors, known_factors
+from lti.gramians.limited import frequency_limited_factors, time_limited_factors
+from lti.gramians.supplied import GramianFactor, named
+from lti.gramians.weighted import modified_input, weighted_factor
+from lti.hankel import error_bound, square_root
+from lti.norms import hinf_norm
+from lti.systems.algebra import dual, series, static
+from lti.systems.convert import as_statespace
+from lti.systems.protocol import System, SystemLike
+from lti.systems.split import Split
+from lti.systems.stability import require_stable
+from lti.systems.statespace import StateSpace
+
+__all__ = ["GramianPair", "choose_pair"]
+
+RULES = {"enns": "Enns", "lin-chiu": "Lin and Chiu", "wang": "Wang"}
+
+Factor = Array | GramianFactor
+FactorSource = Factor | Callable[[StateSpace], Factor]
+"""A factor, or a function that makes one of the stable part of a system."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GramianPair:
+    """P = S S^H, Q = R R^H, and what theory says of truncation in their balanced coordinates.
+
+    Parameters
+    ----------
+    S, R : array (..., n, k), array (..., n, l)
+        In double precision.
+    name : str
+        What the two Gramians are, in words, as `Reduction.method` shows it; empty for those of the
+        system itself.
+    error_bounds : callable, optional
+        From the values sigma (..., n), descending, to the error bounds (..., n + 1) of the orders 0
+        to n; None where theory has no bound. `lti.error_bound` is that of exact Gramians.
+    weights : (W_o, W_i), optional
+        The bounded error is ``W_o (G - G_r) W_i``; None stands for the identity.
+    of_system : (bool, bool), optional
+        Whether P, and Q, is the Gramian of the system itself. In torch, derivatives then follow its
+        Lyapunov equation, and else the factor.
+    roundoff_gain : float, optional
+        The rounding of the factors in units of ``eps |R| |S|``, as far as it is known.
+    well_damped : bool, optional
+        Whether all poles are known to be far from the stability boundary.
+
+    Examples
+    --------
+    >>> import lti, numpy as np
+    >>> def bounded_real(G):
+    ...     P = np.eye(G.order)  # here, the solutions of two Riccati equations
+    ...     return lti.GramianPair(S=P, R=P, name="bounded-real", error_bounds=lti.error_bound)
+    >>> sys = lti.StateSpace(np.diag([-1.0, -2.0]), np.ones((2, 1)), np.ones((1, 2)))
+    >>> lti.balance(sys, gramians=bounded_real).truncate(2).method
+    'balanced truncation, Gramians bounded-real'
+    """
+
+    S: Array
+    R: Array
+    name: str
+    error_bounds: Callable[[Array], Array] | None = None
+    weights: tuple[StateSpace | None, StateSpace | None] = (None, None)
+    of_system: tuple[bool, bool] = (False, False)
+    roundoff_gain: float = 1.0
+    well_damped: bool = False
+
+
+def choose_pair(
+    parts: Split,
+    *,
+    gramians: Callable[[StateSpace], GramianPair] | None = None,
+    controllability: FactorSource | None = None,
+    observability: FactorSource | None = None,
+    input_weight: SystemLike | None = None,
+    output_weight: SystemLike | None = None,
+    weighting: str = "enns",
+    frequencies: Any = None,
+    times: Any = None,
+) -> GramianPair:
+    """The Gramians that the options of `balance` ask for, of the stable part of a system."""
+    sys = parts.stable
+    one_of("weighting", weighting, RULES)
+    limited = frequencies is not None or times is not None
+    weighted = input_weight is not None or output_weight is not None
+    supplied = controllability is not None or observability is not None
+    if gramians is not None:
+        if limited or weighted or supplied or weighting != "enns":
+            raise OptionError(
+                "gramians= makes both Gramians and what they promise; leave weights, limits, "
+                "controllability= and observability= out"
+            )
+        return _made_pair(gramians, sys)
+    if frequencies is not None and times is not None:
+        raise OptionError("frequencies and times cannot both be limited; leave one of them out")
+    if weighting == "lin-chiu" and not weighted:
+        raise OptionError('weighting="lin-chiu" is a rule for weights; give a weight, or "wang"')
+    W_i = _weight("input_weight", input_weight, sys)
+    W_o = _weight("output_weight", output_weight, sys)
+    if (W_i and controllability is not None) or (W_o and observability is not None):
+        raise OptionError("a user-supplied factor has its weight in it; leave one of the two out")
+    if (weighted or limited) and tracked(*sys.matrices):
+        raise DerivativeError(
+            "weights and limits have no derivative; detach the system from its graph first"
+        )
+    if weighting == "wang" and not (weighted or limited or supplied):
+        raise OptionError(
+            'weighting="wang" changes Gramians that are weighted, limited or user-supplied; leave '
+            "it out"
+        )
+    if not (weighted or limited or supplied):
+        S, R, roundoff_gain, well_damped = known_factors(sys)
+        return GramianPair(
+            S=S, R=R, name="", error_bounds=error_bound, of_system=(True, True),
+            roundoff_gain=roundoff_gain, well_damped=well_damped,
+        )  # fmt: skip
+    require_stable(sys)
+
+    dense, k = sys.to_dense(), parts.rest.order
+    systems, weights = (dense, dual(dense)), (W_i, dual(W_o) if W_o else None)
+    own = (
+        _supplied("controllability", controllability, systems[0], parts.W, k),
+        _supplied("observability", observability, systems[1], H(parts.T), k),
+    )
+    factors_of, names = double_factors, []
+    if frequencies is not None:
+        factors_of, names = partial(frequency_limited_factors, bands=frequencies), ["band-limited"]
+    elif times is not None:
+        factors_of, names = partial(time_limited_factors, windows=times), ["time-limited"]
+    if W_i or W_o:
+        names.append(f"weighted by the rule of {RULES[weighting]}")
+    names += dict.fromkeys(x.name for x in own if x is not None)
+    plain = (None, None)
+    if any(x is None and not W for x, W in zip(own, weights, strict=True)):
+        plain = factors_of(sys)
+
+    factors, gain = [], spectral_norm(sys.B[..., :0, :0]) + 1.0
+    for G, weight, supply, exact in zip(systems, weights, own, plain, strict=True):
+        S = exact if supply is None else supply.factor
+        if weight:
+            S = weighted_factor(G, weight, weighting, factors_of)
+        if weighting == "wang" and (limited or weight or supply is not None):
+            S, gain = _repaired(G, S, weight, gain)
+        factors.append(S)
+    return GramianPair(
+        S=factors[0],
+        R=factors[1],
+        name=", ".join(names),
+        error_bounds=partial(_scaled_bounds, gain) if weighting == "wang" else None,
+        weights=(W_o, W_i),
+        of_system=(own[0] is None, own[1] is None),
+    )
+
+
+def _scaled_bounds(gain: Array, sigma: Array) -> Array:
+    """The bounds of exact Gramians, times the gain (...) of the larger input and output."""
+    return gain[..., None] * error_bound(sigma)
+
+
+def _made_pair(gramians: Callable[[StateSpace], GramianPair], sys: System) -> GramianPair:
+    """The pair that a function makes of the stable part of a system, checked."""
+    require_stable(sys)
+    G = sys.to_dense()
+    pair = gramians(G)
+    if not isinstance(pair, GramianPair):
+        raise OptionError(
+            f"gramians= must return a GramianPair, got a {type(pair).__name__}; for one Gramian "
+            "only, pass controllability= or observability="
+        )
+    S, R = (_checked(name, x, G, G.order) for name, x in (("S", pair.S), ("R", pair.R)))
+    return replace(pair, S=S, R=R)
+
+
+def _repaired(
+    G: StateSpace, S: Array, weight: StateSpace | None, gain: Array
+) -> tuple[Array, Array]:
+    """A factor of the Gramian of (A, B_e), and the gain times ||J W||_inf, B = B_e J."""
+    B, J = modified_input(G, S)
+    S, _ = double_factors(StateSpace(G.A, B, G.C[..., :0, :], None, G.dt))
+    if weight is None:
+        return S, gain * spectral_norm(J)
+    return S, gain * hinf_norm(series(static(J, weight.dt), weight))
+
+
+def _weight(name: str, weight: SystemLike | None, sys: System) -> StateSpace | None:
+    """A weight as a stable dense system in the array library of `sys`."""
+    if weight is None:
+        return None
+    W: StateSpace = as_statespace(weight).to_dense().double()
+    if W.batch_shape not in ((), tuple(sys.batch_shape)):
+        raise DimensionError(
+            f"{name} is a batch of shape {W.batch_shape}, the system one of {sys.batch_shape}; "
+            "pass one weight for all, or one for each"
+        )
+    require_stable(W, f"{name}: ", "pass its stable spectral factor, which has the same gain")
+    # States that do nothing are left out: the rule of Lin and Chiu would take them for ones that do
+    _, right, left = square_root(*double_factors(W))
+    if right.shape[-1] < W.order:
+        W = StateSpace(left @ W.A @ right, left @ W.B, W.C @ right, W.D, W.dt)
+    A, B, C, D = (from_numpy(to_numpy(x), sys.B) for x in W.matrices)
+    return StateSpace(A, B, C, D, W.dt)
+
+
+def _supplied(
+    name: str, source: FactorSource | None, G: StateSpace, move: Array, k: int
+) -> GramianFactor | None:
+    """A user-supplied factor for G, the stable part of a system or its dual, checked.
+
+    An array is in the coordinates of the whole system, to which `move` belongs; a function is
+    called with G.
+    """
+    if source is None:
+        return None
+    made = callable(source)
+    given = named(source(G) if made else source)
+    factor = _checked(name, given.factor, G, G.order if made else move.shape[-1])
+    return replace(given, factor=move[..., k:, :] @ factor if k and not made else factor)
+
+
+def _checked(name: str, factor: Any, G: StateSpace, n: int) -> Array:
+    """A factor of n rows in double precision and in the array library of G."""
+    factor = as_array(factor)
+    if not is_like(factor, G.B):
+        factor = from_numpy(to_numpy(factor), G.B)
+    factor, batch = common(**{name: factor})[0], tuple(G.batch_shape)
+    if factor.ndim < 2 or factor.shape[-2] != n or tuple(factor.shape[:-2]) not in ((), batch):
+        raise DimensionError(
+            f"{name} has shape {tuple(factor.shape)}, but the system has {n} states; a factor is "
+            f"{(*batch, n, 'k')}, or one for all systems of a batch"
+        )
+    return widen(factor)

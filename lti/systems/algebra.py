@@ -1,0 +1,93 @@
+"""Systems from systems: in series, dual, static, with scaled states, one of a batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.linalg import matrix_balance
+
+from lti._backend.arrays import Array, H, device, namespace, to_numpy
+from lti._backend.checks import same_dtype
+from lti.errors import DimensionError
+from lti.systems.protocol import System
+from lti.systems.statespace import DiagonalStateSpace, StateSpace, common_timebase
+
+__all__ = ["dual", "series", "static", "state_scaling"]
+
+
+def series(G: System, F: System) -> StateSpace:
+    """G F: x' = [A_G, B_G C_F; 0, A_F] x + [B_G D_F; B_F] u, y = [C_G, D_G C_F] x + D_G D_F u."""
+    G, F = G.to_dense(), F.to_dense()
+    dt = common_timebase(G.dt, F.dt)
+    if G.n_inputs != F.n_outputs:
+        raise DimensionError(
+            f"a system of {G.n_inputs} inputs cannot follow one of {F.n_outputs} outputs; an input "
+            "weight must have as many outputs as the system has inputs, an output weight as many "
+            "inputs as the system has outputs"
+        )
+    batch = np.broadcast_shapes(G.batch_shape, F.batch_shape)
+    xp = namespace(G.A)
+    A, B, C, D, FA, FB, FC, FD = (
+        xp.broadcast_to(x, (*batch, *x.shape[-2:]))
+        for x in same_dtype(G.A, G.B, G.C, G.D, F.A, F.B, F.C, F.D)
+    )
+    zero = xp.zeros((*batch, F.order, G.order), dtype=A.dtype, device=device(A))
+    top, bottom = xp.concat([A, B @ FC], axis=-1), xp.concat([zero, FA], axis=-1)
+    return StateSpace(
+        xp.concat([top, bottom], axis=-2),
+        xp.concat([B @ FD, FB], axis=-2),
+        xp.concat([C, D @ FC], axis=-1),
+        D @ FD,
+        dt,
+    )
+
+
+def dual(sys: System) -> StateSpace:
+    """(A^H, C^H, B^H, D^H): its controllability Gramian is the observability Gramian of `sys`."""
+    return StateSpace(H(sys.A), H(sys.C), H(sys.B), H(sys.D), sys.dt)
+
+
+def static(D: Array, dt: float | bool) -> StateSpace:
+    """y = D u, a system without states."""
+    xp, (p, m) = namespace(D), D.shape[-2:]
+
+    def empty(rows: int, columns: int) -> Array:
+        return xp.zeros((rows, columns), dtype=D.dtype, device=device(D))
+
+    return StateSpace(empty(0, 0), empty(0, m), empty(p, 0), D, dt)
+
+
+def state_scaling(sys: System) -> np.ndarray:
+    """d (n,), powers of two: in A / d_i * d_j, B / d_i, C * d_j rows are as large as columns.
+
+    For one NumPy system. The scaling is exact, so that the units of the states do not matter.
+    """
+    n = sys.order
+    if n == 0:
+        return np.ones(0)
+    b, c = np.abs(sys.B).max(axis=1, initial=0.0), np.abs(sys.C).max(axis=0, initial=0.0)
+    M = np.zeros((n + 1, n + 1))
+    M[:n, :n] = np.abs(sys.A)
+    top = min(max(M.max(), 1e-100), 1e100)  # ports weigh as much as the states
+    M[:n, n] = top * b / max(b.max(), 1e-300)
+    M[n, :n] = top * c / max(c.max(), 1e-300)
+    with np.errstate(all="ignore"):
+        balanced: Any = matrix_balance(M, permute=False, separate=True)
+    d = balanced[1][0]
+    return d[:n] / d[n]
+
+
+def host_copy(sys: System) -> System:
+    """A NumPy copy of `sys` in double precision."""
+    B, C, D = (to_numpy(x) for x in (sys.B, sys.C, sys.D))
+    if isinstance(sys, DiagonalStateSpace):
+        poles = to_numpy(sys.poles)
+        return DiagonalStateSpace(poles, B, C, D, sys.dt, sys.conjugate).double()
+    return StateSpace(to_numpy(sys.A), B, C, D, sys.dt).double()
+
+
+def member(sys: System, i: tuple[int, ...]) -> System:
+    if isinstance(sys, DiagonalStateSpace):
+        return DiagonalStateSpace(sys.poles[i], sys.B[i], sys.C[i], sys.D[i], sys.dt, sys.conjugate)
+    return StateSpace(sys.A[i], sys.B[i], sys.C[i], sys.D[i], sys.dt)

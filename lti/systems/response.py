@@ -1,0 +1,135 @@
+"""What a system does: its frequency response."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy.linalg import schur
+
+from lti._backend.arrays import Array, eye, from_numpy, namespace, narrow, to_numpy
+from lti._backend.checks import require_finite
+from lti.errors import DimensionError, OptionError
+from lti.systems.algebra import state_scaling
+from lti.systems.convert import as_statespace
+from lti.systems.protocol import System, SystemLike
+from lti.systems.statespace import DiagonalStateSpace
+
+__all__ = ["frequency_response"]
+
+TINY = 2.0**-1000
+MANY = 32  # states and points, from which on a Schur form pays
+CHUNK = 1 << 22  # numbers in one batch of n x n matrices, 64 MB
+
+
+def frequency_response(sys: SystemLike, w: Array) -> Array:
+    """G(j w) = C (j w - A)^-1 B + D, in discrete time G(e^{j w dt}).
+
+    Parameters
+    ----------
+    sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
+    w : array (k,)
+        Frequencies in rad per unit of time (rad per sample if ``dt`` is True), real.
+
+    Returns
+    -------
+    array (..., k, p, m), complex
+
+    Raises
+    ------
+    DimensionError
+        If `w` is not a vector of real numbers.
+    NonFiniteError
+        If a frequency is not finite.
+    OptionError
+        If a pole lies at one of them.
+
+    Examples
+    --------
+    >>> import lti
+    >>> lti.frequency_response(([[-1.0]], [[1.0]], [[1.0]]), [0.0, 1.0])[:, 0, 0]
+    array([1. +0.j , 0.5-0.5j])
+    """
+    sys = as_statespace(sys)
+    s, like = points(sys, w), sys.B
+    try:
+        response = transfer_function(sys.double(), s)
+    except (np.linalg.LinAlgError, RuntimeError):
+        response = None
+    if response is None or not bool(namespace(like).all(namespace(like).isfinite(response))):
+        raise OptionError(
+            "a pole lies at one of the frequencies in w; move that frequency a little"
+        )
+    return narrow(response, like=like)
+
+
+def points(sys: System, w: Array) -> Array:
+    """j w, or e^{j w dt}, in the library of `sys`; w is checked."""
+    like = sys.B
+    xp = namespace(like)
+    w = from_numpy(to_numpy(w), like)
+    if w.ndim != 1 or xp.isdtype(w.dtype, "complex floating"):
+        raise DimensionError(
+            f"w must be a vector of real frequencies, got shape {tuple(w.shape)}, dtype {w.dtype}; "
+            "pass one frequency as [w]"
+        )
+    require_finite("w", w)
+    w = xp.astype(w, xp.float64)
+    return xp.exp(1j * w * (1.0 if sys.dt is True else sys.dt)) if sys.is_discrete else 1j * w
+
+
+def transfer_function(sys: System, s: Array) -> Array:
+    """C (s - A)^-1 B + D at the points s (k,), complex: (..., k, p, m)."""
+    if isinstance(sys, DiagonalStateSpace):
+        sys = sys.closed()
+        with np.errstate(all="ignore"):  # at a pole
+            modes = 1 / (s[:, None] - sys.poles[..., None, :])
+            C, B = sys.C[..., None, :, :], sys.B[..., None, :, :]
+            return (C * modes[..., None, :]) @ (B + 0j) + sys.D[..., None, :, :]
+    C, D = sys.C[..., None, :, :] + 0j, sys.D[..., None, :, :]
+    parts = [C @ X + D for _, X in resolvent(sys, s)]
+    return namespace(sys.B).concat(parts, axis=-3)
+
+
+def resolvent(sys: System, s: Array) -> Iterator[tuple[slice, Array]]:
+    """(s - A)^-1 B at the points s (k,), some of them at a time: where, and (..., k', n, m).
+
+    Many points of one larger NumPy system share a Schur form, A = U T U^H.
+    """
+    n, m, k = sys.order, sys.n_inputs, s.shape[0]
+    shared = type(sys.A) is np.ndarray and sys.A.ndim == 2 and min(n, k) >= MANY
+    solve = _triangular(sys) if shared else partial(_solved, sys)
+    step = max(1, CHUNK // max(1, n * (m if shared else n) * math.prod(sys.batch_shape)))
+    for i in range(0, max(1, k), step):
+        at = slice(i, min(i + step, k))
+        yield at, solve(s[at])
+
+
+def _solved(sys: System, s: Array) -> Array:
+    A, B = sys.A[..., None, :, :], sys.B[..., None, :, :] + 0j
+    E = s[:, None, None] * eye(sys.order, like=sys.A) - A
+    xp = namespace(A)
+    return xp.linalg.solve(E, xp.broadcast_to(B, (*E.shape[:-1], B.shape[-1])))
+
+
+def _triangular(sys: System) -> Callable[[np.ndarray], np.ndarray]:
+    """s -> U (s - T)^-1 U^H B, by substitution in all points at once."""
+    d = state_scaling(sys)
+    form: Any = schur(sys.A / d[:, None] * d, output="complex")
+    T, U = form
+    B = U.conj().T @ (sys.B / d[:, None])
+    U = d[:, None] * U
+
+    def solve(s: np.ndarray) -> np.ndarray:
+        k, m = len(s), sys.n_inputs
+        X = np.empty((sys.order, k * m), dtype=complex)
+        for i in reversed(range(sys.order)):
+            known = B[i] + (T[i, i + 1 :] @ X[i + 1 :]).reshape(k, m)
+            x = (known / (s - T[i, i])[:, None]).ravel()
+            X[i] = np.where(np.abs(x) > TINY, x, 0.0)  # subnormal numbers are slow
+        return np.moveaxis((U @ X).reshape(-1, k, m), 0, 1)
+
+    return solve

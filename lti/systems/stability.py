@@ -1,0 +1,47 @@
+"""Stability: every pole in the open left half-plane, or in the open unit disc."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lti._backend.arrays import to_numpy
+from lti.errors import UnstableError
+from lti.systems.protocol import System
+from lti.systems.statespace import StateSpace
+
+__all__ = ["boundary_gap", "is_stable", "require_stable"]
+
+
+def require_stable(
+    sys: System,
+    what: str = "",
+    remedy: str = 'remove or stabilise these modes first, or reduce with unstable="split"',
+) -> None:
+    """Raise `UnstableError`, naming the worst pole and its place, unless every pole is stable."""
+    poles = to_numpy(sys.poles)
+    if poles.size == 0:
+        return
+    excess = np.abs(poles) - 1 if sys.is_discrete else poles.real
+    if (excess < 0).all():
+        return
+    index = np.unravel_index(np.argmax(excess), excess.shape)
+    where = f" of system {list(map(int, index[:-1]))} of the batch" if len(index) > 1 else ""
+    region = "the open unit disc" if sys.is_discrete else "the open left half-plane"
+    kind = "is on the boundary of" if excess[index] == 0 else "is outside"
+    raise UnstableError(
+        f"{what}{int((excess >= 0).sum())} of {poles.size} poles are unstable: the worst{where}, "
+        f"{poles[index]:.9g}, {kind} {region} (by {excess[index]:.3g}); {remedy}"
+    )
+
+
+def boundary_gap(sys: System) -> Any:
+    """min 1 - |p|, or min -Re p (...): how far from the boundary the closest pole is."""
+    poles = to_numpy(sys.poles)
+    return (1 - np.abs(poles) if sys.is_discrete else -poles.real).min(axis=-1, initial=np.inf)
+
+
+def is_stable(system: StateSpace) -> Any:
+    poles = to_numpy(system.poles)
+    return (np.abs(poles) < 1 if system.is_discrete else poles.real < 0).all(axis=-1)

@@ -1,0 +1,107 @@
+"""Stable and unstable parts: their sum is the system, the unstable one is kept."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.linalg
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lti
+from lti.systems.split import split
+from tests.lti.helpers import (
+    boundary,
+    close,
+    diagonal_systems,
+    quiet,
+    random_dense,
+    response,
+)
+
+
+def shifted(sys, seed):
+    """`sys` with some of its poles mirrored to the other side, none on the boundary."""
+    stays = np.random.default_rng(seed).random(sys.poles.shape) < 0.5
+    if sys.is_discrete:  # those near 0 go no further than 2.5: next to 1e15 all poles are marginal
+        mirrored = 1.25 / np.where(abs(sys.poles) < 0.5, 0.5, sys.poles).conj()
+    else:
+        mirrored = -np.conj(sys.poles)
+    return replace(sys, poles=np.where(stays, sys.poles, mirrored))
+
+
+@given(diagonal_systems(), st.integers(0, 99))
+def test_a_system_is_the_sum_of_its_parts(sys, seed):
+    sys = shifted(sys, seed)
+    for form in (sys, sys.to_dense()):
+        parts = split(form)
+        stable, rest, dense = parts.stable, parts.rest, form.to_dense()
+        assert stable.order + rest.order == sys.order and type(stable) is type(form)
+        close(parts.W @ parts.T, np.eye(sys.order), 1e-9)
+        size = np.abs(parts.T).max() * np.abs(parts.W).max()
+        both = np.block([[rest.A, np.zeros((rest.order, stable.order))],
+                         [np.zeros((stable.order, rest.order)), stable.to_dense().A]])  # fmt: skip
+        turned = parts.W @ dense.A @ parts.T
+        np.testing.assert_allclose(turned, both, atol=1e-9 * size * (1 + np.abs(dense.A).max()))
+        stable_poles, rest_poles = np.asarray(stable.poles), np.asarray(rest.poles)
+        if sys.is_discrete:
+            assert (abs(stable_poles) < 1).all() and (abs(rest_poles) >= 1).all()
+        else:
+            assert (stable_poles.real < 0).all() and (rest_poles.real >= 0).all()
+        assert np.isrealobj(rest.A) == np.isrealobj(dense.A)
+
+
+@pytest.mark.parametrize("dt", [0, True, 0.5])
+@pytest.mark.parametrize("reduce", [lti.balanced_truncation, lti.singular_perturbation])
+def test_the_unstable_part_is_kept_and_the_certificate_is_of_the_rest(dt, reduce):
+    good = random_dense(6, 2, 3, dt=dt, seed=1)
+    bad = np.array([[1.2, 0.5], [-0.5, 1.2]])
+    A = scipy.linalg.block_diag(good.A, bad) + np.eye(8, k=3) / 4
+    sys = lti.StateSpace(
+        A, np.ones((8, 2)) + np.eye(8, 2), np.ones((3, 8)) + np.eye(3, 8), None, dt
+    )
+    with pytest.raises(lti.UnstableError, match='2 of 8 poles are unstable.*unstable="split"'):
+        reduce(sys, 4)
+    parts = split(sys)
+    sigma = lti.hankel_singular_values(parts.stable)
+    for order in range(2, 9):
+        reduction = reduce(sys, order, unstable="split")
+        assert reduction.order == order and np.isrealobj(reduction.system.A)
+        np.testing.assert_array_equal(reduction.hsv[:2], np.inf)
+        np.testing.assert_allclose(reduction.hsv[2:], sigma, rtol=1e-12)
+        kept = np.sort_complex(reduction.system.poles)[-2:]
+        np.testing.assert_allclose(kept, [1.2 - 0.5j, 1.2 + 0.5j], rtol=1e-12)
+        error = lti.hinf_norm(parts.stable - reduction.pair[1])
+        np.testing.assert_allclose(reduction.verify(), error, rtol=1e-6, atol=1e-12)
+        assert reduction.lower_bound <= error + 1e-12 and error <= reduction.error_bound + 1e-12
+        s = boundary(sys, 60)
+        gap = response(sys, s) - response(reduction.system, s)
+        assert np.linalg.norm(gap, 2, axis=(1, 2)).max() <= error * (1 + 1e-6) + 1e-11
+    with pytest.raises(lti.OrderError, match="order 1 is less than the 2 states of unstable poles"):
+        reduce(sys, 1, unstable="split")
+    assert quiet(reduce, sys, tol=1e6, unstable="split").order == 2
+    assert quiet(reduce, sys, energy=1e-9, unstable="split").order == 3
+
+
+def test_integrators_are_kept_and_said_to_be_on_the_boundary():
+    sys = lti.StateSpace(np.diag([0.0, -1.0, -2.0]), np.ones((3, 1)), np.ones((1, 3)))
+    with pytest.raises(lti.UnstableError, match="is on the boundary of the open left half-plane"):
+        lti.balance(sys)
+    reduction = lti.balanced_truncation(sys, 2, unstable="split")
+    assert reduction.system.poles.real.max() == 0
+    assert reduction.lower_bound <= reduction.verify() <= reduction.error_bound * (1 + 1e-9) < 0.1
+
+
+def test_a_stack_splits_where_its_members_agree(library):
+    poles = np.array([[0.5, 1.5, 0.25], [-2.0, 0.1, 0.3]])
+    sys = library.system(lti.DiagonalStateSpace(poles, np.ones((3, 2)), np.ones((2, 3))))
+    for form in (sys, sys.to_dense()):
+        reduction = lti.balanced_truncation(form, 2, unstable="split")
+        assert library.owns(reduction.system.A, reduction.verify())
+        error, bound = np.asarray(reduction.verify()), np.asarray(reduction.error_bound)
+        assert error.shape == (2,) and (error <= bound * (1 + 1e-8)).all()
+    uneven = lti.DiagonalStateSpace(
+        np.abs(poles) - [[0, 0, 0], [1.5, 0, 0]], np.ones((3, 1)), np.ones((1, 3))
+    )
+    with pytest.raises(lti.DimensionError, match="from 0 to 1 unstable poles"):
+        lti.balance(uneven, unstable="split")
