@@ -1,4 +1,4 @@
-"""Balanced truncation by one Schur form (`lti._schur`) against slycot's ab09ad: time and accuracy.
+"""Balanced truncation by one Schur form against slycot's ab09ad: time and accuracy.
 
     python benchmarks/dense_factors.py [folder of SLICOT models, as .mat] [--sizes 20 50 ...]
 
@@ -18,7 +18,7 @@ import numpy as np  # noqa: E402
 import scipy.io  # noqa: E402
 
 import lti  # noqa: E402
-from lti._schur import schur_factors  # noqa: E402
+from lti.gramians.schur import schur_factors  # noqa: E402
 
 
 def by_schur(sys, r):

@@ -113,4 +113,4 @@ __all__ = [
     "to_lti",
 ]
 
-_keep_old_paths(__name__, _MOVED)
+__getattr__ = _keep_old_paths(__name__, _MOVED)

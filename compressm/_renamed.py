@@ -1,51 +1,13 @@
-"""Old names of keyword arguments, which stay as aliases of the new ones."""
+"""The old argument ``system=`` of everything that now takes ``conjugate=``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from operator import attrgetter
 from typing import Any
 
 from compressm.errors import OptionError
+from lti._renamed import renamed
 
 __all__ = ["renamed", "system_alias"]
-
-
-def renamed(_values: dict[str, Callable[[Any], Any]] | None = None, **names: str) -> Any:
-    """f(..., old=x) <- f(..., new=x) for a function, or for a class and its attributes.
-
-    Parameters
-    ----------
-    _values : dict, optional
-        For an old name, the function that turns its value into that of the new name.
-    **names
-        ``old="new"``.
-    """
-    values = _values or {}
-
-    def aliased(function: Any) -> Any:
-        @wraps(function)
-        def call(*args: Any, **given: Any) -> Any:
-            for old in names.keys() & given.keys():
-                new, value = names[old], given.pop(old)
-                if new in given:
-                    raise OptionError(f"{old} is the old name of {new}; give {new} alone")
-                given[new] = values[old](value) if old in values else value
-            return function(*args, **given)
-
-        return call
-
-    def decorate(item: Any) -> Any:
-        if not isinstance(item, type):
-            return aliased(item)
-        item.__init__ = aliased(item.__init__)
-        for old, new in names.items():
-            if old not in values:
-                setattr(item, old, property(attrgetter(new), doc=f"The old name of `{new}`."))
-        return item
-
-    return decorate
 
 
 def _is_real(system: Any) -> bool:

@@ -1,6 +1,7 @@
 """Control theory first: linear systems, Gramians, Hankel singular values, certified reduction."""
 
-from lti import system as system
+from lti._moved import MOVED as _MOVED
+from lti._moved import keep_old_paths as _keep_old_paths
 from lti.errors import (
     CertificateError,
     DefectiveError,
@@ -103,3 +104,5 @@ __all__ = [
     "singular_perturbation",
     "spectral_factor",
 ]
+
+__getattr__ = _keep_old_paths(__name__, _MOVED)

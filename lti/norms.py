@@ -22,7 +22,7 @@ from lti._backend.arrays import (
 )
 from lti._backend.checks import positive
 from lti._backend.shifts import optimal_shift
-from lti._deprecated import renamed
+from lti._renamed import renamed
 from lti.gramians.exact import double_factors, squares
 from lti.hankel import hankel_singular_values
 from lti.systems.algebra import host_copy, member, state_scaling

@@ -68,7 +68,8 @@ def test_imports_point_one_way(path):
 LAYERS = {
     "lti": [
         "lti.errors",
-        "lti._deprecated",
+        "lti._moved",
+        "lti._renamed",
         "lti._backend",
         "lti.systems",
         "lti.gramians",
@@ -77,15 +78,33 @@ LAYERS = {
         "lti.files",
         "lti.reduction",
         "lti.plotting",
-        "lti.system",
         "lti",
         "lti.testing",
         "lti.python_control",
         "lti.cli",
     ],
+    "compressm": [
+        "compressm.errors",
+        "compressm._moved",
+        "compressm._renamed",
+        "compressm._optional",
+        "compressm.ops",
+        "compressm.layers",
+        "compressm.models",
+        "compressm.systems",
+        "compressm.gramians",
+        "compressm.penalties",
+        "compressm.compression",
+        "compressm.checkpoints",
+        "compressm.integrations",
+        "compressm",
+        "compressm.experiments",
+        "compressm.cli",
+        "compressm.__main__",
+    ],
 }
 MOST_LINES = 400
-LONGER = {}  # file: the reason why it is longer
+LONGER = {"lti/gramians/schur.py": "form, scaling and recursion, not yet split"}
 
 
 def module_name(path):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lti._backend.arrays import Array, from_numpy, to_numpy
-from lti._deprecated import renamed
+from lti._renamed import renamed
 from lti.errors import CertificateError
 from lti.norms import peak_gain
 from lti.systems.algebra import series

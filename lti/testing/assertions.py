@@ -10,7 +10,7 @@ import numpy as np
 
 from lti._backend.arrays import to_numpy
 from lti._backend.checks import one_of
-from lti._deprecated import renamed
+from lti._renamed import renamed
 from lti.errors import DimensionError, OptionError, ReductionWarning
 from lti.gramians.exact import controllability_gramian, observability_gramian
 from lti.gramians.supplied import GramianFactor

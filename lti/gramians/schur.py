@@ -17,10 +17,11 @@ from scipy.linalg import get_blas_funcs, get_lapack_funcs
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from lti._array import lq_factor, real
+from lti._backend.arrays import lq_factor, real
 from lti.errors import LTIError, UnstableError
-from lti.lyapunov import EPS, INDEPENDENT, TINY, _gap
-from lti.system import DiagonalStateSpace, require_stable
+from lti.gramians.lyapunov import EPS, INDEPENDENT, TINY, _gap
+from lti.systems.stability import require_stable
+from lti.systems.statespace import DiagonalStateSpace
 
 __all__ = ["SchurFactors", "SchurForm", "schur_factors", "schur_form"]
 

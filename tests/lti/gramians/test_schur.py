@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lti
-from lti import _schur
-from lti._schur import choose_scaling, schur_factors, schur_form, to_continuous
-from tests.lti.systems import dense_systems, random_dense
+from lti.gramians import schur as _schur
+from lti.gramians.schur import choose_scaling, schur_factors, schur_form, to_continuous
+from tests.lti.helpers import dense_systems, random_dense
 
 
 def values(A, B, C, discrete=False):
