@@ -333,7 +333,7 @@ def test_the_units_of_inputs_and_outputs_do_not_matter(size):
 def test_poles_that_are_not_stable_are_named(discrete):
     A = np.diag([0.5, -0.5, 2.0]) if discrete else np.diag([-1.0, -2.0, 3.0])
     pole = "2" if discrete else "3"
-    with pytest.raises(lti.UnstableError, match=rf"1 of 3 poles are not stable: the worst, {pole}"):
+    with pytest.raises(lti.UnstableError, match=rf"1 of 3 poles are unstable: the worst, {pole}"):
         schur_factors(A, np.ones((3, 1)), np.ones((1, 3)), discrete)
 
 
