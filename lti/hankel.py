@@ -22,7 +22,7 @@ from lti._backend.arrays import (
 )
 from lti.errors import OrderError
 from lti.gramians.diagonal import closed_forms
-from lti.gramians.exact import double_factors, squares
+from lti.gramians.exact import exact_factors, squares
 from lti.gramians.lyapunov import scaled
 from lti.systems.convert import as_statespace
 from lti.systems.protocol import System, SystemLike
@@ -66,7 +66,8 @@ def hankel_singular_values(sys: SystemLike) -> Array:
     sys = as_statespace(sys)
     # The modes of a conjugate system keep the relative accuracy that real coordinates would lose
     modes = (sys.closed() if isinstance(sys, DiagonalStateSpace) else sys).double()
-    S, R = double_factors(modes)
+    found = exact_factors(modes)
+    S, R = found.S, found.R
     if tracked(*modes.matrices):
         sigma, _, _ = balanced(modes, S, R)
     else:

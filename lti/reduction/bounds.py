@@ -31,8 +31,6 @@ CANCEL = 1e6  # and Gramians whose product is this much smaller than their sizes
 
 def near_unstable(balancing: Balancing) -> list[str]:
     """The flag that a pole is close to the stability boundary, if one is."""
-    if balancing.factors.well_damped:
-        return []
     stable, k = balancing.parts.stable, balancing.smallest_order
     poles = to_numpy(stable.poles)
     gap = 1 - np.abs(poles) if stable.is_discrete else -poles.real

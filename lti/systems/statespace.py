@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, cast
 
+import numpy as np
+
 from lti._backend.arrays import (
     Array,
     block_diag,
@@ -22,6 +24,7 @@ from lti._backend.checks import as_array, common, complete, require_matrix, same
 from lti.errors import DimensionError, TimebaseError
 from lti.systems.labels import Labels
 from lti.systems.protocol import System, SystemLike
+from lti.systems.schur import poles_of
 
 __all__ = ["DiagonalStateSpace", "StateSpace"]
 
@@ -117,7 +120,8 @@ class StateSpace:
     @cached_property
     def poles(self) -> Array:
         """Eigenvalues of A (..., n), complex, computed in double precision."""
-        return eigvals(widen(self.A))
+        A = widen(self.A)
+        return poles_of(A) if type(A) is np.ndarray and A.ndim == 2 else eigvals(A)
 
     def to_dense(self) -> StateSpace:
         """The same system with a dense `A`: itself."""
@@ -143,6 +147,8 @@ class StateSpace:
 
     def double(self) -> StateSpace:
         """The same system in double precision."""
+        if widen(self.B) is self.B:
+            return self
         A, B, C, D = (widen(x) for x in (self.A, self.B, self.C, self.D))
         return replace(self, A=A, B=B, C=C, D=D)
 
