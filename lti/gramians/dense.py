@@ -9,7 +9,7 @@ import numpy as np
 
 from lti._backend.arrays import lq_factor, real
 from lti.errors import UnstableError
-from lti.gramians.hammarling import hammarling
+from lti.gramians.hammarling import factor
 from lti.gramians.lyapunov import EPS, TINY, gap
 from lti.systems.schur import SchurForm, choose_scaling, quasi_triangular_poles, schur_form
 from lti.systems.stability import require_stable_poles
@@ -19,7 +19,8 @@ __all__ = ["SchurFactors", "schur_factors"]
 POOR = 1e-10  # a rounding that another scaling of the states may mend
 CERTAIN = 1e-3  # a rounding that has made no pole stable
 OTHER = 4  # powers of two between the units of two scalings that are worth a second form
-BACKWARD = 10.0  # |A - Q T Q^H| of LAPACK's Schur form, in units of eps |A|
+BACKWARD = 10.0  # |A - Q T Q^H| of LAPACK's Schur form, in units of eps |A|, less 1 / sqrt(n):
+# its entries are as good as random, and do not all add up
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,8 @@ class SchurFactors:
     product : array (n, n)
         V^H U, whose singular values are those of the system.
     roundoff : float
-        How far rounding may have moved the squared H2 norm, relatively: a first-order bound.
+        How far rounding may have moved the squared H2 norm, relatively: an estimate on the safe
+        side, of first order.
     """
 
     form: SchurForm
@@ -115,8 +117,8 @@ def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> S
                 "precision; remove it or move it inside"
             )
         inputs, outputs = (B - T @ B) / math.sqrt(2), (C - C @ T) / math.sqrt(2)
-    U = hammarling(T, _narrow(inputs))[0]
-    V = hammarling(T.conj().T[::-1, ::-1], _narrow(outputs.conj().T[::-1]))[0][::-1, ::-1]
+    U = factor(T, _narrow(inputs))
+    V = factor(T.conj().T[::-1, ::-1], _narrow(outputs.conj().T[::-1]))[::-1, ::-1]
     product = V.conj().T @ U
     h2 = np.linalg.norm(outputs @ U)
     # |C S|^2 has the derivative 2 tr(K dA), K = P Q, or 2 tr(K dZ) for the discrete Z of A
@@ -144,7 +146,7 @@ def to_continuous(T: np.ndarray) -> np.ndarray:
 def _roundoff(T: np.ndarray, K: np.ndarray, edges: np.ndarray) -> float:
     """2 sum |dT_ij| |K_ji| over the irreducible blocks, each of which a Schur form rounds."""
     start, single = edges[:-1], np.diff(edges) == 1
-    moved = BACKWARD * EPS * _norms(T, start)
+    moved = BACKWARD * EPS / math.sqrt(max(len(T), 1)) * _norms(T, start)
     moved[np.ix_(single, single)] = 0.0  # neither turned nor rounded
     return float(2 * np.vdot(moved, _norms(K, start).T))
 

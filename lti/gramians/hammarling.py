@@ -12,18 +12,35 @@ from typing import Any
 import numpy as np
 from scipy.linalg import get_blas_funcs, get_lapack_funcs
 
-from lti._backend.arrays import real
+from lti._backend.arrays import lq_factor, real
 from lti.gramians.lyapunov import INDEPENDENT, TINY
 from lti.systems.schur import pairs_of
 
-__all__ = ["hammarling"]
+__all__ = ["factor", "hammarling"]
 
 WIDTH = 32  # states that LAPACK solves for at once, without matrix products
+INPUTS = 4  # so many are quicker one by one, if there are no more than WIDTH states
 FEW = 8  # states that Python solves for quicker than NumPy
 
 (dnrm2,) = get_blas_funcs(("nrm2",), dtype=np.float64)
 dpotrf, dtrsyl, dtrtri = get_lapack_funcs(("potrf", "trsyl", "trtri"), dtype=np.float64)
 (ztrsyl,) = get_lapack_funcs(("trsyl",), dtype=np.complex128)
+
+
+def factor(T: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """U (n, n) with T U U^H + U U^H T^H + B B^H = 0, in the end the sum over the inputs."""
+    (n, m), k = B.shape, _middle(T)
+    if 0 < n <= WIDTH and m <= INPUTS:
+        T = np.asfortranarray(T)
+        beta, M = _of_one_input(T)
+        each = [_sylvester(T, M, b[:, None] * beta[:, 0]) for b in B.T]
+        return lq_factor(np.concatenate(each, axis=1))
+    if n <= WIDTH or not k:
+        return hammarling(T, B)[0]
+    U2, X, B1 = _last(T, B, k)[:3]
+    U = np.zeros((n, n), T.dtype, order="F")
+    U[:k, :k], U[:k, k:], U[k:, k:] = factor(T[:k, :k], B1), X, U2
+    return U
 
 
 def hammarling(T: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -36,7 +53,8 @@ def hammarling(T: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     n = len(T)
     paired = n > 1 and T.diagonal(-1).any()
     if 0 < n <= WIDTH and B.shape[1] == 1:
-        return _one_input(T, B)
+        beta, M = _of_one_input(T)
+        return _sylvester(T, M, B @ beta.T), beta, M
     if not paired and n <= FEW:
         return _poles_only(T, B)
     if n == 2:
@@ -45,13 +63,19 @@ def hammarling(T: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     if found:
         return found
     k = _middle(T)
-    U2, beta2, M2 = hammarling(T[k:, k:], B[k:])
-    X = _sylvester(T[:k, :k], M2, T[:k, k:] @ U2 + B[:k] @ beta2.conj().T)
-    U1, beta1, M1 = hammarling(T[:k, :k], B[:k] - X @ beta2)
+    U2, X, B1, beta2, M2 = _last(T, B, k)
+    U1, beta1, M1 = hammarling(T[:k, :k], B1)
     U, M = np.zeros((2, n, n), T.dtype).transpose(0, 2, 1)
     U[:k, :k], U[:k, k:], U[k:, k:] = U1, X, U2
     M[:k, :k], M[:k, k:], M[k:, k:] = M1, beta1 @ -beta2.conj().T, M2
     return U, np.concatenate([beta1, beta2]), M
+
+
+def _last(T: np.ndarray, B: np.ndarray, k: int) -> tuple[np.ndarray, ...]:
+    """U2, X, and the B of the first k states, beta2, M2."""
+    U2, beta2, M2 = hammarling(T[k:, k:], B[k:])
+    X = _sylvester(T[:k, :k], M2, T[:k, k:] @ U2 + B[:k] @ beta2.conj().T)
+    return U2, X, B[:k] - X @ beta2, beta2, M2
 
 
 def _sylvester(T: np.ndarray, M: np.ndarray, F: np.ndarray) -> np.ndarray:
@@ -78,20 +102,20 @@ def _middle(T: np.ndarray) -> int:
     return (k + bool(T[k, k - 1])) % len(T) if k else 0
 
 
-def _one_input(T: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same, from T U + U M^H = -B beta^H: of one input, the poles determine beta and M."""
+def _of_one_input(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """beta and M of one input, which the poles determine: T U + U M^H = -B beta^H."""
     n, poles = len(T), T.diagonal()
     beta = np.sqrt(2 * abs(real(poles))).astype(T.dtype)
     pairs = T.diagonal(-1).nonzero()[0]
     a, b, c, d = pairs_of(T, pairs)
     beta[pairs], beta[pairs + 1] = 0.0, np.sqrt(-2 * (a + d))
-    M = -np.outer(beta, beta)
-    M.ravel()[:: n + 1], M.ravel()[n :: n + 1] = poles, 0.0
+    M = -np.outer(beta, beta).T  # in the order of LAPACK
+    entries = M.T.ravel()
+    entries[:: n + 1], entries[1 :: n + 1] = poles, 0.0
     M[pairs, pairs], M[pairs + 1, pairs + 1] = 0.0, a + d
     M[pairs, pairs + 1] = root = np.sqrt(a * d - b * c)
     M[pairs + 1, pairs] = -root
-    beta = beta[:, None]
-    return _sylvester(T, M, B @ beta.T), beta, M
+    return beta[:, None], M
 
 
 def _from_gramian(T: np.ndarray, B: np.ndarray) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lti._backend.arrays import Array, eye, from_numpy, namespace, narrow, to_numpy
+from lti.gramians.exact import ROUNDING
 from lti.hankel import EQUAL, OrderChoice
 from lti.norms import hinf_norm, peak_gain
 from lti.reduction.balancing import Balancing
@@ -21,6 +22,7 @@ __all__ = [
     "certified",
     "divided",
     "near_unstable",
+    "rounded",
     "stable_part",
 ]
 
@@ -60,6 +62,20 @@ def cancelling(balancing: Balancing) -> list[str]:
     return [
         f"the Gramians nearly cancel: values below {n * EPS * scale[bad].max():.1g} are rounding, "
         f"and the largest is {top[bad].min():.3g}"
+    ]
+
+
+def rounded(balancing: Balancing, order: int, bound: Array) -> list[str]:
+    """The flag that rounding may have cost more than `bound` (...), where much was lost to it."""
+    n, scale = balancing.system.order, to_numpy(balancing.roundoff_scale)
+    cost = ROUNDING * n * EPS * scale
+    bad = (to_numpy(bound) < cost) & np.asarray(balancing.factors.roundoff_gain > 2)
+    if order >= n or not bad.any():
+        return []
+    return [
+        f"the error may exceed its bound: rounding may have moved the system by about "
+        f"{cost[bad].max():.1g}, as its poles are of very different size or sensitive; choose an "
+        "order or a tolerance with a larger bound"
     ]
 
 
