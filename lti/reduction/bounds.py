@@ -82,7 +82,8 @@ def rounded(balancing: Balancing, order: int, bound: Array) -> list[str]:
 def divided(balancing: Balancing, order: int) -> list[str]:
     """The flag that the cut at `order` divides equal Hankel singular values, if it does."""
     last, first = _values_around_cuts(balancing, balancing.minimal_order)
-    gap = np.maximum(EQUAL * last, 4 * EPS * to_numpy(balancing.roundoff_scale)[..., None])
+    scale = to_numpy(balancing.roundoff_scale)[..., None] / balancing.factors.roundoff_gain
+    gap = np.maximum(EQUAL * last, 4 * EPS * scale)
     equal = _of_any_member((last - first <= gap) & (first > 0))
     if not equal[order]:
         return []
