@@ -23,7 +23,7 @@ from lti._backend.shifts import cheap_shift
 from lti.errors import UnstableError
 from lti.gramians.dense import schur_factors
 from lti.gramians.diagonal import closed_forms, diagonal_factors
-from lti.gramians.lyapunov import EPS, SAFE, smith_factors
+from lti.gramians.lyapunov import SAFE, smith_factors
 from lti.systems.convert import as_statespace
 from lti.systems.discretize import to_discrete
 from lti.systems.protocol import System, SystemLike
@@ -177,6 +177,8 @@ class ExactFactors:
         The change of state and its inverse; None for the identity.
     roundoff_gain : float, optional
         The rounding of the factors in units of ``eps |R| |S|``.
+    roundoff : float, optional
+        How far the Schur form may have moved the Hankel singular values.
     """
 
     system: System
@@ -185,6 +187,7 @@ class ExactFactors:
     X: Array = None
     inverse: Array = None
     roundoff_gain: float = 1.0
+    roundoff: float = 0.0
 
     def in_given_coordinates(self) -> tuple[Array, Array]:
         """The factors of P and Q themselves."""
@@ -215,7 +218,9 @@ def exact_factors(sys: System) -> ExactFactors:
     if sys.batch_shape or not on_host(sys.A):
         return _by_doubling(sys)
     found = _by_schur_form(sys)
-    return ExactFactors(sys, *found.in_given_coordinates()) if follows else found
+    if follows:
+        return ExactFactors(sys, *found.in_given_coordinates(), roundoff=found.roundoff)
+    return found
 
 
 def _by_schur_form(sys: System) -> ExactFactors:
@@ -225,11 +230,9 @@ def _by_schur_form(sys: System) -> ExactFactors:
     arrays = (form.T, found.B, found.C, found.U, found.V, form.d[:, None] * form.Q,
               form.Q.conj().T / form.d)  # fmt: skip
     T, B, C, U, V, X, inverse = (from_numpy(x, like=sys.A) for x in arrays)
-    product = abs(found.V).T @ abs(found.U)
-    # Of values that `roundoff` may have moved by that much of the first
-    unit = ROUNDING * sys.order * EPS * np.linalg.norm(product)
-    gain = 1.0 + (found.roundoff * np.linalg.norm(found.product) / unit if unit > 0 else 0.0)
-    return ExactFactors(StateSpace(T, B, C, sys.D, sys.dt), U, V, X, inverse, float(gain))
+    roundoff = found.roundoff * float(np.linalg.norm(found.product))
+    system = StateSpace(T, B, C, sys.D, sys.dt)
+    return ExactFactors(system, U, V, X, inverse, roundoff=roundoff)
 
 
 def _by_doubling(sys: System) -> ExactFactors:
@@ -248,10 +251,10 @@ def _by_doubling(sys: System) -> ExactFactors:
             return ExactFactors(sys, S, R, roundoff_gain=loss)
     require_stable(sys)  # names the pole
     A, B, C = (to_numpy(x) for x in (sys.A, sys.B, sys.C))
-    S, R, gains = np.empty_like(A), np.empty_like(A), [1.0]
+    S, R, roundoff = np.empty_like(A), np.empty_like(A), 0.0
     for i in np.ndindex(A.shape[:-2]):
         one = _by_schur_form(StateSpace(A[i], B[i], C[i], None, sys.dt))
         S[i], R[i] = one.in_given_coordinates()
-        gains.append(one.roundoff_gain)
+        roundoff = max(roundoff, one.roundoff)
     S, R = (from_numpy(x, like=sys.A) for x in (S, R))
-    return ExactFactors(sys, S, R, roundoff_gain=max(gains))
+    return ExactFactors(sys, S, R, roundoff=roundoff)

@@ -11,7 +11,8 @@ from typing import Any
 from lti._backend.arrays import Array, H, device, from_numpy, namespace, narrow, to_numpy
 from lti._backend.checks import one_of
 from lti.errors import OrderError
-from lti.hankel import OrderChoice, balanced, check_order, no_bounds, product_scale
+from lti.gramians.exact import ROUNDING
+from lti.hankel import EPS, OrderChoice, balanced, check_order, no_bounds
 from lti.reduction.certificate import Reduction
 from lti.reduction.gramian_pair import FactorSource, GramianPair, choose_pair
 from lti.reduction.methods import Method, find_method
@@ -112,7 +113,8 @@ class Balancing:
         More by what the computation of the factors, and of the stable part, has cost.
         """
         norm = namespace(self.sigma).linalg.matrix_norm
-        scale = self.factors.roundoff_gain * product_scale(self.factors.S, self.factors.R)
+        pair, n = self.factors, max(self.system.order, 1)
+        scale = pair.roundoff_gain * pair.product_scale + pair.roundoff / (ROUNDING * n * EPS)
         if self.smallest_order == 0:
             return scale
         gap, dense = boundary_gap(self.parts.stable), self.system.double().to_dense()
@@ -332,7 +334,7 @@ def balance(
     )
     S, R = factors.S, factors.R
     xp = namespace(S)
-    sigma, *inner = balanced(parts.stable, S, R, factors.of_system)
+    sigma, *inner = balanced(parts.stable, S, R, factors.of_system, factors.product_scale)
     if k:
         kept = xp.full((*sigma.shape[:-1], k), float("inf"), dtype=sigma.dtype, device=device(S))
         sigma = xp.concat([kept, sigma], axis=-1)

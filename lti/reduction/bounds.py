@@ -68,8 +68,10 @@ def cancelling(balancing: Balancing) -> list[str]:
 def rounded(balancing: Balancing, order: int, bound: Array) -> list[str]:
     """The flag that rounding may have cost more than `bound` (...), where much was lost to it."""
     n, scale = balancing.system.order, to_numpy(balancing.roundoff_scale)
-    cost = ROUNDING * n * EPS * scale
-    bad = (to_numpy(bound) < cost) & np.asarray(balancing.factors.roundoff_gain > 2)
+    pair, cost = balancing.factors, ROUNDING * n * EPS * scale
+    usual = ROUNDING * n * EPS * to_numpy(pair.product_scale)
+    lost = pair.roundoff + (pair.roundoff_gain - 1) * usual
+    bad = (to_numpy(bound) < cost) & (lost > usual)
     if order >= n or not bad.any():
         return []
     return [
@@ -82,7 +84,8 @@ def rounded(balancing: Balancing, order: int, bound: Array) -> list[str]:
 def divided(balancing: Balancing, order: int) -> list[str]:
     """The flag that the cut at `order` divides equal Hankel singular values, if it does."""
     last, first = _values_around_cuts(balancing, balancing.minimal_order)
-    scale = to_numpy(balancing.roundoff_scale)[..., None] / balancing.factors.roundoff_gain
+    pair = balancing.factors
+    scale = to_numpy(pair.roundoff_gain * pair.product_scale)[..., None]
     gap = np.maximum(EQUAL * last, 4 * EPS * scale)
     equal = _of_any_member((last - first <= gap) & (first > 0))
     if not equal[order]:

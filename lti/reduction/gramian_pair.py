@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from lti._backend.arrays import (
@@ -23,7 +23,7 @@ from lti.gramians.exact import double_factors, exact_factors
 from lti.gramians.limited import frequency_limited_factors, time_limited_factors
 from lti.gramians.supplied import GramianFactor, named
 from lti.gramians.weighted import modified_input, weighted_factor
-from lti.hankel import error_bound, square_root
+from lti.hankel import error_bound, product_scale, square_root
 from lti.norms import hinf_norm
 from lti.systems.algebra import dual, series, static
 from lti.systems.convert import as_statespace
@@ -62,6 +62,8 @@ class GramianPair:
         Lyapunov equation, and else the factor.
     roundoff_gain : float, optional
         The rounding of the factors in units of ``eps |R| |S|``, as far as it is known.
+    roundoff : float, optional
+        What rounding of A may have moved the values by beyond that.
 
     Examples
     --------
@@ -81,6 +83,12 @@ class GramianPair:
     weights: tuple[StateSpace | None, StateSpace | None] = (None, None)
     of_system: tuple[bool, bool] = (False, False)
     roundoff_gain: float = 1.0
+    roundoff: float = 0.0
+
+    @cached_property
+    def product_scale(self) -> Array:
+        """| |R|^H |S| |_F (...): what ``R^H S`` is rounded to."""
+        return product_scale(self.S, self.R)
 
 
 def choose_pair(
@@ -134,7 +142,7 @@ def choose_pair(
             parts = parts.with_stable(found.system, found.X, found.inverse)
         return parts, GramianPair(
             S=found.S, R=found.R, name="", error_bounds=error_bound, of_system=(True, True),
-            roundoff_gain=found.roundoff_gain,
+            roundoff_gain=found.roundoff_gain, roundoff=found.roundoff,
         )  # fmt: skip
     require_stable(sys)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
+from scipy.linalg import rsf2csf
 
 from lti._backend.arrays import Array, eye, from_numpy, namespace, narrow, to_numpy
 from lti._backend.checks import require_finite
@@ -126,9 +127,9 @@ def _in_blocks(sys: System) -> Callable[[np.ndarray], np.ndarray]:
 
 def _triangular(sys: System) -> Callable[[np.ndarray], np.ndarray]:
     """s -> U (s - T)^-1 U^H B, by substitution in all points at once."""
-    form = schur_form(sys.A + 0j)
-    T, B = form.T, form.Q.conj().T @ (sys.B / form.d[:, None])
-    U = form.d[:, None] * form.Q
+    form = schur_form(sys.A)
+    T, U = rsf2csf(form.T, form.Q) if form.T.dtype.kind == "f" else (form.T, form.Q)
+    B, U = U.conj().T @ (sys.B / form.d[:, None]), form.d[:, None] * U
 
     def solve(s: np.ndarray) -> np.ndarray:
         k, m = len(s), sys.n_inputs
