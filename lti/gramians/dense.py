@@ -14,7 +14,7 @@ from lti.gramians.lyapunov import EPS, TINY, gap
 from lti.systems.schur import SchurForm, choose_scaling, quasi_triangular_poles, schur_form
 from lti.systems.stability import require_stable_poles
 
-__all__ = ["SchurFactors", "schur_factors"]
+__all__ = ["SchurFactors", "frobenius", "schur_factors"]
 
 POOR = 1e-10  # a rounding that another scaling of the states may mend
 CERTAIN = 1e-3  # a rounding that has made no pole stable
@@ -120,7 +120,7 @@ def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> S
     U = factor(T, _narrow(inputs))
     V = factor(T.conj().T[::-1, ::-1], _narrow(outputs.conj().T[::-1]))[::-1, ::-1]
     product = V.conj().T @ U
-    h2 = np.linalg.norm(outputs @ U)
+    h2 = frobenius(outputs @ U)
     # |C S|^2 has the derivative 2 tr(K dA), K = P Q, or 2 tr(K dZ) for the discrete Z of A
     K = (U / h2) @ product.conj().T @ (V.conj().T / h2) if h2 else 0 * T
     if discrete:
@@ -151,10 +151,16 @@ def _roundoff(T: np.ndarray, K: np.ndarray, edges: np.ndarray) -> float:
     return float(2 * np.vdot(moved, _norms(K, start).T))
 
 
+def frobenius(X: np.ndarray) -> float:
+    """|X|_F, where squares of the entries may overflow or vanish."""
+    top = float(abs(X).max(initial=0.0))
+    return top * float(np.linalg.norm(X / top)) if top > TINY else 0.0
+
+
 def _norms(X: np.ndarray, start: np.ndarray) -> np.ndarray:
     """|X_ij|_F of the blocks that begin at `start`."""
     if len(start) == 1:
-        return np.array([[np.linalg.norm(X)]])
+        return np.array([[frobenius(X)]])
     top = max(abs(X).max(initial=0.0), TINY)
     return top * np.sqrt(np.add.reduceat(np.add.reduceat(abs(X / top) ** 2, start), start, axis=1))
 

@@ -21,7 +21,7 @@ from lti._backend.arrays import (
 )
 from lti._backend.shifts import cheap_shift
 from lti.errors import UnstableError
-from lti.gramians.dense import schur_factors
+from lti.gramians.dense import frobenius, schur_factors
 from lti.gramians.diagonal import closed_forms, diagonal_factors
 from lti.gramians.lyapunov import SAFE, smith_factors
 from lti.systems.convert import as_statespace
@@ -230,7 +230,7 @@ def _by_schur_form(sys: System) -> ExactFactors:
     arrays = (form.T, found.B, found.C, found.U, found.V, form.d[:, None] * form.Q,
               form.Q.conj().T / form.d)  # fmt: skip
     T, B, C, U, V, X, inverse = (from_numpy(x, like=sys.A) for x in arrays)
-    roundoff = found.roundoff * float(np.linalg.norm(found.product))
+    roundoff = found.roundoff * frobenius(found.product)
     system = StateSpace(T, B, C, sys.D, sys.dt)
     return ExactFactors(system, U, V, X, inverse, roundoff=roundoff)
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.linalg import get_blas_funcs, get_lapack_funcs
 
 from lti._backend.arrays import lq_factor, real
-from lti.gramians.lyapunov import INDEPENDENT, TINY
+from lti.gramians.lyapunov import INDEPENDENT, TINY, cauchy_factor
 from lti.systems.schur import pairs_of
 
 __all__ = ["factor", "hammarling"]
@@ -30,6 +30,8 @@ dpotrf, dtrsyl, dtrtri = get_lapack_funcs(("potrf", "trsyl", "trtri"), dtype=np.
 def factor(T: np.ndarray, B: np.ndarray) -> np.ndarray:
     """U (n, n) with T U U^H + U U^H T^H + B B^H = 0, in the end the sum over the inputs."""
     (n, m), k = B.shape, _middle(T)
+    if np.count_nonzero(T) == np.count_nonzero(T.diagonal()):
+        return cauchy_factor(T.diagonal(), B, False)  # also small states to all digits
     if 0 < n <= WIDTH and m <= INPUTS:
         T = np.asfortranarray(T)
         beta, M = _of_one_input(T)

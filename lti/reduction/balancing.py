@@ -106,15 +106,20 @@ class Balancing:
         """Number of states that every reduction keeps: those of the unstable poles."""
         return self.parts.rest.order
 
-    @cached_property
+    @property
     def roundoff_scale(self) -> Array:
         """What the rounding of the values is relative to (...), ``|R| |S|`` or more.
 
         More by what the computation of the factors, and of the stable part, has cost.
         """
+        n = max(self.system.order, 1)
+        return self.cancellation_scale + self.factors.roundoff / (ROUNDING * n * EPS)
+
+    @cached_property
+    def cancellation_scale(self) -> Array:
+        """The same without what the rounding of A has cost: values far below it have cancelled."""
         norm = namespace(self.sigma).linalg.matrix_norm
-        pair, n = self.factors, max(self.system.order, 1)
-        scale = pair.roundoff_gain * pair.product_scale + pair.roundoff / (ROUNDING * n * EPS)
+        scale = self.factors.roundoff_gain * self.factors.product_scale
         if self.smallest_order == 0:
             return scale
         gap, dense = boundary_gap(self.parts.stable), self.system.double().to_dense()

@@ -52,7 +52,7 @@ def near_unstable(balancing: Balancing) -> list[str]:
 def cancelling(balancing: Balancing) -> list[str]:
     """The flag that P Q is far smaller than P and Q, if it is."""
     n, k = balancing.system.order, balancing.smallest_order
-    scale = to_numpy(balancing.roundoff_scale)
+    scale = to_numpy(balancing.cancellation_scale)
     if n == k:
         return []
     top = to_numpy(balancing.sigma)[..., k]
@@ -72,7 +72,7 @@ def rounded(balancing: Balancing, order: int, bound: Array) -> list[str]:
     usual = ROUNDING * n * EPS * to_numpy(pair.product_scale)
     lost = pair.roundoff + (pair.roundoff_gain - 1) * usual
     bad = (to_numpy(bound) < cost) & (lost > usual)
-    if order >= n or not bad.any():
+    if order >= n or not bad.any() or near_unstable(balancing):  # that flag says it
         return []
     return [
         f"the error may exceed its bound: rounding may have moved the system by about "
@@ -84,9 +84,7 @@ def rounded(balancing: Balancing, order: int, bound: Array) -> list[str]:
 def divided(balancing: Balancing, order: int) -> list[str]:
     """The flag that the cut at `order` divides equal Hankel singular values, if it does."""
     last, first = _values_around_cuts(balancing, balancing.minimal_order)
-    pair = balancing.factors
-    scale = to_numpy(pair.roundoff_gain * pair.product_scale)[..., None]
-    gap = np.maximum(EQUAL * last, 4 * EPS * scale)
+    gap = np.maximum(EQUAL * last, 4 * EPS * to_numpy(balancing.cancellation_scale)[..., None])
     equal = _of_any_member((last - first <= gap) & (first > 0))
     if not equal[order]:
         return []

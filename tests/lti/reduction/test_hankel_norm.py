@@ -346,7 +346,10 @@ def test_a_stack():
     reduction = approximate(sys, 2)
     assert reduction.system.A.shape == (2, 3, 2, 2) and reduction.error_bound.shape == (2, 3)
     one = approximate(StateSpace(sys.A[1, 2], sys.B[1, 2], sys.C[1, 2], sys.D[1, 2]), 2)
-    np.testing.assert_allclose(reduction.system.A[1, 2], one.system.A)
+    w = [-1.0, 0.0, 0.5, 20.0]  # the states of a complex system have a phase of their own
+    np.testing.assert_allclose(
+        lti.frequency_response(reduction.system, w)[1, 2], lti.frequency_response(one.system, w)
+    )
     np.testing.assert_allclose(reduction.error_bound[1, 2], one.error_bound)
     reduction.verify()
     B = np.array([np.ones((2, 1)), [[1.0], [0.0]]])
