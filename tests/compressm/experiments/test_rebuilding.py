@@ -16,7 +16,7 @@ from compressm.experiments.rebuilding import inputs_of, rebuilt
 from compressm.experiments.recipes import read_recipe
 from compressm.experiments.runs import train
 from compressm.experiments.tables import kinds_table
-from tests.compressm.systems.test_foreign import MinimalLRU
+from tests.compressm.foreign_layers import MinimalLRU
 
 
 def model_of(layer="lru", **options):

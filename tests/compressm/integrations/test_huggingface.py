@@ -8,7 +8,7 @@ import transformers
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from compressm import CheckpointError, Every, KeepEnergy, Order, Rollback, SequenceModel
+from compressm import CheckpointError, Every, KeepEnergy, Rollback, SequenceModel, States
 from compressm.integrations.huggingface import CompressionCallback
 
 
@@ -55,7 +55,7 @@ def losses(trainer):
 
 def test_it_steps_with_the_optimizer_and_logs_what_it_did(tmp_path):
     model = Classifier()
-    callback = CompressionCallback(policy=Order(6), schedule=Every(2, stop=2))
+    callback = CompressionCallback(policy=States(6), schedule=Every(2, stop=2))
     trainer = trainer_of(tmp_path, model, callback, gradient_accumulation_steps=3)
     trainer.train()
     assert trainer.state.global_step == 4  # of 12 batches
@@ -92,21 +92,16 @@ def test_a_checkpoint_of_a_compressed_model_resumes_to_the_same_run(tmp_path):
 @pytest.mark.parametrize(("world_size", "n_gpu"), [(2, 1), (1, 4)])
 def test_several_processes_are_refused(world_size, n_gpu):
     arguments = SimpleNamespace(world_size=world_size, n_gpu=n_gpu)
-    callback = CompressionCallback(policy=Order(6), schedule=Every(2))
+    callback = CompressionCallback(policy=States(6), schedule=Every(2))
     with pytest.raises(ValueError, match=f"got {world_size} processes with {n_gpu} devices"):
         callback.on_train_begin(arguments, None, None, model=Classifier())
-
-
-def test_what_makes_no_sense_is_refused_at_once():
-    with pytest.raises(ValueError, match="multiple_of"):
-        CompressionCallback(policy=Order(6), schedule=Every(2), multiple_of=0)
 
 
 def test_a_cut_is_taken_back_also_by_a_run_that_resumes_within_the_window(tmp_path):
     def parts(seed, **options):
         rollback = Rollback(lambda m: m.model.blocks[0].layer.d_state, 0, window=3)
         callback = CompressionCallback(
-            policy=Order(6), schedule=Every(3, stop=6), rollback=rollback
+            policy=States(6), schedule=Every(3, stop=6), rollback=rollback
         )
         model = Classifier(seed)
         return model, callback, trainer_of(tmp_path, model, callback, **options)

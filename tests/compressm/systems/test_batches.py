@@ -1,4 +1,4 @@
-"""A model's layers, seen as systems."""
+"""Layers of one shape as one batch of systems."""
 
 import pytest
 import torch

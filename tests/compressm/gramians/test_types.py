@@ -1,0 +1,198 @@
+"""Gramian types: what each changes in a cut, which one is taken, and one from outside."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lti
+from compressm import (
+    LRU,
+    S4D,
+    S5,
+    Compressor,
+    ErrorBound,
+    Every,
+    KeepEnergy,
+    SequenceModel,
+    States,
+    compress_,
+    preview,
+)
+from compressm.gramians.moments import observability_factor, observed_factor
+from compressm.gramians.signals import Signal
+from compressm.gramians.types import INPUT, MODEL
+from tests.compressm.helpers import cut_by, lru, smooth, used_and_idle
+
+# ------------------------------------------------------------------ what each type does in a cut
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10**6), stored=st.integers(1, 12))
+def test_layers_cut_by_observed_inputs_stay_stable(seed, stored):
+    layer = lru(16, seed=seed)
+    cut = compress_(layer, States(stored), gramians="input", data=[smooth(4, 50, 4, seed)]).layers[
+        0
+    ]
+    assert cut.skipped is None and layer.d_state == stored
+    assert (layer.to_lti().poles.abs() < 1).all()
+    assert cut.error_bound == float("inf")
+
+
+def test_on_the_observed_inputs_the_input_type_beats_the_exact_one():
+    u = smooth(8, 200, 4)
+    errors = {}
+    for name, data in {"model": (), "input": [u]}.items():
+        layer = lru(64)
+        before = layer(u)
+        compress_(layer, States(6), gramians=name, data=data)
+        errors[name] = (layer(u) - before).square().mean()
+    assert errors["input"] < 0.1 * errors["model"]
+
+
+def test_inputs_that_are_not_finite_leave_the_layer_alone():
+    layer = lru()
+    u = smooth(4, 50, 4)
+    u[0, 0, 0] = float("inf")
+    cut = compress_(layer, States(4), gramians="input", data=[u]).layers[0]
+    assert cut.after == 24 and "not finite" in cut.skipped
+
+
+def test_layers_with_a_pole_at_zero_or_without_states():
+    layer = lru()
+    torch.nn.init.constant_(layer.nu_log[:1].detach(), 7.0)
+    u = smooth(4, 50, 4)
+    assert compress_(layer, States(4), gramians="input", data=[u]).layers[0].after == 4
+    layer = LRU(4, 0)
+    assert compress_(layer, States(4), gramians="input", data=[u]).layers[0].after == 0
+
+
+def test_states_without_influence_on_the_loss_have_zero_scores():
+    layer = lru(16)
+    with torch.no_grad():
+        layer.C[1:] = layer.C[:1]  # four outputs of one kind
+
+    class Difference(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, u):
+            y = self.layer(u) - self.layer.D * u
+            return y[..., :1] - y[..., 1:2]  # which is always zero
+
+    model = Difference()
+    u = smooth(4, 50, 4)
+    cut = compress_(model, KeepEnergy(0.99), gramians="data", data=[u]).layers[0]
+    assert cut.after == 16 and "all zero" in cut.skipped
+
+
+def test_the_data_type_takes_the_gradients_of_the_training_loss():
+    torch.manual_seed(0)
+    model = SequenceModel(d_input=2, d_output=3, d_model=4, d_state=32, n_layers=2)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    compressor = Compressor(
+        model, optimizer, policy=States(8), schedule=Every(2, stop=2), gramians="data"
+    )
+    events = []
+    for _ in range(3):
+        model(smooth(5, 40, 2)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        events.append(compressor.step())
+    (event,) = filter(None, events)
+    assert [(cut.after, cut.skipped) for cut in event.layers] == [(8, None)] * 2
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize("kind", [S4D, S5])
+def test_both_directions_are_observed(every_state, kind):
+    torch.manual_seed(0)
+    layer = kind(3, 4, bidirectional=True, dt_min=0.05, dt_max=0.3)
+    G = layer.to_lti()
+    u, g = torch.randn(2, 40, 3), torch.randn(2, 40, 3)
+    signals = {"": [Signal(u, g)]}
+    for gramians in ("input", "data"):
+        trial = copy.deepcopy(layer)
+        (cut,) = cut_by(trial, signals, States(3), gramians).layers
+        S = observed_factor(G, [u, u.flip(1)])
+        ways = zip(G.C.split(G.n_outputs // 2, dim=-2), (g, g.flip(1)), strict=True)
+        R = torch.cat([observability_factor(replace(G, C=C, D=None), [x]) for C, x in ways], -1)
+        R = R if gramians == "data" else None
+        expected = lti.balance(G, controllability=S, observability=R).hsv.detach().numpy()
+        assert cut.skipped is None and cut.hsv == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_state_that_only_the_reversed_sequence_drives_is_kept():
+    torch.manual_seed(0)
+    layer = S4D(1, 8, bidirectional=True, dt_min=0.1, dt_max=0.1)
+    u = torch.zeros(4, 50, 1)
+    u[:, -1] = torch.randn(4, 1)
+    y = layer(u)
+    compress_(layer, KeepEnergy(0.9999), gramians="input", data=[u])
+    assert (layer(u) - y).norm() < 0.02 * y.norm()
+
+
+@pytest.mark.parametrize("policy, gramians", [(States(4), "model"), (ErrorBound(5.0), None)])
+def test_with_exact_gramians_data_measure_the_cut_and_change_nothing(policy, gramians):
+    layer, data = lru(), [smooth(9, 20, 4)]
+    (cut,) = compress_(layer, policy, gramians=gramians, data=data, dry_run=True).layers
+    (alone,) = compress_(layer, policy, gramians="model", dry_run=True).layers
+    assert cut.output_error > 0 and cut.gramians == "model"
+    assert (cut.after, cut.error_bound) == (alone.after, alone.error_bound)
+    assert alone.output_error is None
+
+
+# ------------------------------------------------------------------ which one is taken
+
+
+def test_a_layer_is_scored_by_its_inputs_where_there_are_any():
+    u = smooth(4, 50, 4)
+    for data, kinds in ((), ["model", "model"]), ([u], ["input", "model"]):
+        cuts = compress_(used_and_idle(), States(4), data=data, dry_run=True).layers
+        assert [cut.gramians for cut in cuts] == kinds
+        for cut, kind in zip(cuts, kinds, strict=True):
+            given = [u] if kind == "input" else ()
+            told = preview(used_and_idle(), [States(4)], gramians=kind, data=given)[0].layers
+            (expected,) = (x for x in told if x.name == cut.name)
+            assert (cut.hsv == expected.hsv).all() and cut.error_bound == expected.error_bound
+
+
+@pytest.mark.parametrize(
+    "policy, gramians, kinds",
+    [
+        (States(4), None, ["input", "model"]),
+        (States(4), "input", ["input", ""]),
+        (States(4), "model", ["model", "model"]),
+        (ErrorBound(5.0), None, ["model", "model"]),
+    ],
+)
+def test_in_training_only_idle_layers_and_bounds_take_the_exact_gramians(policy, gramians, kinds):
+    model = used_and_idle()
+    compressor = Compressor(model, policy=policy, schedule=Every(1), gramians=gramians)
+    model(smooth(4, 50, 4)).square().mean().backward()
+    event = compressor.step()
+    assert [cut.gramians for cut in event.layers] == kinds
+    for cut, kind in zip(event.layers, kinds, strict=True):
+        assert (cut.after < cut.before) == (cut.skipped is None) == bool(kind)
+        assert np.isfinite(cut.error_bound) == (kind != "input")
+        assert (f"{cut.name}: 24 -> {cut.after}" + f" by {kind}" * bool(kind)) in str(event)
+
+
+def test_without_a_policy_each_type_keeps_its_own_energy_fraction(monkeypatch):
+    monkeypatch.setattr(MODEL, "energy", 0.7)
+    monkeypatch.setattr(INPUT, "energy", 0.95)
+    u = smooth(4, 50, 4)
+    used, idle = compress_(used_and_idle(), data=[u], dry_run=True).layers
+    for cut, kind, energy in (used, "input", 0.95), (idle, "model", 0.7):
+        events = preview(used_and_idle(), [KeepEnergy(energy)], data=[u])
+        (expected,) = (x for x in events[0].layers if x.name == cut.name)
+        assert cut.gramians == kind and cut.after == expected.after < 24
+    model = used_and_idle()
+    compressor = Compressor(model, schedule=Every(1))
+    model(u)
+    assert [x.after for x in compressor.step().layers] == [used.after, idle.after]
