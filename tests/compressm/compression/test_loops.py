@@ -227,7 +227,7 @@ def test_a_compiled_model_is_observed_if_its_hooks_are_guarded():
 
 
 @pytest.mark.filterwarnings(ITS_OWN)
-def test_a_compiled_model_that_cannot_be_observed_is_weighed_by_itself():
+def test_a_compiled_model_that_cannot_be_observed_takes_the_exact_gramians():
     model = model_of()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
     torch.compiler.reset()

@@ -18,21 +18,21 @@ from tests.compressm.helpers import is_unchanged, model_of, parameters_of
 )
 def test_a_budget_is_kept_and_used_up(spectra, total):
     spectra = [np.sort(np.array(x))[::-1] for x in spectra]
-    slots = [lambda order: order] * len(spectra)
-    orders = Budget(total=total).across(spectra, slots)
+    stored = [lambda order: order] * len(spectra)
+    orders = Budget(total=total).across(spectra, stored)
     assert all(1 <= r <= len(x) for r, x in zip(orders, spectra, strict=True))
     assert sum(orders) <= max(total, len(spectra))
-    shares = [(y := np.cumsum(x)) / y[-1] for x in spectra]
-    reached = min(x[r - 1] for x, r in zip(shares, orders, strict=True))
-    for level in np.concatenate(shares):
-        needed = [min(int((x < level).sum()) + 1, len(x)) for x in shares]
+    fractions = [(y := np.cumsum(x)) / y[-1] for x in spectra]
+    reached = min(x[r - 1] for x, r in zip(fractions, orders, strict=True))
+    for level in np.concatenate(fractions):
+        needed = [min(int((x < level).sum()) + 1, len(x)) for x in fractions]
         assert sum(needed) > total or level <= reached
 
 
 def test_a_fraction_is_a_budget_of_what_could_be_stored():
     flat = [np.ones(8), np.ones(8)]
-    slots = [lambda order: order // 2] * 2
-    assert Budget(fraction=0.5).across(flat, slots) == Budget(total=4).across(flat, slots)
+    stored = [lambda order: order // 2] * 2
+    assert Budget(fraction=0.5).across(flat, stored) == Budget(total=4).across(flat, stored)
 
 
 def test_a_budget_gives_states_to_the_layer_that_needs_them():

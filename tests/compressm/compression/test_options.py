@@ -34,3 +34,24 @@ def test_an_optimizer_that_mixes_all_parameters_is_refused():
     with pytest.raises(ValueError, match="one history for all"):
         compress_(model, States(6), optimizer)
     assert [block.layer.d_state for block in model.blocks] == [16, 16]
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.0, True])
+def test_a_multiple_that_is_no_count_is_refused(value):
+    with pytest.raises(ValueError, match="multiple_of must be an integer of at least 1"):
+        compress_(model_of(), KeepEnergy(0.9), multiple_of=value)
+
+
+def test_fewer_states_than_the_multiple_are_refused():
+    with pytest.raises(ValueError, match="leaves no multiple of 4 to store"):
+        compress_(model_of(), States(3), multiple_of=4)
+
+
+def test_an_unknown_gramian_type_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="'model', 'input' or 'data', or a GramianType, got 'x'"):
+        compress_(model_of(), States(3), gramians="x")
+
+
+def test_conjugate_must_be_true_or_false():
+    with pytest.raises(ValueError, match="conjugate must be True .* got 'real'"):
+        compress_(model_of(), States(3), conjugate="real")

@@ -1,12 +1,25 @@
 """Policies for one layer: promises are kept, and nothing collapses at the edges."""
 
+import copy
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from compressm import ErrorBound, KeepEnergy, States
+from compressm import (
+    Compressor,
+    ErrorBound,
+    Every,
+    KeepEnergy,
+    OptionError,
+    Policy,
+    States,
+    compress_,
+    preview,
+)
+from tests.compressm.helpers import model_of
 
 spectra = hnp.arrays(
     st.sampled_from([np.float32, np.float64]),
@@ -38,13 +51,16 @@ def test_energy_is_the_sum_and_not_the_sum_of_squares():
     assert KeepEnergy(0.95)(hsv, identity) == 3
 
 
-@given(spectra, st.floats(0, 100))
-def test_error_bound_is_met_by_the_smallest_order(hsv, tol):
+@given(spectra, st.floats(0, 0.999))
+def test_error_bound_is_met_by_the_smallest_order(hsv, fraction):
+    tol = fraction * 2 * float(hsv[0])  # so that the first state at least must stay
     order = ErrorBound(tol)(hsv, identity)
-    tail = 2 * np.unique(hsv[order:]).sum(dtype=float)
-    assert tail <= tol * (1 + 1e-5)
-    if 0 < order < len(hsv):
-        assert 2 * hsv[order - 1 :].sum(dtype=float) > tol * (1 - 1e-5)
+    assert 2 * np.unique(hsv[order:]).sum(dtype=float) <= tol * (1 + 1e-5)
+    assert order >= 1 and 2 * hsv[order - 1 :].sum(dtype=float) > tol * (1 - 1e-5)
+
+
+def test_a_large_error_bound_keeps_nothing():
+    assert ErrorBound(12.0)(np.array([3.0, 2.0, 1.0]), identity) == 0
 
 
 def test_error_bound_relative_counts_in_the_largest_value():
@@ -55,15 +71,15 @@ def test_error_bound_relative_counts_in_the_largest_value():
 
 @given(st.integers(1, 30), st.integers(1, 12), st.data())
 def test_states_takes_the_highest_order_that_fits(n, stored, data):
-    # of each leading block, some number of poles between half and all need a slot
-    slots = [0] + [data.draw(st.integers((r + 1) // 2, r)) for r in range(1, n + 1)]
-    order = States(stored)(np.ones(n), slots.__getitem__)
-    assert slots[order] <= stored
-    assert all(slots[r] > stored for r in range(order + 1, n + 1))
+    # of each leading block, some number of poles between half and all need a stored state
+    needed = [0] + [data.draw(st.integers((r + 1) // 2, r)) for r in range(1, n + 1)]
+    order = States(stored)(np.ones(n), needed.__getitem__)
+    assert needed[order] <= stored
+    assert all(needed[r] > stored for r in range(order + 1, n + 1))
 
 
 def test_states_takes_order_one_where_nothing_fits():
-    assert States(2)(np.ones(6), lambda order: 4) == 1  # slots come in multiples of 4
+    assert States(2)(np.ones(6), lambda order: 4) == 1  # stored states come in multiples of 4
 
 
 def test_channels_count_together():
@@ -95,3 +111,59 @@ def test_values_outside_their_range_are_refused(make):
 def test_a_fractional_number_of_states_is_refused():
     with pytest.raises(TypeError):
         States(2.5)  # pyright: ignore[reportArgumentType]
+
+
+# ------------------------------------------------------------------ a policy from outside
+
+
+def half(hsv, stored):
+    """Half the stored states."""
+    return next(r for r in range(hsv.shape[-1], 0, -1) if stored(r) <= 8)
+
+
+class Half(Policy):
+    """The same as a class."""
+
+    def order(self, layer):
+        return half(layer.hsv, layer.stored)
+
+
+class Same(Policy):
+    """The order that the first layer needs for 90% of its energy, for all layers."""
+
+    def orders(self, layers, copy):
+        assert copy().blocks[0].layer.d_state == 16
+        order = KeepEnergy(0.9).order(layers[0])
+        trial = copy([order] * len(layers))
+        self.stored = [block.layer.d_state for block in trial.blocks]
+        return [order] * len(layers)
+
+
+@pytest.mark.parametrize("policy", [half, Half()], ids=["function", "class"])
+def test_a_policy_for_one_layer_comes_from_outside(policy):
+    model = model_of()
+    (planned,) = preview(model, [policy])
+    events = [compress_(copy.deepcopy(model), policy)]
+    compressor = Compressor(model, policy=policy, schedule=Every(1))
+    events.append(compressor.step())
+    for event in (planned, *events):
+        assert [(cut.after, cut.skipped) for cut in event.layers] == [(8, None)] * 2
+
+
+def test_a_policy_for_the_whole_model_comes_from_outside():
+    model, policy = model_of(), Same()
+    assert policy.whole_model and not Half().whole_model
+    expected = compress_(copy.deepcopy(model), KeepEnergy(0.9)).layers[0]
+    first, second = Compressor(model, policy=policy, schedule=Every(1)).step().layers
+    assert (first.after, first.order) == (expected.after, expected.order)
+    assert [first.after, second.after] == policy.stored  # as in the copy that it asked for
+    with pytest.raises(OptionError, match="needs all layers together"):
+        policy(np.ones(3), identity)
+
+
+def test_the_policy_of_a_compressor_may_be_replaced():
+    compressor = Compressor(model_of(), policy=States(8), schedule=Every(1))
+    compressor.step()
+    compressor.policy = half = States(4)
+    assert compressor.policy is half
+    assert [cut.after for cut in compressor.step().layers] == [4, 4]

@@ -95,7 +95,7 @@ def test_model_and_optimizer_go_back_to_the_bit_and_train_on(layer, optimizer):
     assert all((p != q).any() for p, q in zip(run.model.parameters(), before, strict=True))
 
 
-def test_what_is_given_back_goes_on_as_if_there_had_been_no_cut():
+def test_after_a_rollback_training_goes_on_as_if_there_had_been_no_cut():
     run, other = Run(Rollback(Metric(), 0, window=2)), Run(None, stop=0)
     run.train(5)
     other.train(3)
@@ -114,7 +114,7 @@ def test_a_drop_within_tolerance_or_repaired_in_time_stays():
 
 
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
-def test_a_number_that_is_none_has_fallen(value):
+def test_a_metric_that_is_not_finite_has_fallen(value):
     run = Run(Rollback(Metric(1.0, value), 1e9, window=1))
     assert "from 1 to" in str(run.train(4)[0][3])
     assert run.sizes == [16, 16]
@@ -187,7 +187,7 @@ def test_a_run_that_stops_within_the_window_resumes_to_the_same(tmp_path, saved_
     assert all(map(same, found, states)) and same(bits(*whole.parts[:2]), bits(*resumed.parts[:2]))
 
 
-def test_a_state_that_was_loaded_replaces_the_net():
+def test_a_state_that_was_loaded_replaces_the_snapshot():
     run = Run(Rollback(Metric(), 0, window=2))
     run.train(4)
     run.compressor.load_state_dict({"steps": 4})

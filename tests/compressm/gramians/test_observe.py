@@ -11,7 +11,7 @@ from compressm import LRU, At, Compressor, Every, KeepEnergy, SequenceModel, Sta
 from compressm.gramians.observe import observe
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import state_values
-from tests.compressm.helpers import cut_by, lru, smooth
+from tests.compressm.helpers import cut_by, lru, model_of, smooth
 from tests.compressm.selective_layers import GRAMIANS, N, own, signal, stack
 
 
@@ -163,6 +163,12 @@ def test_inputs_of_another_shape_are_ignored():
 
 
 def test_a_model_that_is_observed_can_be_saved(tmp_path):
-    model = SequenceModel(1, 2, d_model=3, d_state=4, n_layers=1)
-    Compressor(model, policy=States(2), schedule=Every(1), gramians="input")
+    model, u = model_of(), torch.randn(3, 20, 2)
+    compressor = Compressor(model, policy=States(2), schedule=Every(1), gramians="input")
     torch.save(model, tmp_path / "model.pt")
+    loaded = torch.load(tmp_path / "model.pt", weights_only=False)
+    loaded(u).sum().backward()
+    assert compressor._observer.signals == {}  # what the loaded model was given is not its own
+    model(u)
+    assert torch.equal(loaded.eval()(u), model.eval()(u))  # after one batch each
+    assert [(cut.after, cut.gramians) for cut in compressor.step().layers] == [(2, "input")] * 2

@@ -17,16 +17,19 @@ from compressm import (
     Compressor,
     ErrorBound,
     Every,
+    GramianType,
     KeepEnergy,
     SequenceModel,
     States,
     compress_,
     preview,
+    register_gramian_type,
 )
 from compressm.gramians.moments import observability_factor, observed_factor
 from compressm.gramians.signals import Signal
-from compressm.gramians.types import INPUT, MODEL
-from tests.compressm.helpers import cut_by, lru, smooth, used_and_idle
+from compressm.gramians.types import GRAMIAN_TYPES, INPUT, MODEL, state_values
+from tests.compressm.helpers import cut_by, lru, model_of, smooth, used_and_idle
+from tests.compressm.selective_layers import own, signal
 
 # ------------------------------------------------------------------ what each type does in a cut
 
@@ -196,3 +199,96 @@ def test_without_a_policy_each_type_keeps_its_own_energy_fraction(monkeypatch):
     compressor = Compressor(model, schedule=Every(1))
     model(u)
     assert [x.after for x in compressor.step().layers] == [used.after, idle.after]
+
+
+# ------------------------------------------------------------------ a fourth type, from outside
+
+
+class Backwards(GramianType):
+    """P is the second moment of the states that the reversed inputs drive; Q is exact."""
+
+    name, energy = "backwards", 0.9
+
+    def factors(self, system, signals, directions):
+        return INPUT.factors(system, reversed_in_time(signals), directions)
+
+    def state_values(self, layer, signals):
+        return INPUT.state_values(layer, reversed_in_time(signals))
+
+
+def reversed_in_time(signals):
+    return [Signal(signal.u.flip(1)) for signal in signals]
+
+
+@pytest.fixture(params=["object", "name"])
+def backwards(request):
+    """Return it as it is, or the name that it is registered by until the test is over."""
+    if request.param == "object":
+        yield Backwards()
+        return
+    assert isinstance(register_gramian_type(Backwards()), Backwards)
+    yield "backwards"
+    del GRAMIAN_TYPES["backwards"]
+
+
+def test_a_fourth_type_scores_a_linear_layer(backwards):
+    layer, u = lru(), smooth(4, 50, 4)
+    (expected,) = compress_(lru(), KeepEnergy(0.9), gramians="input", data=[u.flip(1)]).layers
+    (cut,) = compress_(layer, gramians=backwards, data=[u]).layers
+    assert (cut.hsv == expected.hsv).all() and cut.gramians == "backwards"
+    assert cut.after == layer.d_state == expected.after < 24  # its own energy fraction
+    assert cut.error_bound == float("inf")
+
+
+def test_a_fourth_type_scores_a_selective_layer(backwards):
+    layer, observed = own(), signal()
+    values = state_values(layer, [observed], backwards)
+    assert (values == state_values(layer, reversed_in_time([observed]), "input")).all()
+    (cut,) = compress_(layer, States(2), gramians=backwards, data=[observed.u]).layers
+    assert (cut.hsv == np.sort(values)[::-1]).all() and (cut.after, layer.d_state) == (2, 2)
+
+
+def test_a_fourth_type_stands_in_a_preview_beside_the_others(backwards):
+    u = smooth(4, 50, 4)
+    events = preview(lru(), [States(4)], gramians=["model", backwards, "input"], data=[u])
+    assert [event.layers[0].gramians for event in events] == ["model", "backwards", "input"]
+    assert len({event.layers[0].hsv.tobytes() for event in events}) == 3
+
+
+def test_a_fourth_type_cuts_in_training(backwards):
+    model = model_of()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    compressor = Compressor(
+        model, optimizer, policy=States(6), schedule=Every(2, stop=2), gramians=backwards
+    )
+    seen = []
+    model.blocks[0].layer.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+    for step in range(3):
+        model(smooth(7, 40, 2, seed=step)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        before = copy.deepcopy(model)
+        event = compressor.step()
+        assert (event is not None) == (step == 1)
+        if event:
+            signals = {"blocks.0.layer": [Signal(seen[-1].flip(1))]}
+            first, second = event.layers
+            expected = cut_by(before, signals, States(6), "input").layers[0]
+    assert (first.hsv == expected.hsv).all()
+    assert [(cut.after, cut.gramians) for cut in (first, second)] == [(6, "backwards")] * 2
+
+
+def test_a_fourth_type_without_a_bound_is_not_for_an_error_bound(backwards):
+    with pytest.raises(ValueError, match="none holds with the Gramian type backwards"):
+        compress_(lru(), ErrorBound(1.0), gramians=backwards, data=[smooth(4, 50, 4)])
+
+
+def test_what_is_no_type_cannot_be_registered():
+    class Greedy(Backwards):
+        name, energy = "greedy", 1.5
+
+    for wrong, message in (("input", "instance of a GramianType"), (Greedy(), "got 1.5")):
+        with pytest.raises(ValueError, match=message):
+            register_gramian_type(wrong)
+    with pytest.raises(ValueError, match="got 'greedy'"):
+        compress_(lru(), States(2), gramians="greedy")

@@ -1,11 +1,18 @@
 """Which layers of a model are found, and that its configuration follows them."""
 
+import pytest
 import torch
 from torch import nn
 
-from compressm import LRU, States, compress_, to_lti
-from compressm.systems.find import agree_on_states_, compressible_layers, selective_layers
+from compressm import LRU, S4D, Mamba, States, compress_, to_lti
+from compressm.systems.find import (
+    agree_on_states_,
+    compressible_layers,
+    selective_layers,
+    stored_states,
+)
 from compressm.systems.selective.keep import keep_states_
+from tests.compressm.foreign_layers import MinimalLRU, PytorchLRU
 from tests.compressm.selective_layers import N, language_model, own, tokens
 
 
@@ -48,3 +55,9 @@ def test_a_part_of_a_model_does_not_change_its_configuration():
     block = model.backbone.layers[0]
     compress_(block, States(2), data=[torch.randn(2, 9, 8)])
     assert block.mixer.ssm_state_size == 2 and model.config.state_size == N
+
+
+@pytest.mark.parametrize("kind", [LRU, S4D, PytorchLRU, MinimalLRU, Mamba])
+def test_stored_states_are_counted_whatever_the_layer_calls_them(kind):
+    layer = kind(3, 3, 8) if kind is PytorchLRU else kind(3, 8)
+    assert stored_states(layer) == 8

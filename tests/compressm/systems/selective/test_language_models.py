@@ -17,15 +17,16 @@ def test_a_language_model_is_cut_while_it_trains_and_trains_on(name, gramians):
     compressor = Compressor(
         model, optimizer, policy=States(2), schedule=Every(2, stop=2), gramians=gramians
     )
+    events = []
     for _ in range(3):
         before = {key: p.detach().clone() for key, p in model.named_parameters()}
         loss = model(tokens(), labels=tokens()).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        event = compressor.step()
-        if event is not None:
-            assert [(cut.after, cut.skipped) for cut in event.layers] == [(2, None)] * 2
+        events.append(compressor.step())
+    assert [event is not None for event in events] == [False, True, False]
+    assert [(cut.after, cut.skipped) for cut in events[1].layers] == [(2, None)] * 2
     assert model.config.state_size == 2
     for key, p in model.named_parameters():
         assert p.shape == before[key].shape and (p != before[key]).any(), key
