@@ -92,7 +92,7 @@ def test_a_preview_compares_gramian_types_from_one_run_of_the_data():
     torch.manual_seed(0)
     model = SequenceModel(d_input=2, d_output=3, d_model=4, d_state=16, n_layers=2)
     batches, policies = [smooth(3, 40, 2, seed) for seed in range(2)], [States(4), None]
-    kinds, runs = ("model", "input", "data"), []
+    types, runs = ("model", "input", "data"), []
     model.register_forward_hook(lambda *_: runs.append(1))
 
     def asked(gramians):
@@ -100,10 +100,10 @@ def test_a_preview_compares_gramian_types_from_one_run_of_the_data():
         data = () if gramians == "model" else iter(batches)
         return preview(model, policies, gramians=gramians, data=data)
 
-    events = asked(kinds)
+    events = asked(types)
     assert len(runs) == len(batches)
-    assert [{cut.gramians for cut in event.layers} for event in events[::2]] == [{x} for x in kinds]
-    alone = [event for kind in kinds for event in asked(kind)]
+    assert [{cut.gramians for cut in event.layers} for event in events[::2]] == [{x} for x in types]
+    alone = [event for name in types for event in asked(name)]
     assert list(map(str, events)) == list(map(str, alone))
     assert str(preview(model)[0]) == str(alone[1])
     with pytest.raises(ValueError, match="no data reached the layers"):

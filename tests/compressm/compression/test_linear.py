@@ -171,7 +171,7 @@ def test_only_unstable_channels_take_the_exact_gramian(every_state):
         name: lti.balance(G, controllability=S, observability=R).hsv.detach().numpy()
         for name, R in {"data": observability_factor(G, [g]), "exact": None}.items()
     }
-    kinds = [
+    taken = [
         next(
             (
                 k
@@ -182,7 +182,7 @@ def test_only_unstable_channels_take_the_exact_gramian(every_state):
         )
         for i in range(3)
     ]  # the exact one in units of the other
-    assert None not in kinds and "data" in kinds and "exact" in kinds
+    assert None not in taken and "data" in taken and "exact" in taken
 
 
 def test_a_cut_names_the_type_that_it_fell_back_to(every_state):

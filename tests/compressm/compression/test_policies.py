@@ -46,7 +46,7 @@ def test_kept_energy_is_enough_and_one_state_fewer_is_not(hsv, energy):
 
 
 def test_energy_is_the_sum_and_not_the_sum_of_squares():
-    hsv = np.array([6.0, 3.0, 1.0])  # shares 0.6, 0.9, 1; of squares 0.78, 0.98, 1
+    hsv = np.array([6.0, 3.0, 1.0])  # fractions 0.6, 0.9, 1; of squares 0.78, 0.98, 1
     assert KeepEnergy(0.7)(hsv, identity) == 2
     assert KeepEnergy(0.95)(hsv, identity) == 3
 

@@ -151,15 +151,15 @@ def test_inputs_of_another_shape_are_ignored():
         def forward(self, u):
             return self.layer(u)
 
-    for kind, cut in ((None, "model"), ("input", "")):
+    for given, cut in ((None, "model"), ("input", "")):
         model = Wrapped()
-        compressor = Compressor(model, policy=States(4), schedule=At(1), gramians=kind)
+        compressor = Compressor(model, policy=States(4), schedule=At(1), gramians=given)
         hooked = compressor._observer
         hooked._keep("layer", model.layer, model.layer, (torch.randn(17, 3),), {}, torch.zeros(1))
         hooked._keep("layer", model.layer, model.layer, ({"u": 1},), {}, torch.zeros(1))
         (found,) = compressor.step().layers
         assert (found.gramians, found.output_error) == (cut, None)
-        assert (found.after == 4) == (kind is None)
+        assert (found.after == 4) == (given is None)
 
 
 def test_a_model_that_is_observed_can_be_saved(tmp_path):

@@ -77,7 +77,7 @@ def test_layers_with_a_pole_at_zero_or_without_states():
 def test_states_without_influence_on_the_loss_have_zero_scores():
     layer = lru(16)
     with torch.no_grad():
-        layer.C[1:] = layer.C[:1]  # four outputs of one kind
+        layer.C[1:] = layer.C[:1]  # four outputs that are equal
 
     class Difference(torch.nn.Module):
         def __init__(self):
@@ -155,18 +155,18 @@ def test_with_exact_gramians_data_measure_the_cut_and_change_nothing(policy, gra
 
 def test_a_layer_is_scored_by_its_inputs_where_there_are_any():
     u = smooth(4, 50, 4)
-    for data, kinds in ((), ["model", "model"]), ([u], ["input", "model"]):
+    for data, types in ((), ["model", "model"]), ([u], ["input", "model"]):
         cuts = compress_(used_and_idle(), States(4), data=data, dry_run=True).layers
-        assert [cut.gramians for cut in cuts] == kinds
-        for cut, kind in zip(cuts, kinds, strict=True):
-            given = [u] if kind == "input" else ()
-            told = preview(used_and_idle(), [States(4)], gramians=kind, data=given)[0].layers
+        assert [cut.gramians for cut in cuts] == types
+        for cut, name in zip(cuts, types, strict=True):
+            given = [u] if name == "input" else ()
+            told = preview(used_and_idle(), [States(4)], gramians=name, data=given)[0].layers
             (expected,) = (x for x in told if x.name == cut.name)
             assert (cut.hsv == expected.hsv).all() and cut.error_bound == expected.error_bound
 
 
 @pytest.mark.parametrize(
-    "policy, gramians, kinds",
+    "policy, gramians, types",
     [
         (States(4), None, ["input", "model"]),
         (States(4), "input", ["input", ""]),
@@ -174,16 +174,16 @@ def test_a_layer_is_scored_by_its_inputs_where_there_are_any():
         (ErrorBound(5.0), None, ["model", "model"]),
     ],
 )
-def test_in_training_only_idle_layers_and_bounds_take_the_exact_gramians(policy, gramians, kinds):
+def test_in_training_only_idle_layers_and_bounds_take_the_exact_gramians(policy, gramians, types):
     model = used_and_idle()
     compressor = Compressor(model, policy=policy, schedule=Every(1), gramians=gramians)
     model(smooth(4, 50, 4)).square().mean().backward()
     event = compressor.step()
-    assert [cut.gramians for cut in event.layers] == kinds
-    for cut, kind in zip(event.layers, kinds, strict=True):
-        assert (cut.after < cut.before) == (cut.skipped is None) == bool(kind)
-        assert np.isfinite(cut.error_bound) == (kind != "input")
-        assert (f"{cut.name}: 24 -> {cut.after}" + f" by {kind}" * bool(kind)) in str(event)
+    assert [cut.gramians for cut in event.layers] == types
+    for cut, name in zip(event.layers, types, strict=True):
+        assert (cut.after < cut.before) == (cut.skipped is None) == bool(name)
+        assert np.isfinite(cut.error_bound) == (name != "input")
+        assert (f"{cut.name}: 24 -> {cut.after}" + f" by {name}" * bool(name)) in str(event)
 
 
 def test_without_a_policy_each_type_keeps_its_own_energy_fraction(monkeypatch):
@@ -191,10 +191,10 @@ def test_without_a_policy_each_type_keeps_its_own_energy_fraction(monkeypatch):
     monkeypatch.setattr(INPUT, "energy", 0.95)
     u = smooth(4, 50, 4)
     used, idle = compress_(used_and_idle(), data=[u], dry_run=True).layers
-    for cut, kind, energy in (used, "input", 0.95), (idle, "model", 0.7):
+    for cut, name, energy in (used, "input", 0.95), (idle, "model", 0.7):
         events = preview(used_and_idle(), [KeepEnergy(energy)], data=[u])
         (expected,) = (x for x in events[0].layers if x.name == cut.name)
-        assert cut.gramians == kind and cut.after == expected.after < 24
+        assert cut.gramians == name and cut.after == expected.after < 24
     model = used_and_idle()
     compressor = Compressor(model, schedule=Every(1))
     model(u)

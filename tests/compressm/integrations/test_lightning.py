@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from compressm import Every, KeepEnergy, Rollback, SequenceModel, States
 from compressm.integrations.lightning import CompressionCallback
+from tests.compressm.helpers import is_unchanged, parameters_of
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*(does not have many workers|smaller than the logging interval|LeafSpec|is not empty)",
@@ -75,6 +76,17 @@ def fit(module, callback, *more, n_batches=12, ckpt_path=None, log=None, **optio
     return trainer
 
 
+def saver(folder):
+    return pl.callbacks.ModelCheckpoint(folder, filename="{step}", every_n_epochs=1, save_top_k=-1)
+
+
+def assert_same_end(whole, resumed, first, second):
+    """A run of 12 steps, and one resumed after 4: what they cut from then on, and all numbers."""
+    assert list(map(str, second.events)) == list(map(str, first.events[1:]))
+    assert resumed.losses == whole.losses[4:]
+    assert is_unchanged(resumed, parameters_of(whole))
+
+
 def test_it_steps_with_the_optimizer_and_logs_what_it_did():
     module, log = Module(), Log()
     callback = CompressionCallback(policy=States(6), schedule=Every(2, stop=2))
@@ -97,19 +109,18 @@ def test_a_checkpoint_of_a_compressed_model_resumes_to_the_same_run(tmp_path):
     def callback():
         return CompressionCallback(policy=KeepEnergy(0.9), schedule=Every(3, stop=9))
 
-    def saver():
-        return pl.callbacks.ModelCheckpoint(
-            tmp_path, filename="{step}", every_n_epochs=1, save_top_k=-1
-        )
-
     whole, resumed, first, second = Module(), Module(seed=1), callback(), callback()
-    fit(whole, first, saver(), n_batches=4, max_epochs=3)
-    fit(resumed, second, saver(), n_batches=4, max_epochs=3, ckpt_path=tmp_path / "step=4.ckpt")
+    fit(whole, first, saver(tmp_path), n_batches=4, max_epochs=3)
+    fit(
+        resumed,
+        second,
+        saver(tmp_path),
+        n_batches=4,
+        max_epochs=3,
+        ckpt_path=tmp_path / "step=4.ckpt",
+    )
     assert [event.step for event in first.events] == [3, 6, 9]
-    assert list(map(str, second.events)) == list(map(str, first.events[1:]))
-    assert resumed.losses == whole.losses[4:]
-    for p, q in zip(whole.parameters(), resumed.parameters(), strict=True):
-        assert torch.equal(p, q)
+    assert_same_end(whole, resumed, first, second)
     assert whole.model.blocks[0].layer.d_state < 16
 
 
@@ -147,19 +158,18 @@ def test_a_cut_is_taken_back_also_by_a_run_that_resumes_within_the_window(tmp_pa
         rollback = Rollback(lambda m: m.model.blocks[0].layer.d_state, 0, window=3)
         return CompressionCallback(policy=States(6), schedule=Every(3, stop=6), rollback=rollback)
 
-    def saver():
-        return pl.callbacks.ModelCheckpoint(
-            tmp_path, filename="{step}", every_n_epochs=1, save_top_k=-1
-        )
-
     whole, resumed, first, second = Module(), Module(seed=1), callback(), callback()
-    fit(whole, first, saver(), n_batches=4, max_epochs=3)
-    fit(resumed, second, saver(), n_batches=4, max_epochs=3, ckpt_path=tmp_path / "step=4.ckpt")
+    fit(whole, first, saver(tmp_path), n_batches=4, max_epochs=3)
+    fit(
+        resumed,
+        second,
+        saver(tmp_path),
+        n_batches=4,
+        max_epochs=3,
+        ckpt_path=tmp_path / "step=4.ckpt",
+    )
     assert [(event.step, event.layers[0].after) for event in first.events] == [(3, 6), (6, 16)]
-    assert list(map(str, second.events)) == list(map(str, first.events[1:]))
-    assert resumed.losses == whole.losses[4:]
-    for p, q in zip(whole.parameters(), resumed.parameters(), strict=True):
-        assert torch.equal(p, q)
+    assert_same_end(whole, resumed, first, second)
 
 
 def test_a_second_fit_goes_on_within_the_window():
