@@ -21,7 +21,7 @@ MOVED = {
     "lightning": "integrations.lightning",
     "listops": "experiments.data.listops",
     "observations": "gramians.observe",
-    "policies": "compression.policies",
+    "policies": "compression",
     "rebuilding": "experiments.rebuilding",
     "recipes": "experiments.recipes",
     "recurrence": "ops.recurrence",
