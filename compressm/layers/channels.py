@@ -141,7 +141,7 @@ class ChannelLayer(SSMLayer):
         """
         name = type(self).__name__
         rows = 2 if self.bidirectional else 1
-        poles, B, C = read_modes(system, name, 1, rows, stack=(self.d_model,))
+        poles, B, C = read_modes(system, name, 1, rows, batch_shape=(self.d_model,))
         weights = C * B.mT
         if (poles.abs() > self._bound + 2 * torch.finfo(torch.float64).eps).any():
             raise lti.UnstableError(

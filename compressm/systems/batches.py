@@ -116,7 +116,7 @@ def hankel_spectra(model: nn.Module) -> dict[str, np.ndarray]:
     Raises
     ------
     lti.LTIError
-        If a layer is not stable or not finite.
+        If a layer is unstable or not finite.
     """
     spectra = {}
     for names, systems in grouped_by_shape(model):
