@@ -6,6 +6,7 @@ from compressm.compression.policies import (
     ErrorBound,
     KeepEnergy,
     Order,
+    OutputError,
     Policy,
     States,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "KeepEnergy",
     "MetricDrop",
     "Order",
+    "OutputError",
     "Policy",
     "States",
 ]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import compressm
+import lti
 from compressm import (
     Budget,
     Compressor,
@@ -81,7 +82,7 @@ def test_system_is_conjugate(system, conjugate):
 
 
 def test_an_unknown_system_is_refused():
-    for wrong in ("Real", "imaginary", True):
+    for wrong in ("Real", "imaginary", 1):
         with pytest.raises(OptionError, match="'real' or 'complex'"):
             compress_(model_of(), States(2), system=wrong)
         with pytest.raises(OptionError, match="'real' or 'complex'"):
@@ -94,5 +95,5 @@ def test_both_names_at_once_are_refused():
         return new
 
     assert f(old=2) == f(new=2) == f(2) == 2 and f() == 1
-    with pytest.raises(OptionError, match="old is the old name of new; give new alone"):
+    with pytest.raises(lti.OptionError, match="old is the old name of new; give new alone"):
         f(old=2, new=3)

@@ -70,7 +70,7 @@ def test_a_policy_that_fails_on_one_layer_leaves_every_layer_as_it_was():
 def test_an_object_that_is_no_optimizer_fails_before_anything_is_written():
     model = model_of()
     before = parameters_of(model)
-    with pytest.raises(AttributeError, match="no attribute 'state'"):
+    with pytest.raises(ValueError, match="must be a torch.optim.Optimizer, or a list"):
         compress_(model, States(4), object())
     assert is_unchanged(model, before)
 

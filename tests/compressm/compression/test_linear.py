@@ -212,7 +212,7 @@ def test_a_pruned_parameter_is_named():
     layer = lru()
     prune.random_unstructured(layer, "B", amount=0.5)
     (cut,) = compress_(layer, States(4)).layers
-    assert cut.after == 24 and "B is no parameter of it" in cut.skipped
+    assert cut.after == 24 and "B is no parameter of the layer" in cut.skipped
 
 
 def test_an_ill_conditioned_diagonal_form_is_named(monkeypatch):

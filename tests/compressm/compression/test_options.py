@@ -53,5 +53,5 @@ def test_an_unknown_gramian_type_is_refused_with_the_known_ones():
 
 
 def test_conjugate_must_be_true_or_false():
-    with pytest.raises(ValueError, match="conjugate must be True .* got 'real'"):
-        compress_(model_of(), States(3), conjugate="real")
+    with pytest.raises(ValueError, match="conjugate must be True .* got 'dense'"):
+        compress_(model_of(), States(3), conjugate="dense")

@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -14,12 +15,13 @@ from compressm import (
     Every,
     KeepEnergy,
     OptionError,
+    OutputError,
     Policy,
     States,
     compress_,
     preview,
 )
-from tests.compressm.helpers import model_of
+from tests.compressm.helpers import model_of, smooth
 
 spectra = hnp.arrays(
     st.sampled_from([np.float32, np.float64]),
@@ -167,3 +169,32 @@ def test_the_policy_of_a_compressor_may_be_replaced():
     compressor.policy = half = States(4)
     assert compressor.policy is half
     assert [cut.after for cut in compressor.step().layers] == [4, 4]
+
+
+@pytest.mark.parametrize("layer", ["lru", "s4d", "mamba"])
+@pytest.mark.parametrize("tol", [0.02, 0.2])
+def test_an_output_error_is_the_smallest_order_within_the_tolerance(layer, tol):
+    model = model_of(layer=layer, d_state=12).double()
+    data = smooth(40, 50, 2).double().split(8)
+    cuts = compress_(model, OutputError(tol), gramians="input", data=data, dry_run=True).layers
+    assert any(cut.after < cut.before for cut in cuts)
+    for cut in cuts:
+        if cut.after == cut.before or cut.order == 1:
+            continue
+        assert cut.output_error <= tol * 1.001
+
+        def less(hsv, stored, order=cut.order):
+            return order - 1
+
+        (event,) = preview(model, [less], gramians="input", data=data)
+        (below,) = (other for other in event.layers if other.name == cut.name)
+        assert below.after == cut.after or below.output_error > tol
+
+
+def test_an_output_error_without_enough_sequences_leaves_the_layers_as_they_are():
+    model = model_of()
+    cut, _ = compress_(model, OutputError(0.1), data=[torch.randn(7, 20, 2)]).layers
+    assert cut.after == 16 and "every eighth sequence" in cut.skipped
+    assert compress_(model, OutputError(0.1)).layers[0].after == 16
+    with pytest.raises(OptionError, match=r"must lie in \(0, 1\), got 1.0"):
+        OutputError(1.0)

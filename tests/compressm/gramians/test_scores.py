@@ -104,7 +104,7 @@ def test_single_precision_is_summed_in_double(gramians):
 
 def test_scores_that_cannot_be_computed_are_refused():
     layer, s = own(), signal()
-    with pytest.raises(lti.DimensionError, match="no input of it was observed"):
+    with pytest.raises(lti.DimensionError, match="none of its inputs was observed"):
         state_values(layer, [])
     with pytest.raises(lti.DimensionError, match="no gradient at its output"):
         state_values(layer, [Signal(s.u)], "data")

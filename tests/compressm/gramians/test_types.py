@@ -287,7 +287,7 @@ def test_what_is_no_type_cannot_be_registered():
     class Greedy(Backwards):
         name, energy = "greedy", 1.5
 
-    for wrong, message in (("input", "instance of a GramianType"), (Greedy(), "got 1.5")):
+    for wrong, message in (("input", "an instance of GramianType"), (Greedy(), "got 1.5")):
         with pytest.raises(ValueError, match=message):
             register_gramian_type(wrong)
     with pytest.raises(ValueError, match="got 'greedy'"):
