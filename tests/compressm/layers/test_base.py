@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import lti
-from compressm import LRU
+from compressm import LRU, S5
 from tests.compressm.helpers import is_unchanged, parameters_of
 
 
@@ -45,3 +45,13 @@ def test_a_copy_resizes_itself_and_not_the_original():
     clone = copy.deepcopy(layer)
     clone.load_state_dict(LRU(3, 4).state_dict())
     assert (clone.d_state, layer.d_state) == (4, 12)
+
+
+@pytest.mark.parametrize("make", [LRU, S5])
+def test_a_state_of_another_shape_is_refused(make):
+    layer, u = make(3, 4), torch.randn(2, 5, 3)
+    for shape in ((2, 1), (1, 4), (2, 3, 4), (4,)):
+        state = torch.zeros(shape, dtype=torch.cfloat)
+        for call in (lambda s: layer(u, s), lambda s: layer.step(u[:, 0], s)):
+            with pytest.raises(lti.DimensionError, match=r"\(batch, d_state\) = \(2, 4\), got"):
+                call(state)
