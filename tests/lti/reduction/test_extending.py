@@ -212,6 +212,8 @@ def test_old_keywords_warn_and_work():
             old = call(tol=1e-5)
         assert caught[0].filename == __file__
         assert old == call(rtol=1e-5)
+    with pytest.warns(DeprecationWarning), pytest.raises(lti.OptionError, match="got -1"):
+        lti.hinf_norm(sys, tol=-1)
 
 
 def test_warnings_point_at_the_caller():
