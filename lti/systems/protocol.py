@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol
 from lti._backend.arrays import Array
 from lti.systems.labels import Labels
 
-__all__ = ["System", "SystemLike"]
+__all__ = ["System"]
 
 
 class System(Protocol):
