@@ -95,6 +95,11 @@ class Balancing:
         """Number of states that every reduction keeps: those of the unstable poles."""
         return self.parts.rest.order
 
+    @property
+    def scale(self) -> Array:
+        """The old name of `roundoff_scale`."""
+        return self.roundoff_scale
+
     @cached_property
     def roundoff_scale(self) -> Array:
         """What the rounding of the values is relative to (...), ``|R| |S|`` or more.

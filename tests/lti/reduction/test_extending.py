@@ -211,6 +211,8 @@ def test_old_keywords_are_aliases():
         assert call(tol=1e-5) == call(rtol=1e-5)
         with pytest.raises(lti.OptionError, match="tol is the old name of rtol; give rtol alone"):
             call(tol=1e-5, rtol=1e-5)
+    with pytest.raises(lti.OptionError, match="got -1"):
+        lti.hinf_norm(sys, tol=-1)
 
 
 def test_warnings_point_at_the_caller():
