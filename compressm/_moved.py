@@ -38,6 +38,6 @@ MOVED = {
     "tables": "experiments.tables",
     "tensorboard": "experiments.tensorboard",
     "training": "experiments.training",
-    "trees": "checkpoints.trees",
+    "trees": "checkpoints.file_format",
     "weights": "checkpoints.weights",
 }

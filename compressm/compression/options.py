@@ -48,8 +48,8 @@ class Options:
         if policy.needs_bound:
             if found is not None and not found.bounded:
                 raise OptionError(
-                    f"{policy} promises a bound, and none holds with the Gramian type {found}; use "
-                    "the exact Gramians, or KeepEnergy or States"
+                    f"{policy} promises a bound, and none holds with gramians={found.name!r}; use "
+                    "gramians='model', or KeepEnergy or States"
                 )
             found = found or MODEL
         if isinstance(multiple_of, bool) or not isinstance(multiple_of, int) or multiple_of < 1:

@@ -100,7 +100,11 @@ class Policy:
             ``stored(order)`` is the number of states that the layer stores at that order: for a
             real system fewer than `order`, since a conjugate pair is stored as one.
         """
-        raise OptionError(f"{self} needs all layers together; call its orders()")
+        if self.whole_model:
+            raise OptionError(f"{self} needs all layers together; call its orders()")
+        raise OptionError(
+            f"{type(self).__name__} overrides none of __call__, order and orders; define one"
+        )
 
     def order(self, layer: ScoredLayer) -> int:
         """The order to keep of one `layer`, from 0 to n."""
@@ -128,6 +132,9 @@ class _Function(Policy):
     """A policy from a function of the values and of the stored states."""
 
     function: Callable[[np.ndarray, Callable[[int], int]], int]
+
+    def __str__(self) -> str:
+        return getattr(self.function, "__name__", repr(self.function))
 
     def order(self, layer: ScoredLayer) -> int:
         return self.function(layer.hsv, layer.stored)

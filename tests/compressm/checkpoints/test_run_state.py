@@ -22,7 +22,7 @@ from compressm import (
     save_checkpoint,
     set_random_state,
 )
-from compressm.checkpoints.trees import load_tree, save_tree
+from compressm.checkpoints.file_format import load_tree, save_tree
 from compressm.checkpoints.weights import layers_in, read_checkpoint
 from compressm.models import LAYERS
 from compressm.systems.find import ssm_layers

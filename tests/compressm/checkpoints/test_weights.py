@@ -18,7 +18,7 @@ from compressm import (
     hankel_spectra,
     preview,
 )
-from compressm.checkpoints.trees import CheckpointError
+from compressm.checkpoints.file_format import CheckpointError
 from compressm.checkpoints.weights import layers_in, read_checkpoint
 from compressm.cli import main
 from compressm.systems.find import ssm_layers

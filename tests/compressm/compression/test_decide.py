@@ -10,6 +10,8 @@ from compressm import (
     Compressor,
     Every,
     KeepEnergy,
+    OptionError,
+    Policy,
     States,
     UnsupportedLayerError,
     compress_,
@@ -86,3 +88,30 @@ def test_a_model_without_such_a_layer_says_so():
             UnsupportedLayerError, match=r"among GRU, Linear, Sequential; docs/adap"
         ):
             act()
+
+
+@pytest.mark.parametrize("orders", [[3], [3, 3, 3], []])
+def test_a_policy_gives_one_order_for_each_layer(orders):
+    class Wrong(Policy):
+        def orders(self, layers, copy):
+            return orders
+
+    with pytest.raises(OptionError, match=f"gave {len(orders)} orders for 2 layers"):
+        compress_(model_of(), Wrong())
+
+
+@pytest.mark.parametrize("order", [-3, 1000, float("nan"), 2.5, None])
+def test_a_policy_gives_orders_from_0_to_n(order):
+    def wrong(hsv, stored):
+        return order
+
+    with pytest.raises(OptionError, match="wrong gave the order .* an integer from 0 to 32"):
+        compress_(model_of(), wrong)
+
+
+def test_a_policy_that_overrides_nothing_says_so():
+    class Empty(Policy):
+        pass
+
+    with pytest.raises(OptionError, match="Empty overrides none of __call__, order and orders"):
+        compress_(model_of(), Empty())

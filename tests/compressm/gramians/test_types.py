@@ -19,6 +19,7 @@ from compressm import (
     Every,
     GramianType,
     KeepEnergy,
+    OptionError,
     SequenceModel,
     States,
     compress_,
@@ -279,7 +280,7 @@ def test_a_fourth_type_cuts_in_training(backwards):
 
 
 def test_a_fourth_type_without_a_bound_is_not_for_an_error_bound(backwards):
-    with pytest.raises(ValueError, match="none holds with the Gramian type backwards"):
+    with pytest.raises(ValueError, match="none holds with gramians='backwards'"):
         compress_(lru(), ErrorBound(1.0), gramians=backwards, data=[smooth(4, 50, 4)])
 
 
@@ -292,3 +293,38 @@ def test_what_is_no_type_cannot_be_registered():
             register_gramian_type(wrong)
     with pytest.raises(ValueError, match="got 'greedy'"):
         compress_(lru(), States(2), gramians="greedy")
+
+
+@pytest.mark.parametrize(
+    "scores, message",
+    [
+        ([1.0, 2.0, 3.0], r"scores of shape \(3,\) for a layer of 16 states"),
+        (np.ones((2, 16)), r"scores of shape \(2, 16\)"),
+        (-np.ones(16), "a negative score, -1"),
+    ],
+)
+def test_scores_that_do_not_fit_the_layer_are_refused(scores, message):
+    class Wrong(GramianType):
+        name, energy = "wrong", 0.9
+
+        def factors(self, system, signals, directions):
+            return None
+
+        def state_values(self, layer, signals):
+            return np.asarray(scores)
+
+    model = model_of(layer="mamba")
+    with pytest.raises(OptionError, match=message):
+        compress_(model, States(3), gramians=Wrong(), data=[torch.randn(4, 9, 2)])
+    with pytest.raises(OptionError, match=r"must return a pair \(S, R\)"):
+        compress_(model_of(), States(3), gramians=Wrong(), data=[torch.randn(4, 9, 2)])
+    with pytest.raises(OptionError, match="an instance of a GramianType"):
+        compress_(model_of(), States(3), gramians=Wrong)
+
+
+def test_a_type_without_a_name_says_so():
+    class Nameless(type(MODEL)):
+        name = property()
+
+    with pytest.raises(OptionError, match="Nameless has no name"):
+        compress_(model_of(), States(3), gramians=Nameless())

@@ -22,7 +22,7 @@ from compressm import (
     smooth_order,
     tail_energy,
 )
-from compressm.checkpoints.trees import load_tree, save_tree
+from compressm.checkpoints.file_format import load_tree, save_tree
 from compressm.systems.find import ssm_layers
 from tests.compressm.helpers import model_of
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from compressm import CheckpointError
-from compressm.checkpoints.trees import load_tree, save_tree
+from compressm.checkpoints.file_format import load_tree, save_tree
 
 
 def test_containers_numbers_and_tensors_come_back(tmp_path):
