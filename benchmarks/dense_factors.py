@@ -18,7 +18,7 @@ import numpy as np  # noqa: E402
 import scipy.io  # noqa: E402
 
 import lti  # noqa: E402
-from lti.gramians.schur import schur_factors  # noqa: E402
+from lti.gramians.dense import schur_factors  # noqa: E402
 
 
 def by_schur(sys, r):

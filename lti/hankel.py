@@ -22,7 +22,7 @@ from lti._backend.arrays import (
 )
 from lti.errors import OrderError
 from lti.gramians.diagonal import closed_forms
-from lti.gramians.exact import double_factors, squares
+from lti.gramians.exact import exact_factors, squares
 from lti.gramians.lyapunov import scaled
 from lti.systems.convert import as_statespace
 from lti.systems.protocol import System, SystemLike
@@ -66,7 +66,8 @@ def hankel_singular_values(sys: SystemLike) -> Array:
     sys = as_statespace(sys)
     # The modes of a conjugate system keep the relative accuracy that real coordinates would lose
     modes = (sys.closed() if isinstance(sys, DiagonalStateSpace) else sys).double()
-    S, R = double_factors(modes)
+    found = exact_factors(modes)
+    S, R = found.S, found.R
     if tracked(*modes.matrices):
         sigma, _, _ = balanced(modes, S, R)
     else:
@@ -75,7 +76,11 @@ def hankel_singular_values(sys: SystemLike) -> Array:
 
 
 def balanced(
-    sys: System, S: Array, R: Array, of_system: tuple[bool, bool] = (True, True)
+    sys: System,
+    S: Array,
+    R: Array,
+    of_system: tuple[bool, bool] = (True, True),
+    scale: Array = None,
 ) -> tuple[Array, Array, Array]:
     """sigma (..., n), right (..., n, k), left (..., k, n) of factors S, R of a stable system.
 
@@ -83,7 +88,7 @@ def balanced(
     with those of the factor itself.
     """
     if not tracked(*sys.matrices, S, R):
-        return square_root(S, R)
+        return square_root(S, R, scale)
     xp = namespace(S)
     # In units of B and C in which no square overflows or vanishes
     b, c = scaled(detach(S))[1], scaled(detach(R))[1]
@@ -99,12 +104,15 @@ def balanced(
     return (b * c)[..., 0] * sigma, ratio * right, left / ratio
 
 
-def square_root(S: Array, R: Array) -> tuple[Array, Array, Array]:
-    """U diag(sigma) V^H = R^H S, right = S V sigma^-1/2, left = sigma^-1/2 U^H R^H."""
+def square_root(S: Array, R: Array, scale: Array = None) -> tuple[Array, Array, Array]:
+    """U diag(sigma) V^H = R^H S, right = S V sigma^-1/2, left = sigma^-1/2 U^H R^H.
+
+    `scale` is the `product_scale` of both, if it is known.
+    """
     xp, n = namespace(S), S.shape[-2]
     U, sigma, Vh = xp.linalg.svd(H(R) @ S, full_matrices=False)
     rank, sigma = sigma.shape[-1], pad(sigma, n)
-    floor = 4 * EPS * product_scale(S, R)[..., None]
+    floor = 4 * EPS * (product_scale(S, R) if scale is None else scale)[..., None]
     top = n * EPS * (sigma[..., :1] if n else 1.0)
     alive = sigma > xp.where(top > floor, top, floor)
     if not tracing(S):

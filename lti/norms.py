@@ -11,7 +11,6 @@ import numpy as np
 from lti._backend.arrays import (
     Array,
     conj,
-    detach,
     device,
     from_numpy,
     namespace,
@@ -23,7 +22,7 @@ from lti._backend.arrays import (
 from lti._backend.checks import positive
 from lti._backend.shifts import optimal_shift
 from lti._renamed import renamed
-from lti.gramians.exact import double_factors, squares
+from lti.gramians.exact import exact_factors, squares
 from lti.hankel import hankel_singular_values
 from lti.systems.algebra import host_copy, member, state_scaling
 from lti.systems.convert import as_statespace
@@ -68,11 +67,11 @@ def h2_norm(sys: SystemLike) -> Array:
     """
     sys = as_statespace(sys)
     double = sys.double()
-    S, R = double_factors(double)
-    dense, xp = double.to_dense(), namespace(S)
-    inner = xp.linalg.matrix_norm(detach(dense.C) @ S)
+    found = exact_factors(double)
+    dense, xp = double.to_dense(), namespace(found.S)
+    inner = xp.linalg.matrix_norm(found.system.to_dense().C @ found.S)
     if tracked(*double.matrices):  # |C S|^2 = tr(C P C^H)
-        P, _ = squares(double, S, R)
+        P, _ = squares(double, found.S, found.R)
         square = real(xp.sum(dense.C @ P * conj(dense.C), axis=(-2, -1)))
         inner = torch_backend().attach(inner, _root(square))
     feed = xp.linalg.matrix_norm(dense.D)

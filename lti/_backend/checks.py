@@ -45,7 +45,19 @@ def _plain(*arrays: Any) -> bool:
     if not all(type(x) is np.ndarray for x in arrays):
         return False
     dtype = arrays[0].dtype
-    return dtype in DTYPES and all(x.dtype == dtype and np.isfinite(x).all() for x in arrays)
+    if dtype not in DTYPES or any(x.dtype != dtype for x in arrays):
+        return False
+    return all(np.isfinite(x).all() for x in arrays)
+
+
+def fit_as_they_are(A: Any, B: Any, C: Any, D: Any) -> bool:
+    """Whether they are the finite NumPy matrices of one system and one dtype, the common case."""
+    if not all(type(x) is np.ndarray and x.ndim == 2 for x in (A, B, C, D)):
+        return False
+    n, (p, m) = len(A), D.shape
+    if not (A.shape == (n, n) and B.shape == (n, m) and C.shape == (p, n)):
+        return False
+    return _plain(A, B, C, D)
 
 
 def same_dtype(*arrays: Array) -> list[Array]:

@@ -2,8 +2,8 @@
 
 from lti.gramians.exact import (
     controllability_gramian,
+    exact_factors,
     gramian_factors,
-    known_factors,
     observability_gramian,
 )
 from lti.gramians.spectral import input_spectrum, spectral_factor
@@ -12,9 +12,9 @@ from lti.gramians.supplied import GramianFactor
 __all__ = [
     "GramianFactor",
     "controllability_gramian",
+    "exact_factors",
     "gramian_factors",
     "input_spectrum",
-    "known_factors",
     "observability_gramian",
     "spectral_factor",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,9 @@ from lti._backend.arrays import (
     Array,
     H,
     detach,
-    eig,
-    is_complex,
-    lq_factor,
-    namespace,
+    from_numpy,
     narrow,
+    on_host,
     to_numpy,
     torch_backend,
     tracing,
@@ -23,20 +21,26 @@ from lti._backend.arrays import (
 )
 from lti._backend.shifts import cheap_shift
 from lti.errors import UnstableError
+from lti.gramians.dense import schur_factors
 from lti.gramians.diagonal import closed_forms, diagonal_factors
 from lti.gramians.lyapunov import SAFE, smith_factors
-from lti.systems.algebra import state_scaling
 from lti.systems.convert import as_statespace
 from lti.systems.discretize import to_discrete
 from lti.systems.protocol import System, SystemLike
 from lti.systems.stability import require_stable
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
-__all__ = ["controllability_gramian", "gramian_factors", "observability_gramian"]
+__all__ = [
+    "ExactFactors",
+    "controllability_gramian",
+    "exact_factors",
+    "gramian_factors",
+    "observability_gramian",
+]
 
-PATIENCE = SAFE + 3  # doublings, after which the way by the modes is tried
-FEW = 20  # doublings: no pole is close to the boundary
-WELL = 100.0  # a condition of the modes that costs less than doubling longer would
+PATIENCE = SAFE + 3  # doublings of a batch on the host, after which Schur forms are quicker
+WELL = 100.0  # a loss of digits by doubling that is accepted
+ROUNDING = 1e3  # times n eps |R| |S|: what is said of values below is uncertain
 
 
 def gramian_factors(sys: SystemLike) -> tuple[Array, Array]:
@@ -135,7 +139,7 @@ def observability_gramian(sys: SystemLike) -> Array:
 
 def double_factors(sys: System) -> tuple[Array, Array]:
     """`gramian_factors` in double precision, whatever the precision of `sys`."""
-    return known_factors(sys)[:2]
+    return exact_factors(sys).in_given_coordinates()
 
 
 def squares(sys: System, S: Array = None, R: Array = None) -> tuple[Array, Array]:
@@ -159,14 +163,48 @@ def squares(sys: System, S: Array = None, R: Array = None) -> tuple[Array, Array
     )
 
 
-def known_factors(sys: System) -> tuple[Array, Array, float, bool]:
-    """S, R, their roundoff gain, and whether all poles are known to be well damped.
+@dataclass(frozen=True, eq=False)
+class ExactFactors:
+    """P = X S (X S)^H, Q = X^-H R (X^-H R)^H: factors in the coordinates of a system z, x = X z.
 
-    The rounding of the factors is the gain times ``eps |R| |S|``. Well damped poles are far from
-    the stability boundary.
+    Parameters
+    ----------
+    system : System
+        (X^-1 A X, X^-1 B, C X, D), in double precision and without derivatives.
+    S, R : array (..., n, k), array (..., n, l)
+        Its factors.
+    X, inverse : array (n, n), optional
+        The change of state and its inverse; None for the identity.
+    roundoff_gain : float, optional
+        The rounding of the factors in units of ``eps |R| |S|``.
+    roundoff : float, optional
+        How far the Schur form may have moved the Hankel singular values.
+    """
+
+    system: System
+    S: Array
+    R: Array
+    X: Array = None
+    inverse: Array = None
+    roundoff_gain: float = 1.0
+    roundoff: float = 0.0
+
+    def in_given_coordinates(self) -> tuple[Array, Array]:
+        """The factors of P and Q themselves."""
+        if self.X is None:
+            return self.S, self.R
+        return self.X @ self.S, H(self.inverse) @ self.R
+
+
+def exact_factors(sys: System) -> ExactFactors:
+    """Both factors of a system in double precision, in the coordinates in which they are computed.
+
+    Those of one dense system are its Schur form; those of others, and of a system that torch
+    follows, the system's own.
     """
     sys = sys.double()
-    if tracked(*sys.matrices):
+    follows = tracked(*sys.matrices)
+    if follows:
         arrays = {name: detach(getattr(sys, name)) for name in ("poles", "A", "B", "C", "D")
                   if name in sys.__dataclass_fields__}  # fmt: skip
         sys = replace(sys, **arrays)
@@ -175,52 +213,48 @@ def known_factors(sys: System) -> tuple[Array, Array, float, bool]:
             from lti.gramians import _torch_op  # imports torch, which is optional
 
             S, R = _torch_op.factors(*sys.matrices[:3], sys.is_discrete, sys.conjugate)
-            return S, R, 1.0, False
-        return *diagonal_factors(sys), 1.0, False
-    if type(sys.A) is not np.ndarray or sys.A.ndim > 2:
-        return _dense(sys)
-    d = state_scaling(sys)
-    own = StateSpace(sys.A / d[:, None] * d, sys.B / d[:, None], sys.C * d, None, sys.dt)
-    S, R, loss, far = _dense(own)
-    return d[:, None] * S, R / d[:, None], loss, far
+            return ExactFactors(sys, S, R)
+        return ExactFactors(sys, *diagonal_factors(sys))
+    if sys.batch_shape or not on_host(sys.A):
+        return _by_doubling(sys)
+    found = _by_schur_form(sys)
+    if follows:
+        return ExactFactors(sys, *found.in_given_coordinates(), roundoff=found.roundoff)
+    return found
 
 
-def _dense(sys: System) -> tuple[Array, Array, float, bool]:
-    """`known_factors` by doubling; by way of the modes where that takes long and they allow it."""
+def _by_schur_form(sys: System) -> ExactFactors:
+    """`exact_factors` of one dense system on the host, whose memory NumPy shares."""
+    found = schur_factors(*(to_numpy(x) for x in (sys.A, sys.B, sys.C)), sys.is_discrete)
+    form = found.form
+    arrays = (form.T, found.B, found.C, found.U, found.V, form.d[:, None] * form.Q,
+              form.Q.conj().T / form.d)  # fmt: skip
+    T, B, C, U, V, X, inverse = (from_numpy(x, like=sys.A) for x in arrays)
+    roundoff = found.roundoff * float(np.linalg.norm(found.product))
+    system = StateSpace(T, B, C, sys.D, sys.dt)
+    return ExactFactors(system, U, V, X, inverse, roundoff=roundoff)
+
+
+def _by_doubling(sys: System) -> ExactFactors:
+    """`exact_factors` of a batch, by matrix products; by Schur forms where that would lose much."""
+    host = on_host(sys.A)
     try:
         circle = sys if sys.is_discrete or sys.order == 0 else to_discrete(sys, cheap_shift(sys.A))
         with np.errstate(over="ignore", invalid="ignore"):
-            few = smith_factors(circle.A, circle.B, circle.C, most=PATIENCE)
-            modal = None if few else _modal(sys, limit=WELL)
-            found: Any = few or modal or smith_factors(circle.A, circle.B, circle.C)
+            found: Any = smith_factors(circle.A, circle.B, circle.C, most=PATIENCE if host else 64)
     except (UnstableError, RuntimeError, ValueError):
-        require_stable(sys)  # names the pole
-        raise
-    if modal:
-        return modal
-    S, R, doublings = found
-    loss = max(1.0, 2.0 ** (doublings - SAFE))
-    return (_modal(sys, loss) if loss > WELL else None) or (S, R, loss, doublings < FEW)
-
-
-def _modal(sys: System, limit: float) -> tuple[Array, Array, float, bool] | None:
-    """The factors by way of the modes, unless these are conditioned worse than `limit`.
-
-    What rounding does to a mode then stays with it: the squares of a matrix with poles close to the
-    boundary mix it into all of them.
-    """
-    poles, V = eig(sys.A)
-    xp = namespace(V)
-    gains = xp.linalg.svdvals(V)
-    if not bool(xp.all(gains[..., 0] < limit * gains[..., -1])):
-        return None
-    condition = float(to_numpy(xp.max(gains[..., 0] / gains[..., -1])))
-    B, C = xp.linalg.solve(V, sys.B + 0j), (sys.C + 0j) @ V
-    modes = DiagonalStateSpace(poles, B, C, None, sys.dt)
-    S, R = diagonal_factors(modes)
-    S, R = V @ S, H(xp.linalg.inv(V)) @ R
-    if not is_complex(sys.B):
-        S, R = (xp.concat([xp.real(x), xp.imag(x)], axis=-1) for x in (S, R))
-    host = to_numpy(poles)
-    gap = 1 - np.abs(host) if sys.is_discrete else -host.real / np.abs(host).max()
-    return lq_factor(S), lq_factor(R), condition, bool(gap.min() > 1e-6)
+        found = None
+    if found:
+        S, R, doublings = found
+        loss = max(1.0, 2.0 ** (doublings - SAFE))
+        if loss <= WELL:
+            return ExactFactors(sys, S, R, roundoff_gain=loss)
+    require_stable(sys)  # names the pole
+    A, B, C = (to_numpy(x) for x in (sys.A, sys.B, sys.C))
+    S, R, roundoff = np.empty_like(A), np.empty_like(A), 0.0
+    for i in np.ndindex(A.shape[:-2]):
+        one = _by_schur_form(StateSpace(A[i], B[i], C[i], None, sys.dt))
+        S[i], R[i] = one.in_given_coordinates()
+        roundoff = max(roundoff, one.roundoff)
+    S, R = (from_numpy(x, like=sys.A) for x in (S, R))
+    return ExactFactors(sys, S, R, roundoff=roundoff)

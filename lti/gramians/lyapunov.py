@@ -25,7 +25,7 @@ from lti._backend.arrays import (
 )
 from lti.errors import UnstableError
 
-__all__ = ["SAFE", "cauchy_factor", "scaled", "smith_factors"]
+__all__ = ["SAFE", "cauchy_factor", "gap", "scaled", "smith_factors"]
 
 EPS = 2.0**-52
 HUGE = 2.0**500  # a power of a stable A never gets there
@@ -160,7 +160,7 @@ def cauchy_factor(poles: Array, B: Array, discrete: bool) -> Array:
     if on_host(B) and type(B) is not np.ndarray:
         return from_numpy(cauchy_factor(to_numpy(poles), to_numpy(B), discrete), like=B)
     G, size = scaled(B)
-    own = _gap(poles, discrete)
+    own = gap(poles, discrete)
     S = _from_entries(G, poles, own, discrete) if B.shape[-2] <= MANY * B.shape[-1] else None
     if S is None:
         batch, G = poles.shape[:-1], lq_factor(G)
@@ -237,7 +237,7 @@ def _between(apart: Array, p: Array, d: Array, discrete: bool) -> Array:
     return d - apart * conj(p) if discrete else d - apart
 
 
-def _gap(poles: Array, discrete: bool) -> Array:
+def gap(poles: Array, discrete: bool) -> Array:
     """1 - |p|^2, or -2 Re p: the denominator on the diagonal, without cancellation."""
     if not discrete:
         return -2 * real(poles)

@@ -11,7 +11,8 @@ from typing import Any
 from lti._backend.arrays import Array, H, device, from_numpy, namespace, narrow, to_numpy
 from lti._backend.checks import one_of
 from lti.errors import OrderError
-from lti.hankel import OrderChoice, balanced, check_order, no_bounds, product_scale
+from lti.gramians.exact import ROUNDING
+from lti.hankel import EPS, OrderChoice, balanced, check_order, no_bounds
 from lti.reduction.certificate import Reduction
 from lti.reduction.gramian_pair import FactorSource, GramianPair, choose_pair
 from lti.reduction.methods import Method, find_method
@@ -43,15 +44,16 @@ class Balancing:
         S and R, and what theory says of them.
     sigma : array (..., n)
         Hankel singular values in double precision; infinite for the states of unstable poles.
-    right : array (..., n, k)
-        ``S V diag(sigma)^-1/2``: columns of T, in double precision.
-    left : array (..., k, n)
-        ``diag(sigma)^-1/2 U^H R^H``: rows of W, in double precision.
+    inner : (array (..., n, k), array (..., k, n))
+        ``S V diag(sigma)^-1/2`` and ``diag(sigma)^-1/2 U^H R^H`` of the stable part, in the
+        coordinates of ``parts.stable``.
     method : str
         "square-root" or "balancing-free".
 
     Attributes
     ----------
+    right, left : array
+        Columns of T and rows of W, in double precision.
     hsv, T, W : array
         The same in the dtype of the system. T and W have as many columns and rows as the system
         has states to working precision, `minimal_order`. A column of T and the row of W belong to
@@ -63,9 +65,18 @@ class Balancing:
     parts: Split
     factors: GramianPair
     sigma: Array
-    right: Array
-    left: Array
+    inner: tuple[Array, Array]
     method: str = "square-root"
+
+    @cached_property
+    def right(self) -> Array:
+        """T (..., n, minimal_order) in double precision."""
+        return self.parts.right(self.inner[0])
+
+    @cached_property
+    def left(self) -> Array:
+        """W (..., minimal_order, n) in double precision."""
+        return self.parts.left(self.inner[1])
 
     @property
     def hsv(self) -> Array:
@@ -88,7 +99,7 @@ class Balancing:
 
         Also above ``4 eps |R| |S|``, where the factors nearly cancel.
         """
-        return self.right.shape[-1]
+        return self.smallest_order + self.inner[0].shape[-1]
 
     @property
     def smallest_order(self) -> int:
@@ -107,7 +118,8 @@ class Balancing:
         More by what the computation of the factors, and of the stable part, has cost.
         """
         norm = namespace(self.sigma).linalg.matrix_norm
-        scale = self.factors.roundoff_gain * product_scale(self.factors.S, self.factors.R)
+        pair, n = self.factors, max(self.system.order, 1)
+        scale = pair.roundoff_gain * pair.product_scale + pair.roundoff / (ROUNDING * n * EPS)
         if self.smallest_order == 0:
             return scale
         gap, dense = boundary_gap(self.parts.stable), self.system.double().to_dense()
@@ -122,7 +134,7 @@ class Balancing:
     @cached_property
     def balanced(self) -> StateSpace:
         """(W A T, W B, C T, D) of `minimal_order` states, in double precision."""
-        return project(self.system.double(), self.right, self.left, self.smallest_order)
+        return self.parts.with_projected(project(self.parts.stable, *self.inner))
 
     @cached_property
     def error_bounds(self) -> Array:
@@ -160,24 +172,23 @@ class Balancing:
         In balanced coordinates, or of the balancing-free method in orthonormal bases; in double
         precision, of `minimal_order` states.
         """
-        T, W = self.right, self.left
-        if self.method == "square-root":
-            return self.balanced, T, W
-        k, rank, xp = self.smallest_order, self.minimal_order, namespace(T)
-        if rank == 0:
-            return self.balanced, T, W
+        T, W = self.inner
+        if self.method == "square-root" or T.shape[-1] == 0:
+            return self.balanced, self.right, self.left
+        k, rank, xp = self.smallest_order, T.shape[-1], namespace(T)
         d = basis_scaling(T, W)
         T, W = T / d, W * H(d)
         # Separate blocks for states whose directions in T and W are nearly orthogonal: else their
         # rounding would spread to the others
-        sound = self.sigma > SOUND * self.roundoff_scale[..., None]
+        sound = self.sigma[..., k:] > SOUND * self.roundoff_scale[..., None]
         sound = int(to_numpy(xp.sum(xp.astype(sound, xp.int64), axis=-1)).max(initial=0))
-        cuts = sorted({0, k, max(k, order), min(max(k, sound), rank), rank})
+        cuts = sorted({0, max(0, order - k), min(sound, rank), rank})
         blocks = [slice(*ends) for ends in pairwise(cuts)]
         bases = [orthonormal(T[..., block], W[..., block, :]) for block in blocks]
         T = d * xp.concat([T for T, _ in bases], axis=-1)
         W = xp.concat([W for _, W in bases], axis=-2) / H(d)
-        return project(self.system.double(), T, W, k), T, W
+        small = self.parts.with_projected(project(self.parts.stable, T, W))
+        return small, self.parts.right(T), self.parts.left(W)
 
     def reduce(
         self,
@@ -315,7 +326,7 @@ def balance(
     one_of("method", method, ("square-root", "balancing-free"))
     parts = parts_of(sys.double(), unstable)
     k = parts.rest.order
-    factors = choose_pair(
+    parts, factors = choose_pair(
         parts,
         gramians=gramians,
         controllability=controllability,
@@ -328,11 +339,8 @@ def balance(
     )
     S, R = factors.S, factors.R
     xp = namespace(S)
-    sigma, right, left = balanced(parts.stable, S, R, factors.of_system)
+    sigma, *inner = balanced(parts.stable, S, R, factors.of_system, factors.product_scale)
     if k:
-        T, W = parts.T, parts.W
-        right = xp.concat([T[..., :k], T[..., k:] @ right], axis=-1)
-        left = xp.concat([W[..., :k, :], left @ W[..., k:, :]], axis=-2)
         kept = xp.full((*sigma.shape[:-1], k), float("inf"), dtype=sigma.dtype, device=device(S))
         sigma = xp.concat([kept, sigma], axis=-1)
-    return Balancing(sys, parts, factors, sigma, right, left, method)
+    return Balancing(sys, parts, factors, sigma, (inner[0], inner[1]), method)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lti._backend.arrays import Array, eye, from_numpy, namespace, narrow, to_numpy
+from lti.gramians.exact import ROUNDING
 from lti.hankel import EQUAL, OrderChoice
 from lti.norms import hinf_norm, peak_gain
 from lti.reduction.balancing import Balancing
@@ -21,6 +22,7 @@ __all__ = [
     "certified",
     "divided",
     "near_unstable",
+    "rounded",
     "stable_part",
 ]
 
@@ -31,8 +33,6 @@ CANCEL = 1e6  # and Gramians whose product is this much smaller than their sizes
 
 def near_unstable(balancing: Balancing) -> list[str]:
     """The flag that a pole is close to the stability boundary, if one is."""
-    if balancing.factors.well_damped:
-        return []
     stable, k = balancing.parts.stable, balancing.smallest_order
     poles = to_numpy(stable.poles)
     gap = 1 - np.abs(poles) if stable.is_discrete else -poles.real
@@ -65,10 +65,28 @@ def cancelling(balancing: Balancing) -> list[str]:
     ]
 
 
+def rounded(balancing: Balancing, order: int, bound: Array) -> list[str]:
+    """The flag that rounding may have cost more than `bound` (...), where much was lost to it."""
+    n, scale = balancing.system.order, to_numpy(balancing.roundoff_scale)
+    pair, cost = balancing.factors, ROUNDING * n * EPS * scale
+    usual = ROUNDING * n * EPS * to_numpy(pair.product_scale)
+    lost = pair.roundoff + (pair.roundoff_gain - 1) * usual
+    bad = (to_numpy(bound) < cost) & (lost > usual)
+    if order >= n or not bad.any():
+        return []
+    return [
+        f"the error may exceed its bound: rounding may have moved the system by about "
+        f"{cost[bad].max():.1g}, as its poles are of very different size or sensitive; choose an "
+        "order or a tolerance with a larger bound"
+    ]
+
+
 def divided(balancing: Balancing, order: int) -> list[str]:
     """The flag that the cut at `order` divides equal Hankel singular values, if it does."""
     last, first = _values_around_cuts(balancing, balancing.minimal_order)
-    gap = np.maximum(EQUAL * last, 4 * EPS * to_numpy(balancing.roundoff_scale)[..., None])
+    pair = balancing.factors
+    scale = to_numpy(pair.roundoff_gain * pair.product_scale)[..., None]
+    gap = np.maximum(EQUAL * last, 4 * EPS * scale)
     equal = _of_any_member((last - first <= gap) & (first > 0))
     if not equal[order]:
         return []

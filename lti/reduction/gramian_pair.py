@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from lti._backend.arrays import (
@@ -19,11 +19,11 @@ from lti._backend.arrays import (
 )
 from lti._backend.checks import as_array, common, one_of
 from lti.errors import DerivativeError, DimensionError, OptionError
-from lti.gramians.exact import double_factors, known_factors
+from lti.gramians.exact import double_factors, exact_factors
 from lti.gramians.limited import frequency_limited_factors, time_limited_factors
 from lti.gramians.supplied import GramianFactor, named
 from lti.gramians.weighted import modified_input, weighted_factor
-from lti.hankel import error_bound, square_root
+from lti.hankel import error_bound, product_scale, square_root
 from lti.norms import hinf_norm
 from lti.systems.algebra import dual, series, static
 from lti.systems.convert import as_statespace
@@ -62,8 +62,8 @@ class GramianPair:
         Lyapunov equation, and else the factor.
     roundoff_gain : float, optional
         The rounding of the factors in units of ``eps |R| |S|``, as far as it is known.
-    well_damped : bool, optional
-        Whether all poles are known to be far from the stability boundary.
+    roundoff : float, optional
+        What rounding of A may have moved the values by beyond that.
 
     Examples
     --------
@@ -83,7 +83,12 @@ class GramianPair:
     weights: tuple[StateSpace | None, StateSpace | None] = (None, None)
     of_system: tuple[bool, bool] = (False, False)
     roundoff_gain: float = 1.0
-    well_damped: bool = False
+    roundoff: float = 0.0
+
+    @cached_property
+    def product_scale(self) -> Array:
+        """| |R|^H |S| |_F (...): what ``R^H S`` is rounded to."""
+        return product_scale(self.S, self.R)
 
 
 def choose_pair(
@@ -97,8 +102,11 @@ def choose_pair(
     weighting: str = "enns",
     frequencies: Any = None,
     times: Any = None,
-) -> GramianPair:
-    """The Gramians that the options of `balance` ask for, of the stable part of a system."""
+) -> tuple[Split, GramianPair]:
+    """The Gramians that the options of `balance` ask for, of the stable part of a system.
+
+    Also the parts, with the stable one in the coordinates of the factors.
+    """
     sys = parts.stable
     one_of("weighting", weighting, RULES)
     limited = frequencies is not None or times is not None
@@ -110,7 +118,7 @@ def choose_pair(
                 "gramians= makes both Gramians and what they promise; leave weights, limits, "
                 "controllability= and observability= out"
             )
-        return _made_pair(gramians, sys)
+        return parts, _made_pair(gramians, sys)
     if frequencies is not None and times is not None:
         raise OptionError("frequencies and times cannot both be limited; leave one of them out")
     if weighting == "lin-chiu" and not weighted:
@@ -129,10 +137,12 @@ def choose_pair(
             "it out"
         )
     if not (weighted or limited or supplied):
-        S, R, roundoff_gain, well_damped = known_factors(sys)
-        return GramianPair(
-            S=S, R=R, name="", error_bounds=error_bound, of_system=(True, True),
-            roundoff_gain=roundoff_gain, well_damped=well_damped,
+        found = exact_factors(sys)
+        if found.X is not None:
+            parts = parts.with_stable(found.system, found.X, found.inverse)
+        return parts, GramianPair(
+            S=found.S, R=found.R, name="", error_bounds=error_bound, of_system=(True, True),
+            roundoff_gain=found.roundoff_gain, roundoff=found.roundoff,
         )  # fmt: skip
     require_stable(sys)
 
@@ -162,7 +172,7 @@ def choose_pair(
         if weighting == "wang" and (limited or weight or supply is not None):
             S, gain = _repaired(G, S, weight, gain)
         factors.append(S)
-    return GramianPair(
+    return parts, GramianPair(
         S=factors[0],
         R=factors[1],
         name=", ".join(names),

@@ -12,7 +12,7 @@ from lti.errors import DimensionError, LTIError, OptionError, ReductionWarning, 
 from lti.hankel import EQUAL, OrderChoice, error_bound
 from lti.norms import hankel_norm
 from lti.reduction.balancing import Balancing, balance
-from lti.reduction.bounds import as_it_is, cancelling, certified, near_unstable
+from lti.reduction.bounds import as_it_is, cancelling, certified, near_unstable, rounded
 from lti.reduction.certificate import Reduction
 from lti.reduction.methods import register_method
 from lti.systems.algebra import host_copy, member
@@ -156,7 +156,8 @@ def _reduced(balancing: Balancing, choice: OrderChoice) -> Reduction:
     A, B = block_diag(parts.rest.A, stable.A), xp.concat([parts.rest.B, stable.B], axis=-2)
     C = xp.concat([parts.rest.C, stable.C], axis=-1)
     system = StateSpace(A, B, C, stable.D, sys.dt)
-    reduction = certified(balancing, system, order, bound, flags + notes, NAME, choice)
+    flags += rounded(balancing, order, bound) + notes
+    reduction = certified(balancing, system, order, bound, flags, NAME, choice)
     roundoff_scale = balancing.roundoff_scale + spectral_norm(stable.D)
     return replace(reduction, claim=replace(reduction.claim, roundoff_scale=roundoff_scale))
 

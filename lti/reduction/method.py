@@ -10,7 +10,7 @@ from lti._backend.arrays import Array
 from lti.errors import OptionError, OrderError, ReductionWarning, warn
 from lti.hankel import OrderChoice, no_bounds
 from lti.reduction.balancing import Balancing
-from lti.reduction.bounds import as_it_is, cancelling, certified, divided, near_unstable
+from lti.reduction.bounds import as_it_is, cancelling, certified, divided, near_unstable, rounded
 from lti.reduction.certificate import Reduction
 from lti.systems.statespace import StateSpace
 
@@ -74,6 +74,7 @@ class ReductionMethod:
             flags += divided(balancing, order)
             system, T, W = self._formed(balancing, order)
             bound = self._bounds(balancing)[..., order]
+            flags += rounded(balancing, order, bound)
             reduction = certified(balancing, system, order, bound, flags, name, choice, T, W)
         for flag in reduction.flags:
             warn(flag, ReductionWarning)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from lti._backend.arrays import Array, H, block_diag, diag, namespace
+from lti._backend.arrays import Array, H, diag, namespace
 from lti.systems.protocol import System
 from lti.systems.statespace import StateSpace
 
 __all__ = ["basis_scaling", "orthonormal", "project"]
 
 
-def project(system: System, T: Array, W: Array, kept: int) -> StateSpace:
-    """(W A T, W B, C T), with the `kept` first states apart from the others.
+def project(system: System, T: Array, W: Array) -> StateSpace:
+    """(W A T, W B, C T, D).
 
     A zero row of W, in a batch of unequal ranks, gives a stable pole.
     """
     dense = system.to_dense()
     A, xp = W @ dense.A @ T, namespace(T)
-    if kept:
-        A = block_diag(A[..., :kept, :kept], A[..., kept:, kept:])
-    if not dense.is_discrete:
+    if dense.batch_shape and not dense.is_discrete:
         A = A - diag(xp.astype(xp.all(W == 0, axis=-1), A.dtype))
     return StateSpace(A, W @ dense.B, dense.C @ T, dense.D, dense.dt)
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
-from scipy.linalg import schur
+from scipy.linalg import rsf2csf
 
 from lti._backend.arrays import Array, eye, from_numpy, namespace, narrow, to_numpy
 from lti._backend.checks import require_finite
 from lti.errors import DimensionError, OptionError
-from lti.systems.algebra import state_scaling
 from lti.systems.convert import as_statespace
 from lti.systems.protocol import System, SystemLike
-from lti.systems.statespace import DiagonalStateSpace
+from lti.systems.schur import choose_scaling, schur_form
+from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["frequency_response"]
 
@@ -100,8 +99,10 @@ def resolvent(sys: System, s: Array) -> Iterator[tuple[slice, Array]]:
     Many points of one larger NumPy system share a Schur form, A = U T U^H.
     """
     n, m, k = sys.order, sys.n_inputs, s.shape[0]
-    shared = type(sys.A) is np.ndarray and sys.A.ndim == 2 and min(n, k) >= MANY
-    solve = _triangular(sys) if shared else partial(_solved, sys)
+    single = type(sys.A) is np.ndarray and sys.A.ndim == 2
+    shared, solve = single and min(n, k) >= MANY, partial(_solved, sys)
+    if single:
+        solve = _triangular(sys) if shared else _in_blocks(sys)
     step = max(1, CHUNK // max(1, n * (m if shared else n) * math.prod(sys.batch_shape)))
     for i in range(0, max(1, k), step):
         at = slice(i, min(i + step, k))
@@ -115,13 +116,20 @@ def _solved(sys: System, s: Array) -> Array:
     return xp.linalg.solve(E, xp.broadcast_to(B, (*E.shape[:-1], B.shape[-1])))
 
 
+def _in_blocks(sys: System) -> Callable[[np.ndarray], np.ndarray]:
+    """The same with the states in an order and in units in which elimination loses least."""
+    order, _, d = choose_scaling(sys.A)
+    d = d[order, None]
+    A, B = sys.A[order[:, None], order] / d * d.T, sys.B[order] / d
+    scaled, back = StateSpace(A, B, sys.C[:, order] * d.T, None, sys.dt), np.argsort(order)
+    return lambda s: (d * _solved(scaled, s))[:, back]
+
+
 def _triangular(sys: System) -> Callable[[np.ndarray], np.ndarray]:
     """s -> U (s - T)^-1 U^H B, by substitution in all points at once."""
-    d = state_scaling(sys)
-    form: Any = schur(sys.A / d[:, None] * d, output="complex")
-    T, U = form
-    B = U.conj().T @ (sys.B / d[:, None])
-    U = d[:, None] * U
+    form = schur_form(sys.A)
+    T, U = rsf2csf(form.T, form.Q) if form.T.dtype.kind == "f" else (form.T, form.Q)
+    B, U = U.conj().T @ (sys.B / form.d[:, None]), form.d[:, None] * U
 
     def solve(s: np.ndarray) -> np.ndarray:
         k, m = len(s), sys.n_inputs

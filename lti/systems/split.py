@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import schur, solve_sylvester
 
-from lti._backend.arrays import Array, eye, from_numpy, namespace, to_numpy
+from lti._backend.arrays import Array, block_diag, eye, from_numpy, namespace, to_numpy
 from lti._backend.checks import one_of
 from lti.errors import DefectiveError, DimensionError
 from lti.systems.algebra import state_scaling
@@ -35,12 +35,49 @@ class Split:
         The part with the poles on or beyond the stability boundary, with D = 0.
     T, W : array (..., n, n)
         The change of state, ``x = T [x_rest, x_stable]``.
+    is_whole : bool, optional
+        Whether the stable part is the system as it stands, and T the identity.
     """
 
     stable: System
     rest: StateSpace
     T: Array
     W: Array
+    is_whole: bool = False
+
+    def with_stable(self, stable: System, X: Array, inverse: Array) -> Split:
+        """The same with the stable part in other coordinates, ``x_stable = X z``."""
+        k = self.rest.order
+        if k:
+            xp = namespace(X)
+            X = xp.concat([self.T[..., :k], self.T[..., k:] @ X], axis=-1)
+            inverse = xp.concat([self.W[..., :k, :], inverse @ self.W[..., k:, :]], axis=-2)
+        return Split(stable, self.rest, X, inverse)
+
+    def with_projected(self, small: StateSpace) -> StateSpace:
+        """The rest and, in place of the stable part, `small`."""
+        rest, xp = self.rest, namespace(small.A)
+        if rest.order == 0:
+            return small
+        A = block_diag(rest.A, small.A)
+        B, C = xp.concat([rest.B, small.B], axis=-2), xp.concat([rest.C, small.C], axis=-1)
+        return StateSpace(A, B, C, small.D, small.dt)
+
+    def right(self, T: Array) -> Array:
+        """[T_rest, T_stable T], columns in the coordinates of the system."""
+        k = self.rest.order
+        if self.is_whole:
+            return T
+        moved = self.T[..., k:] @ T
+        return namespace(T).concat([self.T[..., :k], moved], axis=-1) if k else moved
+
+    def left(self, W: Array) -> Array:
+        """[W_rest; W W_stable], rows in the coordinates of the system."""
+        k = self.rest.order
+        if self.is_whole:
+            return W
+        moved = W @ self.W[..., k:, :]
+        return namespace(W).concat([self.W[..., :k, :], moved], axis=-2) if k else moved
 
 
 def parts_of(sys: System, unstable: str) -> Split:
@@ -125,7 +162,7 @@ def whole(sys: System) -> Split:
     """The split of a system that is stable."""
     dense = sys.to_dense()
     identity = namespace(dense.A).broadcast_to(eye(sys.order, like=dense.A), dense.A.shape)
-    return Split(sys, _part(dense, slice(0, 0), D=False), identity, identity)
+    return Split(sys, _part(dense, slice(0, 0), D=False), identity, identity, is_whole=True)
 
 
 def _common(counts: np.ndarray) -> int:

@@ -11,24 +11,28 @@ from lti.errors import UnstableError
 from lti.systems.protocol import System
 from lti.systems.statespace import StateSpace
 
-__all__ = ["boundary_gap", "is_stable", "require_stable"]
+__all__ = ["boundary_gap", "is_stable", "require_stable", "require_stable_poles"]
+
+REMEDY = 'remove or stabilise these modes first, or reduce with unstable="split"'
 
 
-def require_stable(
-    sys: System,
-    what: str = "",
-    remedy: str = 'remove or stabilise these modes first, or reduce with unstable="split"',
-) -> None:
+def require_stable(sys: System, what: str = "", remedy: str = REMEDY) -> None:
     """Raise `UnstableError`, naming the worst pole and its place, unless every pole is stable."""
-    poles = to_numpy(sys.poles)
+    require_stable_poles(to_numpy(sys.poles), sys.is_discrete, what, remedy)
+
+
+def require_stable_poles(
+    poles: np.ndarray, discrete: bool, what: str = "", remedy: str = REMEDY
+) -> None:
+    """The same of poles (..., n)."""
     if poles.size == 0:
         return
-    excess = np.abs(poles) - 1 if sys.is_discrete else poles.real
+    excess = np.abs(poles) - 1 if discrete else poles.real
     if (excess < 0).all():
         return
     index = np.unravel_index(np.argmax(excess), excess.shape)
     where = f" of system {list(map(int, index[:-1]))} of the batch" if len(index) > 1 else ""
-    region = "the open unit disc" if sys.is_discrete else "the open left half-plane"
+    region = "the open unit disc" if discrete else "the open left half-plane"
     kind = "is on the boundary of" if excess[index] == 0 else "is outside"
     raise UnstableError(
         f"{what}{int((excess >= 0).sum())} of {poles.size} poles are unstable: the worst{where}, "

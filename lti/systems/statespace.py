@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, cast
 
+import numpy as np
+
 from lti._backend.arrays import (
     Array,
     block_diag,
@@ -18,10 +20,19 @@ from lti._backend.arrays import (
     to_numpy,
     widen,
 )
-from lti._backend.checks import as_array, common, complete, require_matrix, same_dtype, timebase
+from lti._backend.checks import (
+    as_array,
+    common,
+    complete,
+    fit_as_they_are,
+    require_matrix,
+    same_dtype,
+    timebase,
+)
 from lti.errors import DimensionError, TimebaseError
 from lti.systems.labels import Labels
 from lti.systems.protocol import System, SystemLike
+from lti.systems.schur import poles_of
 
 __all__ = ["DiagonalStateSpace", "StateSpace"]
 
@@ -76,6 +87,9 @@ class StateSpace:
     labels: Labels = cast(Any, None)  # filled in below, as torch.compile cannot copy an object
 
     def __post_init__(self) -> None:
+        if fit_as_they_are(*self.matrices):
+            _fill_in(self)
+            return
         A, B, C, D = common(A=self.A, B=self.B, C=self.C, D=self.D)
         require_matrix(A=A, B=B, C=C)
         n = A.shape[-1]
@@ -117,7 +131,8 @@ class StateSpace:
     @cached_property
     def poles(self) -> Array:
         """Eigenvalues of A (..., n), complex, computed in double precision."""
-        return eigvals(widen(self.A))
+        A = widen(self.A)
+        return poles_of(A) if type(A) is np.ndarray and A.ndim == 2 else eigvals(A)
 
     def to_dense(self) -> StateSpace:
         """The same system with a dense `A`: itself."""
@@ -143,6 +158,8 @@ class StateSpace:
 
     def double(self) -> StateSpace:
         """The same system in double precision."""
+        if widen(self.B) is self.B:
+            return self
         A, B, C, D = (widen(x) for x in (self.A, self.B, self.C, self.D))
         return replace(self, A=A, B=B, C=C, D=D)
 
@@ -344,10 +361,12 @@ def common_timebase(one: float | bool, other: float | bool) -> float | bool:
 
 def _fill_in(sys: System, **arrays: Array) -> None:
     """Write what was checked, a time base and labels into a system, which is frozen."""
-    labels = Labels() if sys.labels is None else sys.labels
-    for name, value in {**arrays, "dt": timebase(sys.dt), "labels": labels}.items():
+    for name, value in {**arrays, "dt": timebase(sys.dt)}.items():
         object.__setattr__(sys, name, value)
-    _check_labels(sys)
+    if sys.labels is None:
+        object.__setattr__(sys, "labels", Labels())
+    else:
+        _check_labels(sys)
 
 
 def _check_labels(sys: System) -> None:

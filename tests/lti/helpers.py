@@ -225,3 +225,51 @@ def same_response(one, other, tol):
     s = boundary(one, 60)
     X, Y = response(one, s), response(other, s)
     np.testing.assert_allclose(X, Y, rtol=0, atol=tol * (1 + np.abs(Y).max(initial=0)))
+
+
+def exact_values(A, B, C, discrete=False, digits=60):
+    """Hankel singular values of an upper triangular real system, by substitution in mpmath."""
+    n = len(A)
+    with mpmath.workdps(digits):
+        a, b, c = (mpmath.matrix(x.tolist()) for x in (A, B, C))
+        flip = mpmath.matrix(np.eye(n)[::-1].tolist())
+        P = _substituted(a, b * b.T, discrete)
+        Q = flip * _substituted(flip * a.T * flip, flip * c.T * c * flip, discrete) * flip
+        squares = mpmath.eig(P * Q, left=False, right=False)
+        return np.array(sorted((float(mpmath.sqrt(abs(x))) for x in squares), reverse=True))
+
+
+def exact_gramian(A, B, discrete=False, digits=60):
+    """P of an upper triangular real system, in mpmath."""
+    with mpmath.workdps(digits):
+        a, b = (mpmath.matrix(x.tolist()) for x in (A, B))
+        return _substituted(a, b * b.T, discrete)
+
+
+def _substituted(a, W, discrete):
+    n = a.rows
+    P = mpmath.matrix(n)
+    for i in reversed(range(n)):
+        for j in reversed(range(n)):  # P_ij is still zero in the sums
+            if discrete:
+                known = sum(a[i, k] * P[k, l] * a[j, l] for k in range(i, n) for l in range(j, n))
+                P[i, j] = (W[i, j] + known) / (1 - a[i, i] * a[j, j])
+            else:
+                known = sum(a[i, k] * P[k, j] for k in range(i + 1, n))
+                known += sum(P[i, k] * a[j, k] for k in range(j + 1, n))
+                P[i, j] = -(W[i, j] + known) / (a[i, i] + a[j, j])
+    return P
+
+
+def chain(n, coupling, full=False):
+    """A, B, C with poles from -1e-2 to -1e4 in a row, coupled strongly."""
+    A = np.diag(-np.geomspace(1e-2, 1e4, n))
+    A += coupling * (np.triu(np.ones((n, n)), 1) if full else np.diag(np.ones(n - 1), 1))
+    return A, np.eye(n)[:, -1:], np.eye(n)[:1]
+
+
+def in_other_units(A, B, C, units, order=None):
+    """A, B, C with x_i in `units` (n,), powers of two, and in another order."""
+    order = np.arange(len(A)) if order is None else order
+    A, B, C = A / units[:, None] * units, B / units[:, None], C * units
+    return A[np.ix_(order, order)], B[order], C[:, order]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lti
-from lti.gramians.lyapunov import _eliminate, _from_entries, _gap, cauchy_factor, smith_factors
+from lti.gramians.lyapunov import _eliminate, _from_entries, cauchy_factor, gap, smith_factors
 from lti.systems.discretize import to_discrete
 from tests.lti.helpers import arrays, dense_systems, diagonal_systems, random_dense, random_ring
 
@@ -175,8 +175,8 @@ def test_inputs_are_not_changed(B):
 def test_many_inputs_may_be_factored_from_the_entries(discrete, n):
     ring = random_ring(n, n, 1, seed=n)
     poles = ring.poles if discrete else ring.poles - 1.2
-    S = _from_entries(ring.B, poles, _gap(poles, discrete), discrete)
-    twin = _eliminate(ring.B[None], poles[None], _gap(poles, discrete)[None], discrete)[0]
+    S = _from_entries(ring.B, poles, gap(poles, discrete), discrete)
+    twin = _eliminate(ring.B[None], poles[None], gap(poles, discrete)[None], discrete)[0]
     R = np.random.default_rng(0).standard_normal((n, n))
     values = (np.linalg.svd(R @ factor, compute_uv=False) for factor in (S, twin))
     np.testing.assert_allclose(*values, rtol=1e-13)
@@ -202,7 +202,7 @@ def test_the_unit_of_a_state_does_not_matter(n, small):
 @pytest.mark.parametrize("inputs", [1, 4, 40])
 def test_poles_close_together_are_not_factored_from_the_entries(inputs):
     poles, B = -1 - np.arange(40) * 1e-9, np.ones((40, inputs))
-    own = _gap(poles, False)
+    own = gap(poles, False)
     assert _from_entries(B, poles, own, False) is None
     S = cauchy_factor(poles, B, False)
     np.testing.assert_allclose(square(S), square(B) / -(poles[:, None] + poles), rtol=1e-13)
@@ -215,7 +215,7 @@ def test_torch_does_the_same_on_a_device(discrete, inputs):
     rings = [random_ring(34, inputs, 1, seed=k) for k in range(2)]
     poles, B = np.stack([x.poles for x in rings]), np.stack([x.B for x in rings])
     poles = poles if discrete else poles - 1.2
-    args = B, poles, _gap(poles, discrete)
+    args = B, poles, gap(poles, discrete)
     tensors = map(torch.tensor, args)
     np.testing.assert_allclose(
         _eliminate(*tensors, discrete).numpy(), _eliminate(*args, discrete), rtol=1e-9, atol=1e-14

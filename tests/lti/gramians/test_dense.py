@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lti
-from lti.gramians import schur as _schur
-from lti.gramians.schur import choose_scaling, schur_factors, schur_form, to_continuous
-from tests.lti.helpers import dense_systems, random_dense
+from lti.gramians import dense, hammarling
+from lti.gramians.dense import schur_factors, to_continuous
+from lti.systems.schur import choose_scaling, schur_form
+from tests.lti.helpers import chain, dense_systems, exact_values, in_other_units, random_dense
 
 
 def values(A, B, C, discrete=False):
@@ -102,9 +103,9 @@ def test_a_pair_is_factored_in_closed_form(m, ratio):
     # Poles -0.1 +- i in a block whose off-diagonal entries differ by far
     T = np.array([[-0.1, ratio], [-1 / ratio, -0.1]])
     B = np.random.default_rng(m).standard_normal((2, m)) * [[ratio**0.5], [ratio**-0.5]]
-    factors = [_schur._pair(T, B)]
+    factors = [hammarling._pair(T, B)]
     if 1e-9 < ratio < 1e9:  # of one input by LAPACK's solver, which has one unit for all of T
-        factors.append(_schur._hammarling(T, B))
+        factors.append(hammarling.hammarling(T, B))
     for U, beta, M in factors:
         units = np.array([ratio**0.5, ratio**-0.5])  # of the two states
         P = U @ U.T / units[:, None] / units
@@ -127,53 +128,14 @@ def test_all_leaves_agree(kind, m):
         for k in range(0, n, 2):
             T[k, k + 1], T[k + 1, k] = k + 1.0, -k - 1.0
     B = rng.standard_normal((n, m))
-    U = _schur._hammarling(T, B)[0]
+    U = hammarling.hammarling(T, B)[0]
     assert residual(T, U @ U.T, B @ B.T, False) <= 1e-14
     assert not np.tril(U, -1).any() or m == 1
-    wide = _schur._hammarling(T, np.concatenate([B, 0 * B], axis=1))[0]  # never one input
+    wide = hammarling.hammarling(T, np.concatenate([B, 0 * B], axis=1))[0]  # never one input
     np.testing.assert_allclose(wide @ wide.T, U @ U.T, rtol=0, atol=1e-13 * abs(U @ U.T).max())
 
 
 # ------------------------------------------------------------------ truth
-
-
-def exact_values(A, B, C, discrete=False, digits=60):
-    """Hankel singular values of an upper triangular real system, by substitution in mpmath."""
-    n = len(A)
-    with mpmath.workdps(digits):
-        a, b, c = (mpmath.matrix(x.tolist()) for x in (A, B, C))
-        flip = mpmath.matrix(np.eye(n)[::-1].tolist())
-        P = _exact_gramian(a, b * b.T, discrete)
-        Q = flip * _exact_gramian(flip * a.T * flip, flip * c.T * c * flip, discrete) * flip
-        squares = mpmath.eig(P * Q, left=False, right=False)
-        return np.array(sorted((float(mpmath.sqrt(abs(x))) for x in squares), reverse=True))
-
-
-def _exact_gramian(a, W, discrete):
-    n = a.rows
-    P = mpmath.matrix(n)
-    for i in reversed(range(n)):
-        for j in reversed(range(n)):  # P_ij is still zero in the sums
-            if discrete:
-                known = sum(a[i, k] * P[k, l] * a[j, l] for k in range(i, n) for l in range(j, n))
-                P[i, j] = (W[i, j] + known) / (1 - a[i, i] * a[j, j])
-            else:
-                known = sum(a[i, k] * P[k, j] for k in range(i + 1, n))
-                known += sum(P[i, k] * a[j, k] for k in range(j + 1, n))
-                P[i, j] = -(W[i, j] + known) / (a[i, i] + a[j, j])
-    return P
-
-
-def chain(n, coupling, full=False):
-    A = np.diag(-np.geomspace(1e-2, 1e4, n))
-    A += coupling * (np.triu(np.ones((n, n)), 1) if full else np.diag(np.ones(n - 1), 1))
-    return A, np.eye(n)[:, -1:], np.eye(n)[:1]
-
-
-def in_other_units(A, B, C, units, order=None):
-    order = np.arange(len(A)) if order is None else order
-    A, B, C = A / units[:, None] * units, B / units[:, None], C * units
-    return A[np.ix_(order, order)], B[order], C[:, order]
 
 
 @pytest.mark.parametrize(
@@ -270,7 +232,7 @@ def test_weak_feedback_in_bad_units_takes_another_scaling():
         ours = np.linalg.svd(found.product, compute_uv=False)
         np.testing.assert_allclose(ours, exact, rtol=0, atol=(found.roundoff + 1e-13) * exact[0])
         assert found.roundoff < 1e-9
-        first = _schur._factors(schur_form(system[0]), *system[1:], False).roundoff
+        first = dense._factors(schur_form(system[0]), *system[1:], False).roundoff
         assert found.roundoff <= first
         mended += 10 * found.roundoff < first
     assert mended  # the first scaling was not good enough somewhere

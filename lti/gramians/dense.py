@@ -1,0 +1,166 @@
+"""Both Gramian factors of one dense system from one Schur form of A."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lti._backend.arrays import lq_factor, real
+from lti.errors import UnstableError
+from lti.gramians.hammarling import factor
+from lti.gramians.lyapunov import EPS, TINY, gap
+from lti.systems.schur import SchurForm, choose_scaling, quasi_triangular_poles, schur_form
+from lti.systems.stability import require_stable_poles
+
+__all__ = ["SchurFactors", "schur_factors"]
+
+POOR = 1e-10  # a rounding that another scaling of the states may mend
+CERTAIN = 1e-3  # a rounding that has made no pole stable
+OTHER = 4  # powers of two between the units of two scalings that are worth a second form
+BACKWARD = 10.0  # |A - Q T Q^H| of LAPACK's Schur form, in units of eps |A|, less 1 / sqrt(n):
+# its entries are as good as random, and do not all add up
+
+
+@dataclass(frozen=True, eq=False)
+class SchurFactors:
+    """P = S S^H with S = X U and Q = R R^H with R = X^-H V, so that R^H S = V^H U.
+
+    Parameters
+    ----------
+    form : SchurForm
+        X and T.
+    B, C : array (n, m), array (p, n)
+        Those of the system in Schur coordinates: X^-1 B and C X.
+    U, V : array (n, n)
+        Block upper and block lower triangular.
+    product : array (n, n)
+        V^H U, whose singular values are those of the system.
+    roundoff : float
+        How far rounding may have moved the squared H2 norm, relatively: an estimate on the safe
+        side, of first order.
+    """
+
+    form: SchurForm
+    B: np.ndarray
+    C: np.ndarray
+    U: np.ndarray
+    V: np.ndarray
+    product: np.ndarray
+    roundoff: float
+
+
+def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -> SchurFactors:
+    """A P + P A^H + B B^H = 0, A^H Q + Q A + C^H C = 0, or A P A^H - P + B B^H = 0 and its dual.
+
+    One Schur form serves both equations. In discrete time T goes to continuous time, which keeps
+    the Gramians. Where much may be lost to rounding, a second form is computed, in a scaling of the
+    states that balances not only A but also P Q, and the better one is returned.
+
+    Parameters
+    ----------
+    A, B, C : array (n, n), array (n, m), array (p, n)
+        In double precision, all real or all complex.
+    discrete : bool
+
+    Returns
+    -------
+    SchurFactors
+
+    Raises
+    ------
+    UnstableError
+        If a pole is not stable.
+
+    References
+    ----------
+    Hammarling, "Numerical solution of the stable, non-negative definite Lyapunov equation", IMA J.
+    Numer. Anal. 2 (1982); Kressner, "Block variants of Hammarling's method for solving Lyapunov
+    equations", ACM TOMS 34 (2008).
+    """
+    b, c = (abs(x).max(initial=0.0) or 1.0 for x in (B, C))
+    B, C = B / b, C / c  # squares neither overflow nor vanish
+    scaling = choose_scaling(A)
+    try:
+        found = _factors(schur_form(A, scaling), B, C, discrete)
+    except UnstableError:  # perhaps in this scaling only
+        if (scaling[2] == 1.0).all():
+            raise
+        found = _factors(schur_form(A, (*scaling[:2], np.ones(len(A)))), B, C, discrete)
+        if not found.roundoff < CERTAIN:
+            raise
+    if found.roundoff > POOR:
+        scaling = choose_scaling(A, _product(found))
+        if np.ptp(np.log2(scaling[2] / found.form.d)) > OTHER:
+            found = min(
+                found,
+                _factors(schur_form(A, scaling), B, C, discrete),
+                key=lambda x: x.roundoff,
+            )
+    return replace(
+        found, B=b * found.B, C=c * found.C, U=b * found.U, V=c * found.V,
+        product=b * c * found.product,
+    )  # fmt: skip
+
+
+def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> SchurFactors:
+    poles, T = form.poles, form.T
+    require_stable_poles(poles, discrete)
+    B, C = form.Q.conj().T @ (B / form.d[:, None]), (C * form.d) @ form.Q
+    inputs, outputs = B, C
+    if discrete:
+        T = to_continuous(form.T)
+        if not (real(quasi_triangular_poles(T)) < 0).all():
+            raise UnstableError(
+                f"a pole, {poles[abs(poles).argmax()]:.17g}, lies on the unit circle to working "
+                "precision; remove it or move it inside"
+            )
+        inputs, outputs = (B - T @ B) / math.sqrt(2), (C - C @ T) / math.sqrt(2)
+    U = factor(T, _narrow(inputs))
+    V = factor(T.conj().T[::-1, ::-1], _narrow(outputs.conj().T[::-1]))[::-1, ::-1]
+    product = V.conj().T @ U
+    h2 = np.linalg.norm(outputs @ U)
+    # |C S|^2 has the derivative 2 tr(K dA), K = P Q, or 2 tr(K dZ) for the discrete Z of A
+    K = (U / h2) @ product.conj().T @ (V.conj().T / h2) if h2 else 0 * T
+    if discrete:
+        K = (K - T @ K - (K - T @ K) @ T) / 2
+    return SchurFactors(form, B, C, U, V, product, _roundoff(form.T, K, form.edges))
+
+
+def _narrow(B: np.ndarray) -> np.ndarray:
+    """B with from one to n columns and the same B B^H."""
+    return lq_factor(B) if B.shape[1] else np.zeros((len(B), 1), B.dtype)
+
+
+def to_continuous(T: np.ndarray) -> np.ndarray:
+    """(T + 1)^-1 (T - 1), upper quasi-triangular as T is, exact for poles close to 1 and -1."""
+    identity = np.eye(len(T))
+    moved = np.linalg.solve(T + identity, T - identity)
+    if T.dtype.kind == "c":  # and close to all of the circle: Re = -(1 - |p|^2) / |1 + p|^2
+        p = T.diagonal()
+        np.fill_diagonal(moved, moved.diagonal().imag * 1j - gap(p, True) / abs(1 + p) ** 2)
+    return moved
+
+
+def _roundoff(T: np.ndarray, K: np.ndarray, edges: np.ndarray) -> float:
+    """2 sum |dT_ij| |K_ji| over the irreducible blocks, each of which a Schur form rounds."""
+    start, single = edges[:-1], np.diff(edges) == 1
+    moved = BACKWARD * EPS / math.sqrt(max(len(T), 1)) * _norms(T, start)
+    moved[np.ix_(single, single)] = 0.0  # neither turned nor rounded
+    return float(2 * np.vdot(moved, _norms(K, start).T))
+
+
+def _norms(X: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """|X_ij|_F of the blocks that begin at `start`."""
+    if len(start) == 1:
+        return np.array([[np.linalg.norm(X)]])
+    top = max(abs(X).max(initial=0.0), TINY)
+    return top * np.sqrt(np.add.reduceat(np.add.reduceat(abs(X / top) ** 2, start), start, axis=1))
+
+
+def _product(found: SchurFactors) -> np.ndarray:
+    """P Q in the coordinates of A."""
+    d, X = found.form.d[:, None], found.form.Q
+    K = found.U @ found.product.conj().T @ found.V.conj().T
+    return d * (X @ K @ X.conj().T) / d.T

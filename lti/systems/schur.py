@@ -1,0 +1,149 @@
+"""A = X T X^-1, X = diag(d) Q: a Schur form in a scaling of the states, by irreducible blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from scipy.linalg import get_lapack_funcs
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
+from lti.errors import LTIError
+
+__all__ = [
+    "SchurForm",
+    "blocks_of",
+    "choose_scaling",
+    "pairs_of",
+    "poles_of",
+    "quasi_triangular_poles",
+    "schur_form",
+]
+
+TINY = 2.0**-1000
+(dgebal,) = get_lapack_funcs(("gebal",), dtype=np.float64)
+Scaling = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class SchurForm:
+    """A = X T X^-1 with X = diag(d) Q.
+
+    Parameters
+    ----------
+    T : array (n, n)
+        Upper triangular; if A is real, with a 2 x 2 block on the diagonal for a pair of poles.
+    Q : array (n, n)
+        Unitary.
+    d : array (n,)
+        The scaling of the states, powers of two.
+    poles : array (n,)
+        Complex, in the order of the diagonal of T.
+    edges : array (k + 1,)
+        First states in T of the irreducible blocks of A, and n. No rounding passes between these.
+    """
+
+    T: np.ndarray
+    Q: np.ndarray
+    d: np.ndarray
+    poles: np.ndarray
+    edges: np.ndarray
+
+
+def schur_form(A: np.ndarray, scaling: Scaling | None = None) -> SchurForm:
+    """A = X T X^-1 with X = diag(d) Q, from one irreducible block of A at a time."""
+    order, edges, d = scaling or choose_scaling(A)
+    T, Q = np.asfortranarray(A[order[:, None], order]), np.zeros_like(A)
+    T *= d[order] / d[order, None]
+    for k in blocks_of(edges):
+        if k.stop - k.start == 1:
+            Q[order[k], k] = 1.0
+            continue
+        T[k, k], Z = _schur(T[k, k])
+        Q[order[k], k] = Z
+        T[: k.start, k] = T[: k.start, k] @ Z
+        T[k, k.stop :] = Z.conj().T @ T[k, k.stop :]
+    return SchurForm(T, Q, d, quasi_triangular_poles(T), edges)
+
+
+def choose_scaling(A: np.ndarray, like: np.ndarray | None = None) -> Scaling:
+    """order, edges, d: a block upper triangular order of A's states, where blocks begin, and units.
+
+    Each irreducible block has rows as large as columns, in A / d_i * d_j and, if given, also in
+    `like` (n, n), which transforms as A does; the large ones come first, which lets small poles
+    keep their digits.
+    """
+    order, edges = _irreducible(A)
+    A, d = abs(A[order[:, None], order]), np.ones(len(A))
+    weights = A if like is None else _unit(A) + _unit(abs(like[order[:, None], order]))
+    local = np.arange(len(A))
+    for k in blocks_of(edges):
+        if k.stop - k.start > 1:
+            d[k] = dgebal(weights[k, k], scale=1, permute=0)[3]
+            size = (A[k, k] / d[k, None] * d[k]).max(axis=1)
+            local[k] = k.start + np.argsort(-size, kind="stable")
+    order, units = order[local], np.empty_like(d)
+    units[order] = d[local]
+    return order, edges, units
+
+
+def blocks_of(edges: np.ndarray) -> list[slice]:
+    return [slice(*pair) for pair in pairwise(edges.tolist())]
+
+
+def _irreducible(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An order of the states in which A is block upper triangular, and where its blocks begin."""
+    if A.all():
+        return np.arange(len(A)), np.unique([0, len(A)])
+    _, labels = connected_components(csr_array(A != 0), connection="strong")
+    # Tarjan's algorithm numbers a component after all that it leads to
+    edges = np.concatenate([[0], np.cumsum(np.bincount(labels)[::-1])])
+    return np.argsort(-labels, kind="stable"), edges
+
+
+def _unit(X: np.ndarray) -> np.ndarray:
+    return X / max(X.max(), TINY)
+
+
+def _schur(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """T, Q with A = Q T Q^H."""
+    (gees,) = get_lapack_funcs(("gees",), (A,))
+    T, *_, Q, _, info = gees(_unsorted, A, lwork=64 * len(A))
+    if info:
+        raise LTIError(
+            f"LAPACK found no Schur form of A, {A.shape}, with entries up to {abs(A).max():.3g}; "
+            "choose other units of the states"
+        )
+    return T, Q
+
+
+def poles_of(A: np.ndarray) -> np.ndarray:
+    """The poles of A (n, n), each irreducible block for itself; of a Schur form those it shows."""
+    if not np.tril(A, -2).any() and not (A.diagonal(-1)[1:] * A.diagonal(-1)[:-1]).any():
+        return quasi_triangular_poles(A)
+    order, edges, d = choose_scaling(A)
+    A = A[order[:, None], order] * d[order] / d[order, None]
+    return np.concatenate([np.linalg.eigvals(A[k, k]) for k in blocks_of(edges)]) + 0j
+
+
+def _unsorted(*pole: Any) -> None:
+    """LAPACK asks for a rule by which to sort poles, and does not use it."""
+
+
+def quasi_triangular_poles(T: np.ndarray) -> np.ndarray:
+    """The eigenvalues of a quasi-triangular T."""
+    poles = T.diagonal() + 0j
+    k = T.diagonal(-1).nonzero()[0]
+    if k.size:
+        a, b, c, d = pairs_of(T, k)
+        root = np.sqrt(((a - d) / 2) ** 2 + b * c + 0j)
+        poles[k], poles[k + 1] = (a + d) / 2 + root, (a + d) / 2 - root
+    return poles
+
+
+def pairs_of(T: np.ndarray, k: np.ndarray) -> Any:
+    """a, b, c, d (len(k),) of the 2 x 2 blocks [[a, b], [c, d]] that begin at k."""
+    return T[k, k], T[k, k + 1], T[k + 1, k], T[k + 1, k + 1]
