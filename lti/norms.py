@@ -28,10 +28,11 @@ from lti.hankel import hankel_singular_values
 from lti.systems.algebra import host_copy, member, state_scaling
 from lti.systems.convert import as_statespace
 from lti.systems.discretize import to_continuous, to_discrete
+from lti.systems.operators import difference
 from lti.systems.protocol import System, SystemLike
 from lti.systems.response import transfer_function
 from lti.systems.stability import require_stable
-from lti.systems.statespace import DiagonalStateSpace, StateSpace, difference
+from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["h2_norm", "hankel_norm", "hinf_norm", "linf_norm"]
 

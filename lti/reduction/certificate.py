@@ -11,11 +11,11 @@ from lti._backend.arrays import Array, from_numpy, to_numpy
 from lti._renamed import renamed
 from lti.errors import CertificateError
 from lti.norms import peak_gain
-from lti.systems.algebra import series
+from lti.systems.operators import difference, product
 from lti.systems.protocol import System
 from lti.systems.response import frequency_response
 from lti.systems.stability import boundary_gap
-from lti.systems.statespace import StateSpace, difference
+from lti.systems.statespace import StateSpace
 
 __all__ = ["Claim", "Reduction"]
 
@@ -118,8 +118,8 @@ class Reduction:
         """The error system ``F - F_r``, with its weights if there are any."""
         W_o, W_i = self.weights
         error = difference(*(self.pair or (self.original, self.system)))
-        error = series(error, W_i) if W_i else error
-        return series(W_o, error) if W_o else error
+        error = product(error, W_i) if W_i else error
+        return product(W_o, error) if W_o else error
 
     def error_response(self, w: Array) -> Array:
         """The frequency response of `error` at the frequencies `w`: (..., k, p, m)."""
