@@ -22,6 +22,7 @@ class BalanceOptions(TypedDict, total=False):
     """The keywords of `balance`, for editors and type checkers."""
 
     unstable: str
+    alpha: float | None
     method: str
     input_weight: SystemLike | None
     output_weight: SystemLike | None

@@ -188,7 +188,7 @@ def test_output_is_checked_before_anything_else(capsys, tmp_path):
 
 
 def test_nothing_is_written_where_a_bound_is_broken(capsys, model, tmp_path, monkeypatch):
-    def broken(self):
+    def broken(self, **_):
         raise lti.CertificateError("the measured error lies outside its bounds")
 
     monkeypatch.setattr(lti.Reduction, "verify", broken)
