@@ -1,4 +1,4 @@
-"""The smallest order within a tolerance of the full model's accuracy, for each way to weigh states.
+"""The smallest order within a tolerance of the full model's accuracy, for each Gramian type.
 
 Trains sequential-MNIST models of 256 states at full size, or those of a recipe, then truncates each
 once, without any training afterwards: by the complex system of the CompreSSM paper, by the real

@@ -1,4 +1,4 @@
-"""What a share of energy leaves, and costs in accuracy, for each way to weigh states.
+"""What an energy fraction leaves, and costs in accuracy, for each Gramian type.
 
 Trains the models of the demos and one of raw audio at full size, then cuts each once, without any
 training afterwards, by KeepEnergy of each share. The default shares of compressm come from here.

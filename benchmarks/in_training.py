@@ -6,7 +6,7 @@ same seed, with their standard error. Seconds are those of training steps and cu
     COMPRESSM_DATA=folder/of/mnist.npz python benchmarks/in_training.py --seeds 0 1 2 3 4
     COMPRESSM_DATA=folder/of/fsdd.npz python benchmarks/in_training.py --recipe spoken-digits
 
-An arm that is cut is a rule, with or without a share of energy that each cut keeps in place of the
+An arm that is cut is a rule, with or without an energy fraction that each cut keeps in place of the
 rule's own, and the weight of a penalty on the Hankel nuclear norm: input, input:0.998,
 input:0.998+1e-3. "small" is trained at the states that the first of these ends with, and "after"
 is the full model cut to them after the last step, by 600 training sequences.

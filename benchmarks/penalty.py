@@ -1,8 +1,8 @@
-"""What a penalty adds to one training step, as a share of the step without it.
+"""What a penalty adds to one training step, as a fraction of the step without it.
 
 Two models: that of sequential MNIST (one block, 256 states, 8 channels, length 784, batch 50) and
 six blocks of 384 states and 512 channels (length 1024, batch 4). Steps with and without alternate
-in one run. "Between" is a step between two balancings; "in all" has the share of a balancing that
+in one run. "Between" is a step between two balancings; "in all" has the part of a balancing that
 each of the `--refresh` evaluations bears.
 
     python benchmarks/penalty.py [--models mnist cifar] [--repeats 15] [--threads 1]

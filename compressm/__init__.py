@@ -12,7 +12,14 @@ from compressm.compression.compress import compress_, outlook, preview
 from compressm.compression.compressor import Compressor
 from compressm.compression.event import CompressionEvent, LayerCut
 from compressm.compression.model_policies import Budget, MetricDrop
-from compressm.compression.policies import ErrorBound, KeepEnergy, Order, Policy, States
+from compressm.compression.policies import (
+    ErrorBound,
+    KeepEnergy,
+    Order,
+    OutputError,
+    Policy,
+    States,
+)
 from compressm.compression.rollback import Rollback
 from compressm.compression.schedules import At, Every, Schedule
 from compressm.errors import (
@@ -73,6 +80,7 @@ __all__ = [
     "ObservationError",
     "OptionError",
     "Order",
+    "OutputError",
     "Policy",
     "RecipeError",
     "Rollback",

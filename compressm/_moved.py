@@ -21,7 +21,7 @@ MOVED = {
     "lightning": "integrations.lightning",
     "listops": "experiments.data.listops",
     "observations": "gramians.observe",
-    "policies": "compression.policies",
+    "policies": "compression",
     "rebuilding": "experiments.rebuilding",
     "recipes": "experiments.recipes",
     "recurrence": "ops.recurrence",
@@ -38,6 +38,6 @@ MOVED = {
     "tables": "experiments.tables",
     "tensorboard": "experiments.tensorboard",
     "training": "experiments.training",
-    "trees": "checkpoints.trees",
+    "trees": "checkpoints.file_format",
     "weights": "checkpoints.weights",
 }

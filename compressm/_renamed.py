@@ -1,4 +1,4 @@
-"""The old argument ``system=`` of everything that now takes ``conjugate=``."""
+"""The old argument ``system="real"`` or ``"complex"``, now ``conjugate=True`` or False."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from typing import Any
 from compressm.errors import OptionError
 from lti._renamed import renamed
 
-__all__ = ["renamed", "system_alias"]
+__all__ = ["as_conjugate", "renamed", "system_alias"]
+
+system_alias = renamed(system="conjugate")
+"""Decorator: ``system=`` is the old name of ``conjugate=``; `as_conjugate` takes its values."""
 
 
-def _is_real(system: Any) -> bool:
-    if system not in ("real", "complex"):
-        raise OptionError(f"system must be 'real' or 'complex', got {system!r}")
-    return system == "real"
-
-
-system_alias = renamed({"system": _is_real}, system="conjugate")
-"""Decorator: the old ``system="real"`` or ``"complex"`` is ``conjugate=True`` or False."""
+def as_conjugate(conjugate: Any) -> bool:
+    """True or "real", False or "complex"."""
+    if isinstance(conjugate, bool):
+        return conjugate
+    if conjugate in ("real", "complex"):
+        return conjugate == "real"
+    raise OptionError(
+        f"conjugate must be True (the real system) or False (the complex one), or the old system "
+        f"must be 'real' or 'complex', got {conjugate!r}"
+    )

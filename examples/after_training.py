@@ -15,7 +15,7 @@ from compressm.experiments.data import digits
 
 @torch.no_grad()
 def accuracy(model, u, labels):
-    """Share of the sequences whose largest logit is their label's."""
+    """Fraction of the sequences whose largest logit is their label's."""
     return (model.eval()(u).argmax(-1) == labels).float().mean().item()
 
 
@@ -37,13 +37,13 @@ def main():
         optimizer.zero_grad()
     print(f"trained: {accuracy(model, *held_out):.1%}")
 
-    # What would each threshold leave, by each way to weigh states? Nothing is changed here.
+    # What would each threshold leave, by each Gramian type? Nothing is changed here.
     policies = [KeepEnergy(energy) for energy in (0.9, 0.99, 0.999)]
     seen = u[:300].split(50)
     for event in preview(model, policies, gramians=("model", "input", "data"), data=seen):
         print(event)
 
-    # Let the accuracy decide; states are weighed by what training sequences drive.
+    # Let the accuracy decide; states are scored by what training sequences drive.
     policy = MetricDrop(partial(accuracy, u=held_out[0], labels=held_out[1]), arguments.tolerance)
     print(compress_(model, policy, data=seen))
     print(f"compressed: {accuracy(model, *held_out):.1%}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import wraps
 from operator import attrgetter
 from typing import Any
@@ -12,17 +11,14 @@ from lti.errors import OptionError
 __all__ = ["renamed"]
 
 
-def renamed(_values: dict[str, Callable[[Any], Any]] | None = None, **names: str) -> Any:
+def renamed(**names: str) -> Any:
     """f(..., old=x) <- f(..., new=x) for a function, or for a class and its attributes.
 
     Parameters
     ----------
-    _values : dict, optional
-        For an old name, the function that turns its value into that of the new name.
     **names
         ``old="new"``.
     """
-    values = _values or {}
 
     def aliased(function: Any) -> Any:
         @wraps(function)
@@ -31,7 +27,7 @@ def renamed(_values: dict[str, Callable[[Any], Any]] | None = None, **names: str
                 new, value = names[old], given.pop(old)
                 if new in given:
                     raise OptionError(f"{old} is the old name of {new}; give {new} alone")
-                given[new] = values[old](value) if old in values else value
+                given[new] = value
             return function(*args, **given)
 
         return call
@@ -41,8 +37,7 @@ def renamed(_values: dict[str, Callable[[Any], Any]] | None = None, **names: str
             return aliased(item)
         item.__init__ = aliased(item.__init__)
         for old, new in names.items():
-            if old not in values:
-                setattr(item, old, property(attrgetter(new), doc=f"The old name of `{new}`."))
+            setattr(item, old, property(attrgetter(new), doc=f"The old name of `{new}`."))
         return item
 
     return decorate

@@ -27,14 +27,18 @@ from lti.hankel import hankel_singular_values
 from lti.systems.algebra import host_copy, member, state_scaling
 from lti.systems.convert import as_statespace
 from lti.systems.discretize import to_continuous, to_discrete
+from lti.systems.operators import difference
 from lti.systems.protocol import System, SystemLike
 from lti.systems.response import transfer_function
 from lti.systems.stability import require_stable
-from lti.systems.statespace import DiagonalStateSpace, StateSpace, difference
+from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["h2_norm", "hankel_norm", "hinf_norm", "linf_norm"]
 
 EPS = 2.0**-52
+
+Peak = tuple[float, float]
+"""A gain, and the frequency at which it is attained."""
 
 
 def h2_norm(sys: SystemLike) -> Array:
@@ -119,7 +123,9 @@ def _root(x: Array) -> Array:
 
 
 @renamed(tol="rtol")
-def hinf_norm(sys: SystemLike, rtol: float = 1e-9) -> Array:
+def hinf_norm(
+    sys: SystemLike, rtol: float = 1e-9, *, return_frequency: bool = False
+) -> Array | tuple[Array, Array]:
     """||G||_inf = sup over w of the largest singular value of G(j w), or G(e^{j w}).
 
     Parameters
@@ -129,11 +135,17 @@ def hinf_norm(sys: SystemLike, rtol: float = 1e-9) -> Array:
     rtol : float, optional
         Relative accuracy, above zero: the norm lies between the result and ``(1 + rtol)`` times
         the result.
+    return_frequency : bool, optional
+        Also return where the gain is attained.
 
     Returns
     -------
-    array (...)
+    norm : array (...)
         A gain that the system attains.
+    w : array (...)
+        Only with `return_frequency`: its frequency in rad per unit of time (rad per sample if
+        ``dt`` is True), not negative if the system is real; infinite if the gain is that of D in
+        continuous time.
 
     Raises
     ------
@@ -159,9 +171,13 @@ def hinf_norm(sys: SystemLike, rtol: float = 1e-9) -> Array:
     >>> import lti
     >>> round(float(lti.hinf_norm(([[0.99999]], [[1.0]], [[1.0]], None, True))), 3)
     100000.0
+    >>> gain, w = lti.hinf_norm(([[0, 1], [-1, -0.1]], [[0], [1]], [[1, 0]]), return_frequency=True)
+    >>> round(float(gain), 4), round(float(w), 4)
+    (10.0125, 0.9975)
     """
     positive("rtol", rtol)
-    return peak_gain(as_statespace(sys), None, rtol)
+    gain, w = peak(as_statespace(sys), None, rtol)
+    return (gain, w) if return_frequency else gain
 
 
 @renamed(tol="rtol")
@@ -200,10 +216,10 @@ def linf_norm(sys: SystemLike, rtol: float = 1e-9) -> Array:
     sys = as_statespace(sys)
     positive("rtol", rtol)
     G = host_copy(sys)
-    return _stacked(lambda i: _peak_or_pole(member(G, i), rtol), G.batch_shape, like=sys.B)
+    return _stacked(lambda i: _peak_or_pole(member(G, i), rtol), G.batch_shape, like=sys.B)[0]
 
 
-def _peak_or_pole(G: System, rtol: float) -> float:
+def _peak_or_pole(G: System, rtol: float) -> Peak:
     """`_peak` of a system that may have poles on the boundary: infinite there."""
     size = np.abs(G.poles)
     gap, slack = (np.abs(size - 1), 1.0) if G.is_discrete else (np.abs(G.poles.real), size)
@@ -211,39 +227,49 @@ def _peak_or_pole(G: System, rtol: float) -> float:
         d = state_scaling(G)
         slack = slack + G.order * np.linalg.norm(G.A / d[:, None] * d)
     if (gap <= 4 * EPS * slack).any():
-        return float("inf")
+        return float("inf"), float("nan")
     return _peak(G, None, rtol)
 
 
 def peak_gain(G: System, F: System | None, rtol: float) -> Array:
     """`hinf_norm` of G - F, with the two responses evaluated apart; of G if F is None."""
+    return peak(G, F, rtol)[0]
+
+
+def peak(G: System, F: System | None, rtol: float) -> tuple[Array, Array]:
+    """`peak_gain`, and the frequency at which it is attained."""
     like = G.B
     G, F = host_copy(G), None if F is None else host_copy(F)
     require_stable(G)
     if F is not None:
         require_stable(F)
 
-    def peak(i: tuple[int, ...]) -> float:
+    def member_peak(i: tuple[int, ...]) -> Peak:
         return _peak(member(G, i), None if F is None else member(F, i), rtol)
 
-    return _stacked(peak, G.batch_shape, like)
+    return _stacked(member_peak, G.batch_shape, like)
 
 
-def _stacked(value: Callable[..., float], batch: tuple[int, ...], like: Array) -> Array:
+def _stacked(
+    value: Callable[..., Peak], batch: tuple[int, ...], like: Array
+) -> tuple[Array, Array]:
     """value(i) of each system i of a batch, in the library and precision of `like`."""
-    values = np.array([value(i) for i in np.ndindex(batch)]).reshape(batch)
-    return narrow(from_numpy(values, like), like)
+    pairs = np.array([value(i) for i in np.ndindex(batch)]).reshape(-1, 2)
+    gains, frequencies = (narrow(from_numpy(x.reshape(batch), like), like) for x in pairs.T)
+    return gains, frequencies
 
 
-def _peak(G: System, F: System | None, rtol: float) -> float:
-    """The largest gain of one NumPy system G - F over all frequencies.
-
-    A frequency t stands for s = j t, in discrete time for z = e^{j t}.
-    """
+def _peak(G: System, F: System | None, rtol: float) -> Peak:
+    """The largest gain of one NumPy system G - F over all frequencies, and its frequency."""
     if 0 in (G.n_inputs, G.n_outputs):
-        return 0.0
+        return 0.0, 0.0
+    dt, is_real = G.dt, not any(np.iscomplexobj(x.to_dense().A) or np.iscomplexobj(x.to_dense().B)
+                                for x in (G, F) if x is not None)  # fmt: skip
     G, F, size = _modest(G, F)
-    return size * _peak_of_modest(G, F, rtol)
+    gain, t = _peak_of_modest(G, F, rtol)
+    if G.is_discrete:
+        t = (t + np.pi) % (2 * np.pi) - np.pi
+    return size * gain, (abs(t) if is_real else t) / (1.0 if dt is True else dt or 1.0)
 
 
 def _modest(G: System, F: System | None) -> tuple[System, System | None, float]:
@@ -265,7 +291,8 @@ def _modest(G: System, F: System | None) -> tuple[System, System | None, float]:
     return scaled(G), None if F is None else scaled(F), size
 
 
-def _peak_of_modest(G: System, F: System | None, rtol: float) -> float:
+def _peak_of_modest(G: System, F: System | None, rtol: float) -> Peak:
+    """A frequency t stands for s = j t, in discrete time for z = e^{j t}."""
     error = G.to_dense() if F is None else difference(G, F)
     d = state_scaling(error)
     error = replace(error, A=error.A / d[:, None] * d, B=error.B / d[:, None], C=error.C * d)
@@ -282,36 +309,43 @@ def _peak_of_modest(G: System, F: System | None, rtol: float) -> float:
             response = response - transfer_function(F, boundary(t))
         return np.linalg.norm(response, ord=2, axis=(-2, -1))
 
-    def climb(t: float) -> float:
+    def climb(t: float) -> Peak:
         """The local maximum near t, by parabolas through ever closer points."""
-        top, step = 0.0, 0.1 * np.abs(boundary(t) - poles).min(initial=1.0)
+        best, step = (0.0, t), 0.1 * np.abs(boundary(t) - poles).min(initial=1.0)
         for _ in range(6):
-            low, here, high = gains(t + step * np.array([-1.0, 0.0, 1.0]))
+            near = t + step * np.array([-1.0, 0.0, 1.0])
+            found = gains(near)
+            low, here, high = found
+            best = max(best, (found.max(), near[found.argmax()]))
             bend = low - 2 * here + high
             move = (low - high) / (2 * bend) if bend < 0 else np.sign(high - low)
-            t, step, top = t + step * np.clip(move, -1, 1), step / 4, max(top, low, here, high)
-        return max(top, gains(np.array([t]))[0])
+            t, step = t + step * np.clip(move, -1, 1), step / 4
+        return max(best, (gains(np.array([t]))[0], t))
 
     if G.is_discrete:
         turns = np.pi * np.arange(16) / 8  # those of _on_the_line, so that their gains are below
-        start, level = np.concatenate([np.angle(poles), turns, turns + 0.1]), 0.0
+        start, level = np.concatenate([np.angle(poles), turns, turns + 0.1]), (0.0, 0.0)
     else:
         start = np.concatenate([poles.imag, np.abs(poles), -np.abs(poles), [0.0]])
-        level = float(np.linalg.norm(error.D, ord=2))
-    level = max(level, climb(start[np.argmax(gains(start))]))
+        level = float(np.linalg.norm(error.D, ord=2)), np.inf
+    best = max(level, climb(start[np.argmax(gains(start))]))
+    level = best[0]
     if level < 1e-300 or not np.isfinite(level) or error.order == 0:
-        return level
+        return best
     line, place = _on_the_line(error, level)
     if np.linalg.norm(line.D, ord=2) >= level:
-        return level  # constant to rounding
+        return best  # constant to rounding
     for _ in range(100):
         crossings = _crossings(line, level * (1 + rtol))
         t = place(np.concatenate([crossings, (crossings[1:] + crossings[:-1]) / 2]))
         found = gains(t)
+        if found.size:
+            best = max(best, (found.max(), t[np.argmax(found)]))
         if found.max(initial=0.0) <= level * (1 + rtol):
             break
-        level = climb(t[np.argmax(found)])
-    return float(max(level, found.max(initial=0.0)))
+        best = max(best, climb(t[np.argmax(found)]))
+        level = best[0]
+    return float(best[0]), float(best[1])
 
 
 def _on_the_line(sys: System, level: float) -> tuple[System, Callable]:

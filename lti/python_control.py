@@ -30,7 +30,8 @@ def balred(sys: Any, orders: Any, method: str = "truncate", alpha: float | None 
     method : {"truncate", "matchdc"}, optional
         `lti.balanced_truncation` or `lti.singular_perturbation`.
     alpha : float, optional
-        The stability boundary; only the true one, 0 or in discrete time 1, is supported.
+        The boundary between the poles that are kept and those that are reduced: a real part <= 0,
+        or in discrete time a radius <= 1. The stability boundary by default.
 
     Returns
     -------
@@ -55,11 +56,7 @@ def balred(sys: Any, orders: Any, method: str = "truncate", alpha: float | None 
     forms = {"truncate": "truncate", "matchdc": "singular_perturbation"}
     if method not in forms:
         raise OptionError(f"method={method!r} is neither 'truncate' nor 'matchdc'; choose one")
-    if alpha is not None and alpha != system.is_discrete:
-        raise OptionError(
-            f"alpha={alpha!r} moves the stability boundary, which is not supported; leave it out"
-        )
-    reduce = getattr(lti.balance(system, unstable="split"), forms[method])
+    reduce = getattr(lti.balance(system, unstable="split", alpha=alpha), forms[method])
     if isinstance(orders, Iterable):
         return [reduce(order).system.to_control() for order in orders]
     return reduce(orders).system.to_control()

@@ -1,3 +1,10 @@
 """Runs and weights in files that are read and never executed."""
 
-__all__: list[str] = []
+from compressm.checkpoints.run_state import (
+    load_checkpoint,
+    random_state,
+    save_checkpoint,
+    set_random_state,
+)
+
+__all__ = ["load_checkpoint", "random_state", "save_checkpoint", "set_random_state"]

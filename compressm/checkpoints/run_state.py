@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import lti
-from compressm.checkpoints.trees import load_tree, save_tree
+from compressm.checkpoints.file_format import load_tree, save_tree
 from compressm.compression.distributed import replica_of, rewrap_
 from compressm.compression.snapshot import attributes_of, restore_, snapshot
 from compressm.errors import CheckpointError, OptionError

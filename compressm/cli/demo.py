@@ -6,13 +6,14 @@ import argparse
 import json
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from compressm.cli.arguments import energy_fraction, positive, require_report, writable_file
 from compressm.experiments.data import digits, mnist
 from compressm.experiments.demo import DIGITS, MNIST, demo
+from compressm.gramians.types import BuiltIn
 
 __all__ = ["add_parser", "run"]
 
@@ -49,7 +50,7 @@ def add_parser(commands: Any) -> None:
     )
     option(
         "--gramians",
-        choices=("model", "input", "data"),
+        choices=get_args(BuiltIn),
         help="Gramian type that scores the states: model, what any input can drive, with an error "
         "bound (default for digits); input, what the layer's own inputs drive (default for mnist); "
         "data, what these inputs drive and the gradients of the loss depend on",

@@ -17,6 +17,7 @@ from compressm.errors import DataError
 from compressm.experiments.rebuilding import inputs_of, rebuilt
 from compressm.experiments.recipes import DATASETS
 from compressm.experiments.training import to_record
+from compressm.gramians.types import GRAMIAN_TYPES
 
 __all__ = ["add_parser", "run"]
 
@@ -102,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     types: list[Any] = ["model"]
     inputs = ()
     if arguments.data:
-        types = ["model", "input", "data"]
+        types = list(GRAMIAN_TYPES)
         policies = policies if arguments.energy else [None, *policies]
         model, assumed = rebuilt(arguments.checkpoint, arguments.model, **dict(arguments.option))
         inputs = inputs_of(

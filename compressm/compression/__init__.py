@@ -1,3 +1,24 @@
-"""The steps of a cut: observe, plan, select orders, veto, snapshot, apply."""
+"""The way of a model through a cut: observe, plan, choose orders, veto, snapshot, apply."""
 
-__all__: list[str] = []
+from compressm.compression.model_policies import Budget, MetricDrop
+from compressm.compression.policies import (
+    ENERGIES,
+    ErrorBound,
+    KeepEnergy,
+    Order,
+    OutputError,
+    Policy,
+    States,
+)
+
+__all__ = [
+    "ENERGIES",
+    "Budget",
+    "ErrorBound",
+    "KeepEnergy",
+    "MetricDrop",
+    "Order",
+    "OutputError",
+    "Policy",
+    "States",
+]

@@ -108,10 +108,16 @@ def _planned(name: str, layer: nn.Module, signals: Sequence[Signal], options: Op
         about["example"] = torch.zeros(1, SHORT, input_width(system), device=system.B.device)
     known = input_shape_matches(system, observed)
     gramians = options.gramians or (INPUT if known else MODEL)
+    factors = gramians.factors(system, observed, directions(layer))
+    if not (isinstance(factors, tuple) and len(factors) == 2):
+        raise OptionError(
+            f"the Gramian type {gramians} gave {type(factors).__name__}; its factors must return "
+            "a pair (S, R), with None for an exact Gramian"
+        )
     return LinearPlan(
         **about,
         system=system,
-        factors=gramians.factors(system, observed, directions(layer)),
+        factors=factors,
         gramians=gramians,
         held_out=held_out if known else (),
     )
@@ -136,7 +142,13 @@ def select(model: nn.Module, planned: Sequence[Planned], policy: Policy) -> list
     owners = _owners(model)
     orders: Iterator[int | None] = repeat(None)  # a layer at a time
     if plans and policy.whole_model:
-        orders = iter(policy.orders(plans, partial(_copy, model, plans, owners)))
+        given = list(policy.orders(plans, partial(_copy, model, plans, owners)))
+        if len(given) != len(plans):
+            raise OptionError(
+                f"{policy} gave {len(given)} orders for {len(plans)} layers; its orders() must "
+                "return one for each layer"
+            )
+        orders = iter(given)
     return [
         plan if isinstance(plan, Proposal) else _proposal(plan, next(orders), policy, owners)
         for plan in planned

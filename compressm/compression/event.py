@@ -103,7 +103,7 @@ class CompressionEvent:
 
     def __str__(self) -> str:
         cuts = ", ".join(
-            f"{cut.name}: {cut.before} -> {cut.after}"
+            f"{cut.name or 'layer'}: {cut.before} -> {cut.after}"
             + (f" by {cut.gramians}" if cut.gramians else "")
             + (f" (skipped: {cut.skipped})" if cut.skipped else "")
             for cut in self.layers

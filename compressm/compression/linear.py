@@ -213,6 +213,13 @@ class LinearPlan(Plan):
         )
         return Proposal(cut, write)
 
+    def output_error_at(self, order: int) -> float | None:
+        """The output error of the system truncated to that `order`."""
+        full, r = self.balancing.balanced, min(order, self.balancing.minimal_order)
+        A, B, C = full.A[..., :r, :r], full.B[..., :r, :], full.C[..., :r]
+        reduced = lti.StateSpace(A, B, C, None, full.dt)
+        return output_error(self.system, reduced, self.held_out, directions(self.layer))
+
     def output_error(self, write: LoadSystem) -> float | None:
         """The output error of the system that would be written, on the sequences held out."""
         return output_error(self.system, write.system, self.held_out, directions(self.layer))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from compressm._renamed import as_conjugate
 from compressm.compression.policies import AnyPolicy, Policy, States, as_policy
 from compressm.errors import OptionError
 from compressm.gramians.types import MODEL, GramianType, gramian_type
@@ -42,17 +43,13 @@ class Options:
         multiple_of: int = 1,
     ) -> None:
         policy = as_policy(policy)
-        if not isinstance(conjugate, bool):
-            raise OptionError(
-                f"conjugate must be True (the real system) or False (the complex one), got "
-                f"{conjugate!r}"
-            )
+        conjugate = as_conjugate(conjugate)
         found = None if gramians is None else gramian_type(gramians)
         if policy.needs_bound:
             if found is not None and not found.bounded:
                 raise OptionError(
-                    f"{policy} promises a bound, and none holds with the Gramian type {found}; use "
-                    "the exact Gramians, or KeepEnergy or States"
+                    f"{policy} promises a bound, and none holds with gramians={found.name!r}; use "
+                    "gramians='model', or KeepEnergy or States"
                 )
             found = found or MODEL
         if isinstance(multiple_of, bool) or not isinstance(multiple_of, int) or multiple_of < 1:

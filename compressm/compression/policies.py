@@ -12,7 +12,7 @@ import numpy as np
 
 import lti
 from compressm._renamed import renamed
-from compressm.errors import OptionError
+from compressm.errors import OptionError, SkipError
 from compressm.gramians.types import GRAMIAN_TYPES, GramianType
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "ErrorBound",
     "KeepEnergy",
     "Order",
+    "OutputError",
     "Policy",
     "ScoredLayer",
     "States",
@@ -64,6 +65,10 @@ class ScoredLayer(Protocol):
         """Number of states that the layer stores at that `order`."""
         ...
 
+    def output_error_at(self, order: int) -> float | None:
+        """The output error at that `order` on sequences held out; None without any."""
+        ...
+
 
 class Policy:
     """Base of the policies, which say how far to cut: an order for each layer.
@@ -95,7 +100,11 @@ class Policy:
             ``stored(order)`` is the number of states that the layer stores at that order: for a
             real system fewer than `order`, since a conjugate pair is stored as one.
         """
-        raise OptionError(f"{self} needs all layers together; call its orders()")
+        if self.whole_model:
+            raise OptionError(f"{self} needs all layers together; call its orders()")
+        raise OptionError(
+            f"{type(self).__name__} overrides none of __call__, order and orders; define one"
+        )
 
     def order(self, layer: ScoredLayer) -> int:
         """The order to keep of one `layer`, from 0 to n."""
@@ -123,6 +132,9 @@ class _Function(Policy):
     """A policy from a function of the values and of the stored states."""
 
     function: Callable[[np.ndarray, Callable[[int], int]], int]
+
+    def __str__(self) -> str:
+        return getattr(self.function, "__name__", repr(self.function))
 
     def order(self, layer: ScoredLayer) -> int:
         return self.function(layer.hsv, layer.stored)
@@ -233,6 +245,62 @@ class ErrorBound(Policy):
     def order(self, layer: ScoredLayer) -> int:
         """The order to keep of one `layer`, whose bound is its gain times that of the values."""
         return self(layer.hsv * layer.gain, layer.stored)
+
+
+@dataclass(frozen=True)
+class OutputError(Policy):
+    """The smallest order r with ``rms(y_r - y) <= tol * rms(y)``, measured on held-out sequences.
+
+    It means the same for every layer and Gramian type, selective layers included.
+
+    Parameters
+    ----------
+    tol : float
+        Largest change of the output of a layer, relative to its output, in (0, 1); see
+        `LayerCut.output_error`. A layer of which fewer than eight sequences were observed is left
+        as it is.
+
+    Raises
+    ------
+    OptionError
+        If `tol` lies outside.
+
+    Notes
+    -----
+    The order is found by bisection, as if the error never grew with the order. It is measured
+    before the rounding of the parameters, which `LayerCut.output_error` includes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compressm import OutputError, SequenceModel, compress_
+    >>> model = SequenceModel(d_input=1, d_output=2, d_model=4, d_state=16, n_layers=1)
+    >>> event = compress_(model, OutputError(0.05), data=torch.randn(32, 30, 1).split(8))
+    >>> event.layers[0].output_error <= 0.06
+    True
+    """
+
+    tol: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tol < 1:
+            raise OptionError(
+                f"tol is a relative output error and must lie in (0, 1), got {self.tol}"
+            )
+
+    def order(self, layer: ScoredLayer) -> int:
+        """The order to keep of one `layer`."""
+        low, high = 0, layer.hsv.shape[-1]
+        while high - low > 1:
+            middle = (low + high) // 2
+            error = layer.output_error_at(middle)
+            if error is None:
+                raise SkipError(
+                    f"{self} measures on every eighth sequence observed, and there is none, or its "
+                    "output is zero or not finite; give more data, or use KeepEnergy or States"
+                )
+            low, high = (low, middle) if error <= self.tol else (middle, high)
+        return high
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,10 @@ class Plan(ABC):
         """The cut at `order`; `SkipError` or an error of `lti` if it is refused."""
 
     @abstractmethod
+    def output_error_at(self, order: int) -> float | None:
+        """The output error at that `order`, before it is written, on the sequences held out."""
+
+    @abstractmethod
     def output_error(self, write: Any) -> float | None:
         """The output error of the layer with `write`, on the sequences held out."""
 

@@ -63,12 +63,16 @@ class SelectivePlan(Plan):
         """Stored states at that order, rounded up to a multiple of `multiple_of`."""
         return min(-(-order // self.multiple_of) * self.multiple_of, len(self.values))
 
+    def _write(self, n: int) -> KeepStates:
+        """The `n` states with the largest scores, in their order."""
+        return KeepStates(tuple(sorted(self.ranking[:n].tolist())))
+
     def at(self, order: int, owners: Counter[int], reselect_order: Any = None) -> Proposal:
         """The cut at `order`; the states that are kept do not change their sequence."""
         n, before = self.stored(order), len(self.values)
         if n == before:
             return unchanged(self)
-        write, trial = KeepStates(tuple(sorted(self.ranking[:n].tolist()))), copied(self.layer)
+        write, trial = self._write(n), copied(self.layer)
         write.apply_(trial)
         refuse_tied(self.layer, trial, owners)
         refuse_broken(self.layer, trial, self.example)
@@ -84,6 +88,10 @@ class SelectivePlan(Plan):
             gramians=self.gramians.name,
         )
         return Proposal(cut, write)
+
+    def output_error_at(self, order: int) -> float | None:
+        """The output error with that many states."""
+        return self.output_error(self._write(order))
 
     def output_error(self, write: KeepStates) -> float | None:
         """The output error of the whole layer, on the sequences held out."""

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from compressm.checkpoints.trees import replacing
+from compressm.checkpoints.file_format import replacing
 from compressm.compression.schedules import At
 from compressm.errors import RunError
 from compressm.experiments.data import Dataset

@@ -22,6 +22,7 @@ from compressm.gramians.moments import (
 from compressm.gramians.scores import covariances, mean_gramians
 from compressm.gramians.signals import Signal
 from compressm.systems.batches import System
+from compressm.systems.selective.form import state_count
 
 __all__ = [
     "DATA",
@@ -227,11 +228,15 @@ for _one in (MODEL, INPUT, DATA):
 def gramian_type(gramians: str | GramianType) -> GramianType:
     """The Gramian type of that name, or `gramians` itself if it is one."""
     if isinstance(gramians, GramianType):
+        for name in ("name", "energy"):
+            if not hasattr(gramians, name):
+                raise OptionError(f"{type(gramians).__name__} has no {name}; see GramianType")
         return gramians
     if not isinstance(gramians, str) or gramians not in GRAMIAN_TYPES:
         *most, last = map(repr, GRAMIAN_TYPES)
         raise OptionError(
-            f"gramians must be {', '.join(most)} or {last}, or a GramianType, got {gramians!r}"
+            f"gramians must be {', '.join(most)} or {last}, or an instance of a "
+            f"GramianType, got {gramians!r}"
         )
     return GRAMIAN_TYPES[gramians]
 
@@ -288,9 +293,20 @@ def state_values(
     gramians, signals = gramian_type(gramians), list(signals)
     if not signals:
         raise lti.DimensionError("none of its inputs was observed, so its states have no scores")
-    values = gramians.state_values(module, signals)
+    values = torch.as_tensor(gramians.state_values(module, signals))
+    n = state_count(module)
+    if tuple(values.shape) != (n,):
+        raise OptionError(
+            f"the Gramian type {gramians} gave scores of shape {tuple(values.shape)} for a layer "
+            f"of {n} states; its state_values must return one score for each state, ({n},)"
+        )
     if not bool(values.isfinite().all()):
         raise lti.NonFiniteError(
             "a score of its states is not finite; check its parameters and its inputs"
+        )
+    if bool((values < 0).any()):
+        raise OptionError(
+            f"the Gramian type {gramians} gave a negative score, {float(values.min()):g}; a score "
+            "must not be below zero"
         )
     return values.cpu().numpy()

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from compressm.checkpoints.trees import load_tree, save_tree
+from compressm.checkpoints.file_format import load_tree, save_tree
 from compressm.compression.compressor import Compressor
 from compressm.errors import CheckpointError, OptionError
 from compressm.integrations.callbacks import Deferred

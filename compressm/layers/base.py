@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import lti
 from compressm.ops.resize import resize_
 
-__all__ = ["SSMLayer"]
+__all__ = ["SSMLayer", "require_state"]
 
 Layout = Mapping[str, tuple[int | str, ...]]
 
@@ -85,6 +85,15 @@ class SSMLayer(nn.Module, ABC):
                 if parameter.shape != shape:
                     resize_(parameter, parameter.new_empty(shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def require_state(state: Tensor | None, **axes: int) -> None:
+    """DimensionError unless a state has these axes, by their names."""
+    if state is not None and tuple(state.shape) != (shape := tuple(axes.values())):
+        raise lti.DimensionError(
+            f"the state must be ({', '.join(axes)}) = {shape}, got shape {tuple(state.shape)}; "
+            "pass what step returned for this batch"
+        )
 
 
 def _states(layout: Layout, shapes: dict[str, torch.Size]) -> dict[str, int] | None:

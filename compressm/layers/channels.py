@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import lti
-from compressm.layers.base import SSMLayer
+from compressm.layers.base import SSMLayer, require_state
 from compressm.layers.modes import read_modes, stored
 from compressm.ops.resize import resize_
 from compressm.ops.scan import powers_of
@@ -141,7 +141,7 @@ class ChannelLayer(SSMLayer):
         """
         name = type(self).__name__
         rows = 2 if self.bidirectional else 1
-        poles, B, C = read_modes(system, name, 1, rows, stack=(self.d_model,))
+        poles, B, C = read_modes(system, name, 1, rows, batch_shape=(self.d_model,))
         weights = C * B.mT
         if (poles.abs() > self._bound + 2 * torch.finfo(torch.float64).eps).any():
             raise lti.UnstableError(
@@ -192,12 +192,7 @@ class ChannelLayer(SSMLayer):
             return
         if self.bidirectional:
             raise self._no_state()
-        shape = (u.shape[0], self.d_model, self.d_state)
-        if state.shape != shape:
-            raise lti.DimensionError(
-                f"the state must be (batch, d_model, d_state) = {shape}, got shape "
-                f"{tuple(state.shape)}; pass what step returned for this batch"
-            )
+        require_state(state, batch=len(u), d_model=self.d_model, d_state=self.d_state)
 
     def _no_state(self) -> lti.OptionError:
         return lti.OptionError(

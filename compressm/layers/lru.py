@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import lti
-from compressm.layers.base import SSMLayer
+from compressm.layers.base import SSMLayer, require_state
 from compressm.layers.modes import mean_lengths, read_modes, stored
 from compressm.ops.resize import resize_
 from compressm.ops.scan import linear_ssm
@@ -121,6 +121,7 @@ class LRU(SSMLayer):
         -------
         (batch, length, d_model)
         """
+        require_state(state, batch=len(u), d_state=self.d_state)
         return linear_ssm(u, *self._system(), state, D=self.D)[0]
 
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -140,6 +141,7 @@ class LRU(SSMLayer):
         poles, B, C = self._system()
         x = u.to(B.dtype) @ B.mT
         if state is not None:
+            require_state(state, batch=len(u), d_state=self.d_state)
             x = x + poles * state
         return (x @ C.mT).real + self.D * u, x
 

@@ -15,7 +15,7 @@ def read_modes(
     layer: str,
     inputs: int,
     outputs: int,
-    stack: tuple[int, ...] = (),
+    batch_shape: tuple[int, ...] = (),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """poles, B, C of ``y = Re(C x)``, complex in double precision on the host.
 
@@ -29,14 +29,14 @@ def read_modes(
         The layer that it is for, as messages call it: "an LRU".
     inputs, outputs : int
         Their number in the layer, or in each of its channels.
-    stack : tuple of int, optional
+    batch_shape : tuple of int, optional
         ``(channels,)`` if each channel is a separate system.
 
     Returns
     -------
-    poles : (*stack, n)
-    B : (*stack, n, inputs)
-    C : (*stack, outputs, n)
+    poles : (*batch_shape, n)
+    B : (*batch_shape, n, inputs)
+    C : (*batch_shape, outputs, n)
     """
     if not isinstance(system, lti.DiagonalStateSpace):
         raise lti.DimensionError(
@@ -55,12 +55,12 @@ def read_modes(
             "reduce with a method that does not change D"
         )
     n = poles.shape[-1]
-    if B.shape != (*stack, n, inputs) or C.shape != (*stack, outputs, n):
-        channels = f"{stack[0]} channels of " if stack else ""
+    if B.shape != (*batch_shape, n, inputs) or C.shape != (*batch_shape, outputs, n):
+        channels = f"{batch_shape[0]} channels of " if batch_shape else ""
         raise lti.DimensionError(
             f"{layer} with {channels}{inputs} inputs and {outputs} outputs got B "
             f"{tuple(B.shape)} and C {tuple(C.shape)} for {n} poles; pass "
-            f"{'a batch of systems' if stack else 'one system'} of matching size"
+            f"{'a batch of systems' if batch_shape else 'one system'} of matching size"
         )
     if system.conjugate:
         below = poles.imag < 0

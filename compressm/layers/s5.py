@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import lti
-from compressm.layers.base import SSMLayer
+from compressm.layers.base import SSMLayer, require_state
 from compressm.layers.hippo import hippo_normal
 from compressm.layers.modes import mean_lengths, one_of, read_modes, stored
 from compressm.layers.sampling import DISCRETIZATIONS
@@ -180,6 +180,7 @@ class S5(SSMLayer):
         """
         if self.bidirectional and state is not None:
             raise self._no_state()
+        require_state(state, batch=len(u), d_state=self.d_state)
         poles, B, C = self._system()
         y, _ = linear_ssm(u, poles, B, C[: self.d_model], state, D=self.D)
         if self.bidirectional:
@@ -210,6 +211,7 @@ class S5(SSMLayer):
         poles, B, C = self._system()
         x = u.to(B.dtype) @ B.mT
         if state is not None:
+            require_state(state, batch=len(u), d_state=self.d_state)
             x = x + poles * state
         return (x @ C.mT).real + self.D * u, x
 

@@ -14,7 +14,7 @@ __all__ = ["resize_", "tensors_of", "write_"]
 
 @torch.no_grad()
 def resize_(parameter: nn.Parameter, data: Tensor, optimizer: Any = None) -> nn.Parameter:
-    """parameter <- data, in place: the same object in a new shape, its optimizer state reset..
+    """parameter <- data, in place: the same object in a new shape, its optimizer state reset.
 
     Parameters
     ----------

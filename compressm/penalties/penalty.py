@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import lti
-from compressm._renamed import system_alias
+from compressm._renamed import as_conjugate, system_alias
 from compressm.errors import OptionError
 from compressm.penalties.measures import Measure, nuclear_norm, smooth_order, tail_energy
 from compressm.penalties.tangent import Tangent, tangent_of
@@ -192,7 +192,7 @@ class HankelPenalty:
         self.measure = measure
         self.every = every
         self.refresh = refresh
-        self.conjugate = conjugate
+        self.conjugate = as_conjugate(conjugate)
         self.weight = weight
         self._calls = 0
         self._tangents: dict[Any, Tangent] = {}

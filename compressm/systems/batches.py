@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import lti
+from compressm._renamed import as_conjugate
 from compressm.layers import SSMLayer
 from compressm.systems.convert import reads_itself, to_lti
 from compressm.systems.find import ssm_layers
@@ -45,6 +46,7 @@ def grouped_by_shape(
     tuple of DiagonalStateSpace or StateSpace
         With derivatives for the parameters, unless gradients are disabled.
     """
+    conjugate = as_conjugate(conjugate)
     groups: dict[Any, dict[str, System]] = {}
     for name, layer in ssm_layers(model):
         with _naming("layer", (name,)):
@@ -116,7 +118,7 @@ def hankel_spectra(model: nn.Module) -> dict[str, np.ndarray]:
     Raises
     ------
     lti.LTIError
-        If a layer is not stable or not finite.
+        If a layer is unstable or not finite.
     """
     spectra = {}
     for names, systems in grouped_by_shape(model):

@@ -88,11 +88,11 @@ def reduce(arguments: argparse.Namespace, notes: list[Any]) -> None:
             relative=arguments.relative,
             energy=arguments.energy,
         )
-    error, hsv = None, np.asarray(reduction.hsv)
+    error, peak, hsv = None, None, np.asarray(reduction.hsv)
     largest = float(hsv[np.isfinite(hsv)].max(initial=0.0))
     if arguments.verify:
         with status("measuring the error"):
-            error = float(reduction.verify())
+            error, peak = map(float, reduction.verify(return_frequency=True))
     figure = None
     if arguments.plot:
         with status("drawing"):
@@ -114,6 +114,9 @@ def reduce(arguments: argparse.Namespace, notes: list[Any]) -> None:
     part = " of the stable part" if np.isinf(hsv).any() else ""
     unit = "Hankel norm" if balancing.exact else "largest of the values"
     lines = [("relative to", f"the {unit}{part}, {largest:.4g}")]
+    if peak is not None and error:
+        per = "sample" if system.dt is True else "s"
+        lines.append(("largest error", f"at w = {peak:.4g} rad/{per}"))
     lines += noted(notes, reduction.flags)
     if arguments.output:
         save(arguments.output, reduction.system)

@@ -1,5 +1,6 @@
 """Gramians, and the ways to a factor of one: exact, weighted, limited, or supplied by the user."""
 
+from lti.gramians.equation import solve_lyapunov
 from lti.gramians.exact import (
     controllability_gramian,
     exact_factors,
@@ -16,5 +17,6 @@ __all__ = [
     "gramian_factors",
     "input_spectrum",
     "observability_gramian",
+    "solve_lyapunov",
     "spectral_factor",
 ]

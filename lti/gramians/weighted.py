@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lti._backend.arrays import Array, H, lq_factor, namespace
-from lti.systems.algebra import series
+from lti.systems.operators import product
 from lti.systems.statespace import StateSpace
 
 __all__ = ["modified_input", "weighted_factor"]
@@ -46,7 +46,7 @@ def weighted_factor(
     realization", Control Theory and Advanced Technology 8 (1992).
     """
     blind = StateSpace(G.A, G.B, G.C[..., :0, :], None, G.dt)  # no outputs, so no work for R
-    S, _ = gramians(series(blind, weight))
+    S, _ = gramians(product(blind, weight))
     xp, n = namespace(S), G.order
     S_1, S_2 = S[..., :n, :], S[..., n:, :]
     if rule == "lin-chiu":

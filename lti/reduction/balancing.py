@@ -107,6 +107,11 @@ class Balancing:
         return self.parts.rest.order
 
     @property
+    def scale(self) -> Array:
+        """The old name of `roundoff_scale`."""
+        return self.roundoff_scale
+
+    @property
     def roundoff_scale(self) -> Array:
         """What the rounding of the values is relative to (...), ``|R| |S|`` or more.
 
@@ -241,6 +246,7 @@ def balance(
     sys: SystemLike,
     *,
     unstable: str = "raise",
+    alpha: float | None = None,
     method: str = "square-root",
     input_weight: SystemLike | None = None,
     output_weight: SystemLike | None = None,
@@ -260,6 +266,10 @@ def balance(
     unstable : {"raise", "split"}, optional
         What to do about unstable poles, on or beyond the stability boundary: refuse the system, or
         reduce its stable part and keep the rest as it is. The states kept count, and come first.
+    alpha : float, optional
+        With ``unstable="split"``: the boundary between the poles that are kept and the part that is
+        reduced, a real part <= 0, or in discrete time a radius <= 1. The slow poles of a stable
+        system can so be kept as they are.
     method : {"square-root", "balancing-free"}, optional
         The coordinates of the reduced system: balanced, or orthonormal bases of the same spaces,
         which are better conditioned where the values span many orders of magnitude.
@@ -324,7 +334,7 @@ def balance(
     """
     sys = as_statespace(sys)
     one_of("method", method, ("square-root", "balancing-free"))
-    parts = parts_of(sys.double(), unstable)
+    parts = parts_of(sys.double(), unstable, alpha)
     k = parts.rest.order
     parts, factors = choose_pair(
         parts,

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from lti._backend.arrays import Array, from_numpy, to_numpy
 from lti._renamed import renamed
 from lti.errors import CertificateError
-from lti.norms import peak_gain
-from lti.systems.algebra import series
+from lti.norms import peak
+from lti.systems.operators import difference, product
 from lti.systems.protocol import System
 from lti.systems.response import frequency_response
 from lti.systems.stability import boundary_gap
-from lti.systems.statespace import StateSpace, difference
+from lti.systems.statespace import StateSpace
 
 __all__ = ["Claim", "Reduction"]
 
@@ -88,6 +88,9 @@ class Reduction:
     method: str = "balanced truncation"
     flags: tuple[str, ...] = ()
 
+    # What `verify` has measured: no part of what the certificate claims
+    _measured: ClassVar[tuple[Any, Any] | None] = None
+
     @property
     def error_bound(self) -> Array:
         """Upper bound of the error (...); infinite where theory has none."""
@@ -118,8 +121,8 @@ class Reduction:
         """The error system ``F - F_r``, with its weights if there are any."""
         W_o, W_i = self.weights
         error = difference(*(self.pair or (self.original, self.system)))
-        error = series(error, W_i) if W_i else error
-        return series(W_o, error) if W_o else error
+        error = product(error, W_i) if W_i else error
+        return product(W_o, error) if W_o else error
 
     def error_response(self, w: Array) -> Array:
         """The frequency response of `error` at the frequencies `w`: (..., k, p, m)."""
@@ -132,19 +135,25 @@ class Reduction:
         return error
 
     @renamed(tol="rtol")
-    def verify(self, rtol: float = 1e-8) -> Array:
+    def verify(
+        self, rtol: float = 1e-8, *, return_frequency: bool = False
+    ) -> Array | tuple[Array, Array]:
         """||F - F_r||_inf, measured, and checked against both bounds.
 
         Parameters
         ----------
         rtol : float, optional
             Relative accuracy of the measured norm.
+        return_frequency : bool, optional
+            Also return the frequency of the largest error, as `hinf_norm` does.
 
         Returns
         -------
-        array (...)
+        error : array (...)
             The H-infinity norm of the error: of ``G - G_r``, or with weights of
-            ``W_o (G - G_r) W_i``.
+            ``W_o (G - G_r) W_i``. From then on ``print`` shows it, with its frequency.
+        w : array (...)
+            Only with `return_frequency`.
 
         Raises
         ------
@@ -154,9 +163,9 @@ class Reduction:
             If the reduced system is unstable where the original is: then there is no norm.
         """
         if any(self.weights):
-            error = peak_gain(self.error, None, rtol)
+            error, w = peak(self.error, None, rtol)
         else:  # apart, so that a diagonal system is evaluated as one
-            error = peak_gain(*(self.pair or (self.original, self.system)), rtol)
+            error, w = peak(*(self.pair or (self.original, self.system)), rtol)
         error = to_numpy(error)
         lower, upper = to_numpy(self.lower_bound), to_numpy(self.error_bound)
         rounding = self._rounding()
@@ -168,7 +177,9 @@ class Reduction:
                 f"to {upper[at]:.6g}: rounding is larger than the bounds allow for; read .flags, "
                 "and reduce its modal form (lti.diagonalize) or choose another order"
             )
-        return from_numpy(error, like=self.hsv)
+        object.__setattr__(self, "_measured", (error, to_numpy(w)))
+        error = from_numpy(error, like=self.hsv)
+        return (error, w) if return_frequency else error
 
     def _rounding(self) -> Any:
         """The rounding of the values, ``|R| |S| eps``, and that of a gain by the stored poles."""
@@ -199,12 +210,16 @@ class Reduction:
         ]
         k = int(np.isinf(hsv).sum(axis=-1).max(initial=0))
         if k:
-            lines.append(f"  kept     {_count(k, 'state')} of unstable poles")
+            lines.append(f"  kept     {_count(k, 'state')} not reduced")
         for word, part in (("kept", hsv[..., k:r]), ("cut", hsv[..., r:])):
             if part.shape[-1]:
                 ends = " to ".join(_span(part[..., i]) for i in (0, -1)[: part.shape[-1]])
                 lines.append(f"  {word:<8} {_count(part.shape[-1], 'value')}, {ends}")
         lines.append(f"  error    {self._claim()}")
+        if self._measured is not None:
+            error, w = map(_span, self._measured)
+            unit = "rad/sample" if sys.dt is True else "rad/s"
+            lines.append(f"  measured {error} at w = {w} {unit}")
         return "\n".join(lines + [f"  note     {flag}" for flag in self.flags])
 
     def _claim(self) -> str:

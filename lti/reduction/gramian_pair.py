@@ -25,8 +25,9 @@ from lti.gramians.supplied import GramianFactor, named
 from lti.gramians.weighted import modified_input, weighted_factor
 from lti.hankel import error_bound, product_scale, square_root
 from lti.norms import hinf_norm
-from lti.systems.algebra import dual, series, static
+from lti.systems.algebra import dual, static
 from lti.systems.convert import as_statespace
+from lti.systems.operators import product
 from lti.systems.protocol import System, SystemLike
 from lti.systems.split import Split
 from lti.systems.stability import require_stable
@@ -209,7 +210,7 @@ def _repaired(
     S, _ = double_factors(StateSpace(G.A, B, G.C[..., :0, :], None, G.dt))
     if weight is None:
         return S, gain * spectral_norm(J)
-    return S, gain * hinf_norm(series(static(J, weight.dt), weight))
+    return S, gain * hinf_norm(product(static(J, weight.dt), weight))
 
 
 def _weight(name: str, weight: SystemLike | None, sys: System) -> StateSpace | None:

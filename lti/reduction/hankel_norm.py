@@ -41,6 +41,7 @@ def hankel_norm_approximation(
     relative: bool = False,
     energy: float | None = None,
     unstable: str = "raise",
+    alpha: float | None = None,
 ) -> Reduction:
     """||G - G_r||_H = hsv[r], the smallest with r states, and ||G - G_r||_inf <= sum(hsv[r:]).
 
@@ -62,6 +63,8 @@ def hankel_norm_approximation(
         In place of `order`: the smallest order that keeps this fraction of the sum of the values.
     unstable : {"raise", "split"}, optional
         Refuse a system with unstable poles, or keep their states.
+    alpha : float, optional
+        With ``unstable="split"``: the boundary of what is kept, as in `balance`.
 
     Returns
     -------
@@ -110,7 +113,7 @@ def hankel_norm_approximation(
     >>> bool(reduction.verify() <= reduction.error_bound)
     True
     """
-    balancing = balance(sys, unstable=unstable)
+    balancing = balance(sys, unstable=unstable, alpha=alpha)
     return balancing.reduce(HANKEL_NORM, order, tol=tol, relative=relative, energy=energy)
 
 

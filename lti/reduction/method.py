@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from lti._backend.arrays import Array
-from lti.errors import OrderError, ReductionWarning, warn
+from lti.errors import OptionError, OrderError, ReductionWarning, warn
 from lti.hankel import OrderChoice, no_bounds
 from lti.reduction.balancing import Balancing
 from lti.reduction.bounds import as_it_is, cancelling, certified, divided, near_unstable, rounded
@@ -71,13 +72,26 @@ class ReductionMethod:
                 flags.append(f"order lowered from {order} to {rank}: {rest}")
                 order = rank
             flags += divided(balancing, order)
-            system, T, W = self.form(balancing, order)
+            system, T, W = self._formed(balancing, order)
             bound = self._bounds(balancing)[..., order]
             flags += rounded(balancing, order, bound)
             reduction = certified(balancing, system, order, bound, flags, name, choice, T, W)
         for flag in reduction.flags:
             warn(flag, ReductionWarning)
         return reduction
+
+    def _formed(self, balancing: Balancing, order: int) -> tuple[StateSpace, Any, Any]:
+        made: Any = self.form(balancing, order)
+        if not (isinstance(made, tuple) and len(made) == 3 and isinstance(made[0], StateSpace)):
+            raise OptionError(
+                f"the form of {self.name} returned {type(made).__name__}; it must return a "
+                "StateSpace, T and W (None, None if it is no projection)"
+            )
+        if made[0].order != order:
+            raise OrderError(
+                f"the form of {self.name} returned {made[0].order} states for the order {order}"
+            )
+        return made
 
     def _order(self, balancing: Balancing, choice: OrderChoice) -> int:
         if choice.tol is not None and self.error_bounds is None:
@@ -89,5 +103,11 @@ class ReductionMethod:
 
     def _bounds(self, balancing: Balancing) -> Array:
         if self.error_bounds is not None:
-            return self.error_bounds(balancing)
+            bounds, n = self.error_bounds(balancing), balancing.system.order
+            if bounds.shape[-1] != n + 1:
+                raise OptionError(
+                    f"error_bounds of {self.name} returned {bounds.shape[-1]} bounds; it must "
+                    f"return {n + 1}, for the orders 0 to {n}"
+                )
+            return bounds
         return no_bounds(balancing.sigma)

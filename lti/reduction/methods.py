@@ -74,6 +74,10 @@ def register_method(method: AnyMethod) -> AnyMethod:
 def find_method(method: str | Method) -> Method:
     """The method of that name; a method stands for itself."""
     if not isinstance(method, str):
+        if not (hasattr(method, "name") and callable(getattr(method, "reduce", None))):
+            raise OptionError(
+                f"{method!r} is no reduction method; give a name, or an lti.ReductionMethod"
+            )
         return method
     if method not in _METHODS:
         raise OptionError(

@@ -32,6 +32,7 @@ def modal_truncation(
     relative: bool = False,
     energy: float | None = None,
     unstable: str = "raise",
+    alpha: float | None = None,
 ) -> Reduction:
     """G_r = D + sum of c_i b_i / (s - p_i) over the modes of largest |c_i| |b_i| / |Re p_i|.
 
@@ -50,6 +51,8 @@ def modal_truncation(
         In place of `order`: the smallest order that keeps this fraction of the sum of the gains.
     unstable : {"raise", "split"}, optional
         Refuse a system with unstable poles, or keep their modes.
+    alpha : float, optional
+        With ``unstable="split"``: the boundary of what is kept, as in `balance`.
 
     Returns
     -------
@@ -90,7 +93,7 @@ def modal_truncation(
     if unstable == "raise":
         require_stable(sys)
     choice = OrderChoice(order, tol, relative, energy)
-    return _reduced(sys, parts_of(sys.double(), unstable), choice)
+    return _reduced(sys, parts_of(sys.double(), unstable, alpha), choice)
 
 
 class ModalTruncation:

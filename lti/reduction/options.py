@@ -22,6 +22,7 @@ class BalanceOptions(TypedDict, total=False):
     """The keywords of `balance`, for editors and type checkers."""
 
     unstable: str
+    alpha: float | None
     method: str
     input_weight: SystemLike | None
     output_weight: SystemLike | None
@@ -40,10 +41,9 @@ def with_options_of(source: Callable[..., Any]) -> Callable[[Function], Function
     """
     options = [p for p in inspect.signature(source).parameters.values() if p.kind is p.KEYWORD_ONLY]
     names = [option.name for option in options]
-    found = re.search(
-        rf"^    {names[0]} : .*?(?=\n\n    Returns)", source.__doc__ or "", re.S | re.M
+    described = re.search(
+        rf"^{names[0]} : .*?(?=\n\nReturns)", inspect.getdoc(source) or "", re.S | re.M
     )
-    described = found[0].lstrip() if found else ""
 
     def decorate(function: Function) -> Function:
         signature = inspect.signature(function)
@@ -57,9 +57,9 @@ def with_options_of(source: Callable[..., Any]) -> Callable[[Function], Function
             return function(*args, **keywords)
 
         vars(call)["__signature__"] = signature.replace(parameters=[*own, *options])
-        if call.__doc__:
-            pattern = r"\*\*options\n        Those of `balance`\."
-            call.__doc__ = re.sub(pattern, lambda _: described, call.__doc__)
+        if described:  # there are no docstrings under python -OO
+            text = inspect.getdoc(function) or ""
+            call.__doc__ = text.replace("**options\n    Those of `balance`.", described[0])
         return call  # type: ignore[return-value]
 
     return decorate

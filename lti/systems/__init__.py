@@ -1,10 +1,13 @@
 """Linear systems: what they are, other forms of them, and what they do at a frequency."""
 
+from lti.systems.connect import feedback, parallel, series
 from lti.systems.convert import as_statespace
 from lti.systems.diagonalize import diagonalize
-from lti.systems.discretize import bilinear
+from lti.systems.discretize import bilinear, discretize, undiscretize
 from lti.systems.labels import Labels
-from lti.systems.response import frequency_response
+from lti.systems.response import dcgain, frequency_response
+from lti.systems.separate import freqsep, minimal
+from lti.systems.simulate import impulse_response, simulate, step_response
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = [
@@ -13,6 +16,17 @@ __all__ = [
     "StateSpace",
     "as_statespace",
     "bilinear",
+    "dcgain",
     "diagonalize",
+    "discretize",
+    "feedback",
+    "freqsep",
     "frequency_response",
+    "impulse_response",
+    "minimal",
+    "parallel",
+    "series",
+    "simulate",
+    "step_response",
+    "undiscretize",
 ]

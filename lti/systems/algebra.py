@@ -1,4 +1,4 @@
-"""Systems from systems: in series, dual, static, with scaled states, one of a batch."""
+"""Systems from systems: dual, static, with scaled states, one of a batch."""
 
 from __future__ import annotations
 
@@ -8,39 +8,10 @@ import numpy as np
 from scipy.linalg import matrix_balance
 
 from lti._backend.arrays import Array, H, device, namespace, to_numpy
-from lti._backend.checks import same_dtype
-from lti.errors import DimensionError
 from lti.systems.protocol import System
-from lti.systems.statespace import DiagonalStateSpace, StateSpace, common_timebase
+from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
-__all__ = ["dual", "series", "static", "state_scaling"]
-
-
-def series(G: System, F: System) -> StateSpace:
-    """G F: x' = [A_G, B_G C_F; 0, A_F] x + [B_G D_F; B_F] u, y = [C_G, D_G C_F] x + D_G D_F u."""
-    G, F = G.to_dense(), F.to_dense()
-    dt = common_timebase(G.dt, F.dt)
-    if G.n_inputs != F.n_outputs:
-        raise DimensionError(
-            f"a system of {G.n_inputs} inputs cannot follow one of {F.n_outputs} outputs; an input "
-            "weight must have as many outputs as the system has inputs, an output weight as many "
-            "inputs as the system has outputs"
-        )
-    batch = np.broadcast_shapes(G.batch_shape, F.batch_shape)
-    xp = namespace(G.A)
-    A, B, C, D, FA, FB, FC, FD = (
-        xp.broadcast_to(x, (*batch, *x.shape[-2:]))
-        for x in same_dtype(G.A, G.B, G.C, G.D, F.A, F.B, F.C, F.D)
-    )
-    zero = xp.zeros((*batch, F.order, G.order), dtype=A.dtype, device=device(A))
-    top, bottom = xp.concat([A, B @ FC], axis=-1), xp.concat([zero, FA], axis=-1)
-    return StateSpace(
-        xp.concat([top, bottom], axis=-2),
-        xp.concat([B @ FD, FB], axis=-2),
-        xp.concat([C, D @ FC], axis=-1),
-        D @ FD,
-        dt,
-    )
+__all__ = ["dual", "static", "state_scaling"]
 
 
 def dual(sys: System) -> StateSpace:

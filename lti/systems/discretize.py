@@ -1,17 +1,35 @@
-"""Between continuous and discrete time: the bilinear map, which keeps Gramians and norms."""
+"""Between continuous and discrete time: by sampling with a hold, or by the bilinear map."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from lti._backend.arrays import Array, eye, namespace, real, to_numpy
-from lti._backend.checks import timebase
-from lti.errors import TimebaseError
+import numpy as np
+from scipy.linalg import logm
+
+from lti._backend.arrays import (
+    Array,
+    device,
+    expm,
+    eye,
+    from_numpy,
+    is_complex,
+    namespace,
+    narrow,
+    real,
+    to_numpy,
+    tracked,
+)
+from lti._backend.checks import one_of, timebase
+from lti.errors import DerivativeError, OptionError, TimebaseError
 from lti.systems.convert import as_statespace
 from lti.systems.protocol import System, SystemLike
 from lti.systems.statespace import DiagonalStateSpace
 
-__all__ = ["bilinear"]
+__all__ = ["bilinear", "discretize", "undiscretize"]
+
+METHODS = ("zoh", "bilinear")
 
 
 def bilinear(sys: SystemLike, dt: float | bool = True) -> System:
@@ -61,6 +79,160 @@ def bilinear(sys: SystemLike, dt: float | bool = True) -> System:
     if (to_numpy(sys.poles) == singular).any():
         raise TimebaseError(f"the pole {singular:g} would go to infinity; use another dt")
     return to_continuous(sys, a) if sys.is_discrete else to_discrete(sys, a, dt)
+
+
+def discretize(
+    sys: SystemLike, dt: float, method: str = "zoh", prewarp: float | None = None
+) -> System:
+    """[A_d, B_d; 0, 1] = exp(dt [A, B; 0, 0]): the samples under an input that is held between.
+
+    Parameters
+    ----------
+    sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
+        A continuous system; its poles may lie anywhere.
+    dt : float
+        Sampling time.
+    method : {"zoh", "bilinear"}, optional
+        "zoh" (zero-order hold) keeps the step response at the samples; "bilinear" (Tustin's method)
+        is the map of `lti.bilinear`.
+    prewarp : float, optional
+        With "bilinear": the frequency in rad per unit of time at which both systems respond alike,
+        ``a = w / tan(w dt / 2)`` in place of ``2 / dt``.
+
+    Returns
+    -------
+    StateSpace or DiagonalStateSpace
+        A diagonal system stays diagonal; labels are kept.
+
+    Raises
+    ------
+    OptionError
+        If `method` or `prewarp` is none of these.
+    TimebaseError
+        If the system is discrete, or `dt` is not a sampling time.
+
+    See Also
+    --------
+    undiscretize
+
+    Examples
+    --------
+    >>> import lti, numpy as np
+    >>> sys = lti.discretize(([[-1.0]], [[1.0]], [[1.0]]), dt=np.log(2))
+    >>> sys.A, sys.B
+    (array([[0.5]]), array([[0.5]]))
+    """
+    sys = as_statespace(sys)
+    one_of("method", method, METHODS)
+    dt = timebase(dt)
+    if sys.is_discrete:
+        raise TimebaseError(f"the system is discrete already, dt={sys.dt}; use undiscretize first")
+    if dt is True or dt == 0:
+        raise TimebaseError(f"dt={dt!r} is no sampling time; pass a positive number")
+    if method == "bilinear":
+        a = _warped(dt, prewarp)
+        if (to_numpy(sys.poles) == a).any():
+            raise TimebaseError(f"the pole {a:g} would go to infinity; use another dt")
+        return to_discrete(sys, a, dt)
+    _no_prewarp(prewarp)
+    if isinstance(sys, DiagonalStateSpace):
+        xp, p = namespace(sys.poles), sys.poles * dt
+        rest = xp.where(p == 0, 1.0, p)
+        hold = dt * xp.where(p == 0, 1.0 + 0 * p, xp.expm1(rest) / rest)  # (e^p - 1) / p
+        return replace(sys, poles=xp.exp(p), B=hold[..., :, None] * sys.B, dt=dt)
+    n, m, xp = sys.order, sys.n_inputs, namespace(sys.A)
+    top = xp.concat([sys.A, sys.B], axis=-1) * dt
+    below = xp.zeros((*sys.batch_shape, m, n + m), dtype=top.dtype, device=device(top))
+    X = expm(xp.concat([top, below], axis=-2))
+    return replace(sys, A=X[..., :n, :n], B=X[..., :n, n:], dt=dt)
+
+
+def undiscretize(sys: SystemLike, method: str = "zoh", prewarp: float | None = None) -> System:
+    """dt [A, B; 0, 0] = log [A_d, B_d; 0, 1]: the continuous system that `discretize` samples.
+
+    Parameters
+    ----------
+    sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
+        A discrete system with a sampling time.
+    method, prewarp : optional
+        As in `discretize`.
+
+    Returns
+    -------
+    StateSpace or DiagonalStateSpace
+
+    Raises
+    ------
+    DerivativeError
+        If the system is dense and derivatives of its zero-order hold are asked for.
+    OptionError
+        If `method` or `prewarp` is none of these, or a pole is zero, or real and negative: no real
+        continuous system has such samples. The bilinear map has no such limit.
+    TimebaseError
+        If the system is continuous, or has no sampling time.
+
+    Examples
+    --------
+    >>> import lti, numpy as np
+    >>> sys = lti.StateSpace([[-1.0, 2.0], [0.0, -3.0]], [[1.0], [1.0]], [[1.0, 1.0]])
+    >>> back = lti.undiscretize(lti.discretize(sys, dt=0.1))
+    >>> np.allclose(back.A, sys.A) and np.allclose(back.B, sys.B)
+    True
+    """
+    sys = as_statespace(sys)
+    one_of("method", method, METHODS)
+    if not sys.is_discrete or sys.dt is True:
+        raise TimebaseError(f"dt={sys.dt!r} is no sampling time; give the system its own")
+    dt = sys.dt
+    if method == "bilinear":
+        if (to_numpy(sys.poles) == -1).any():
+            raise TimebaseError('the pole -1 would go to infinity; use method="zoh"')
+        return to_continuous(sys, _warped(dt, prewarp))
+    _no_prewarp(prewarp)
+    poles = to_numpy(sys.poles)
+    diagonal = isinstance(sys, DiagonalStateSpace)
+    real_ones = not (diagonal and not sys.conjugate) and not is_complex(sys.B)
+    bad = (poles == 0) | (real_ones & (poles.imag == 0) & (poles.real < 0))
+    if bad.any():
+        raise OptionError(
+            f"the pole {poles[bad].ravel()[0]:.9g} is that of no continuous system under a "
+            'zero-order hold; use method="bilinear"'
+        )
+    if isinstance(sys, DiagonalStateSpace):
+        xp = namespace(sys.poles)
+        p = xp.log(sys.poles + (0j if is_complex(sys.B) or (poles.real < 0).any() else 0.0))
+        rest = xp.where(p == 0, 1.0, p)
+        hold = dt * xp.where(p == 0, 1.0 + 0 * p, xp.expm1(rest) / rest)
+        return replace(sys, poles=p / dt, B=sys.B / hold[..., :, None], dt=0)
+    if tracked(*sys.matrices):
+        raise DerivativeError(
+            "the logarithm of a matrix has no derivative here; detach the system, or diagonalize it"
+        )
+    n, m = sys.order, sys.n_inputs
+    A, B = to_numpy(sys.A), to_numpy(sys.B)
+    X = np.zeros((*A.shape[:-2], n + m, n + m), dtype=np.result_type(A, np.float64))
+    X[..., :n, :n], X[..., :n, n:], X[..., n:, n:] = A, B, np.eye(m)
+    for i in np.ndindex(X.shape[:-2]):
+        L: Any = logm(X[i])
+        X[i] = (L if np.iscomplexobj(X) else L.real) / dt
+    A, B = (narrow(from_numpy(x, like=sys.B), like=sys.B) for x in (X[..., :n, :n], X[..., :n, n:]))
+    return replace(sys, A=A, B=B, dt=0)
+
+
+def _warped(dt: float, prewarp: float | None) -> float:
+    """a of the bilinear map s = a (z - 1) / (z + 1)."""
+    if prewarp is None or prewarp == 0:
+        return 2 / dt
+    if not 0 < prewarp < np.pi / dt:
+        raise OptionError(
+            f"prewarp={prewarp!r} must lie between 0 and the Nyquist frequency, {np.pi / dt:.6g}"
+        )
+    return float(prewarp / np.tan(prewarp * dt / 2))
+
+
+def _no_prewarp(prewarp: float | None) -> None:
+    if prewarp is not None:
+        raise OptionError('prewarp goes with method="bilinear"; leave it out, or change the method')
 
 
 def to_discrete(sys: System, a: Array, dt: float | bool = True) -> System:

@@ -1,4 +1,4 @@
-"""What a system does: its frequency response."""
+"""What a system does at a frequency: its response, and its gain at frequency zero."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lti.systems.protocol import System, SystemLike
 from lti.systems.schur import choose_scaling, schur_form
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
-__all__ = ["frequency_response"]
+__all__ = ["dcgain", "frequency_response"]
 
 TINY = 2.0**-1000
 MANY = 32  # states and points, from which on a Schur form pays
@@ -63,6 +63,48 @@ def frequency_response(sys: SystemLike, w: Array) -> Array:
             "a pole lies at one of the frequencies in w; move that frequency a little"
         )
     return narrow(response, like=like)
+
+
+def dcgain(sys: SystemLike) -> Array:
+    """G(0) = D - C A^-1 B, in discrete time G(1) = D + C (1 - A)^-1 B: the stationary gain.
+
+    Parameters
+    ----------
+    sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
+
+    Returns
+    -------
+    array (..., p, m)
+        Real of a real system.
+
+    Raises
+    ------
+    OptionError
+        If the system has an integrator, a pole at frequency zero.
+
+    Examples
+    --------
+    >>> import lti
+    >>> lti.dcgain(([[-2.0]], [[1.0]], [[3.0]]))
+    array([[1.5]])
+    """
+    sys = as_statespace(sys)
+    G = sys.double()
+    dense, xp = G.to_dense(), namespace(G.B)
+    pole = 1.0 if sys.is_discrete else 0.0
+    gain = None
+    if not (to_numpy(G.poles) == pole).any():
+        try:
+            E = pole * eye(G.order, like=dense.A) - dense.A
+            gain = dense.D + dense.C @ xp.linalg.solve(E, dense.B)
+        except (np.linalg.LinAlgError, RuntimeError):
+            gain = None
+    if gain is None or not bool(xp.all(xp.isfinite(gain))):
+        raise OptionError(
+            "the system has a pole at frequency zero, where its gain is infinite; split it off "
+            "(lti.freqsep), or take the frequency response close to zero"
+        )
+    return narrow(gain, like=sys.B)
 
 
 def points(sys: System, w: Array) -> Array:

@@ -10,7 +10,7 @@ from scipy.linalg import schur, solve_sylvester
 
 from lti._backend.arrays import Array, block_diag, eye, from_numpy, namespace, to_numpy
 from lti._backend.checks import one_of
-from lti.errors import DefectiveError, DimensionError
+from lti.errors import DefectiveError, DimensionError, OptionError
 from lti.systems.algebra import state_scaling
 from lti.systems.labels import Labels
 from lti.systems.protocol import System
@@ -80,13 +80,31 @@ class Split:
         return namespace(W).concat([self.W[..., :k, :], moved], axis=-2) if k else moved
 
 
-def parts_of(sys: System, unstable: str) -> Split:
+def parts_of(sys: System, unstable: str, alpha: float | None = None) -> Split:
     """The parts of `sys`: all of it in the stable part ("raise"), or `split` by stability."""
     one_of("unstable", unstable, ("raise", "split"))
-    return split(sys) if unstable == "split" else whole(sys)
+    if unstable == "split":
+        return split(sys, alpha)
+    if alpha is not None:
+        raise OptionError(
+            f'alpha={alpha!r} says which poles are split off; give unstable="split" with it'
+        )
+    return whole(sys)
 
 
-def split(sys: System) -> Split:
+def _margin(sys: System, alpha: float | None) -> float:
+    """How far inside the stability boundary the poles that are kept begin."""
+    if alpha is None:
+        return 0.0
+    lowest, highest = (0.0, 1.0) if sys.is_discrete else (-np.inf, 0.0)
+    if not (isinstance(alpha, (int, float, np.number)) and lowest < alpha <= highest):
+        where = "a radius in (0, 1]" if sys.is_discrete else "a finite number <= 0"
+        time = "discrete" if sys.is_discrete else "continuous"
+        raise OptionError(f"alpha must be {where} in {time} time, got {alpha!r}")
+    return float(highest - alpha)
+
+
+def split(sys: System, alpha: float | None = None) -> Split:
     """[U_1; U_2] A [V_1, V_2] = diag(A_rest, A_stable) by an ordered Schur form, U V = I.
 
     Stable poles that rounding cannot tell from poles on the boundary, as of a double integrator,
@@ -97,6 +115,8 @@ def split(sys: System) -> Split:
     ----------
     sys : StateSpace or DiagonalStateSpace
         In a batch, every system must have the same number of unstable poles.
+    alpha : float, optional
+        Another boundary inside the stable region: the poles on or beyond it are kept.
 
     Returns
     -------
@@ -118,8 +138,9 @@ def split(sys: System) -> Split:
     xp, poles = namespace(dense.A), to_numpy(sys.poles)
     is_sorted = isinstance(sys, DiagonalStateSpace)
     outside: Any = None
+    margin = _margin(sys, alpha)
     if is_sorted:
-        outside = np.abs(poles) >= 1 if sys.is_discrete else poles.real >= 0
+        outside = np.abs(poles) >= 1 - margin if sys.is_discrete else poles.real >= -margin
         k = _common(outside.sum(axis=-1))
     else:
         A, d = _own_units(dense)
@@ -130,7 +151,7 @@ def split(sys: System) -> Split:
         excess = np.abs(poles) - 1 if sys.is_discrete else poles.real
         slack, wide = 10 * sys.order * EPS * size, 10 * EPS**0.5 * size
         double = ((excess >= -slack) & (excess <= wide)).any(axis=-1, keepdims=True)
-        slack = np.where(double, wide, slack)
+        slack = np.maximum(np.where(double, wide, slack), margin)
         k = int((excess >= -2 * slack).any())
     if k == 0:
         return whole(sys)

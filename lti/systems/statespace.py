@@ -10,7 +10,6 @@ import numpy as np
 
 from lti._backend.arrays import (
     Array,
-    block_diag,
     conj,
     diag,
     eigvals,
@@ -26,19 +25,19 @@ from lti._backend.checks import (
     complete,
     fit_as_they_are,
     require_matrix,
-    same_dtype,
     timebase,
 )
-from lti.errors import DimensionError, TimebaseError
+from lti.errors import DimensionError
 from lti.systems.labels import Labels
-from lti.systems.protocol import System, SystemLike
+from lti.systems.operators import Operators
+from lti.systems.protocol import System
 from lti.systems.schur import poles_of
 
 __all__ = ["DiagonalStateSpace", "StateSpace"]
 
 
 @dataclass(frozen=True, eq=False)
-class StateSpace:
+class StateSpace(Operators):
     """x' = A x + B u or x[k+1] = A x[k] + B u[k], y = C x + D u, with dense A.
 
     Parameters
@@ -163,18 +162,12 @@ class StateSpace:
         A, B, C, D = (widen(x) for x in (self.A, self.B, self.C, self.D))
         return replace(self, A=A, B=B, C=C, D=D)
 
-    def __sub__(self, other: SystemLike) -> StateSpace:
-        """The parallel difference G - F, of order n + n_F."""
-        if not isinstance(other, (StateSpace, DiagonalStateSpace)):
-            return NotImplemented  # as_statespace(other) makes one of it
-        return difference(self, other)
-
     def __repr__(self) -> str:
         return _describe(self, "StateSpace", f"order={self.order}")
 
 
 @dataclass(frozen=True, eq=False)
-class DiagonalStateSpace:
+class DiagonalStateSpace(Operators):
     """x' = diag(poles) x + B u or x[k+1] = diag(poles) x[k] + B u[k], y = C x + D u.
 
     Parameters
@@ -312,51 +305,9 @@ class DiagonalStateSpace:
         labels = self.labels.without_states()
         return replace(self, poles=poles, B=B, C=C, conjugate=False, labels=labels)
 
-    def __sub__(self, other: SystemLike) -> StateSpace:
-        """The parallel difference G - F, of order n + n_F."""
-        if not isinstance(other, (StateSpace, DiagonalStateSpace)):
-            return NotImplemented  # as_statespace(other) makes one of it
-        return difference(self, other)
-
     def __repr__(self) -> str:
         stored = f", stored={self.poles.shape[-1]}, conjugate" if self.conjugate else ""
         return _describe(self, "DiagonalStateSpace", f"order={self.order}{stored}")
-
-
-def difference(G: System, F: System) -> StateSpace:
-    """G - F = (diag(A, A_F), [B; B_F], [C, -C_F], D - D_F): the error system, in parallel form."""
-    G, F = G.to_dense(), F.to_dense()
-    dt = common_timebase(G.dt, F.dt)
-    if (G.n_inputs, G.n_outputs) != (F.n_inputs, F.n_outputs):
-        raise DimensionError(
-            f"only systems with equal inputs and outputs can be subtracted, got "
-            f"{G.n_inputs} inputs, {G.n_outputs} outputs and {F.n_inputs}, {F.n_outputs}"
-        )
-    if G.batch_shape != F.batch_shape:
-        raise DimensionError(
-            f"only batches of one shape can be subtracted, got {G.batch_shape} and {F.batch_shape}"
-        )
-    A, FA, B, FB, C, FC, D, FD = same_dtype(G.A, F.A, G.B, F.B, G.C, F.C, G.D, F.D)
-    xp = namespace(A)
-    B, C = xp.concat([B, FB], axis=-2), xp.concat([C, -FC], axis=-1)
-    labels = Labels(
-        inputs=G.labels.inputs or F.labels.inputs, outputs=G.labels.outputs or F.labels.outputs
-    )
-    return StateSpace(block_diag(A, FA), B, C, D - FD, dt, labels)
-
-
-def common_timebase(one: float | bool, other: float | bool) -> float | bool:
-    """The time base that two systems share; True goes with any sampling time."""
-    if one is True and (other is True or other > 0):
-        return other
-    if other is True and one > 0:
-        return one
-    if one is other or (one is not True and other is not True and one == other):
-        return one
-    raise TimebaseError(
-        f"the systems have different time bases, dt={one} and dt={other}; "
-        "convert one of them first, for example with lti.bilinear"
-    )
 
 
 def _fill_in(sys: System, **arrays: Array) -> None:

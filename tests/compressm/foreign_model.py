@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from tests.compressm.systems.test_foreign import MinimalLRU
+from tests.compressm.foreign_layers import MinimalLRU
 
 
 class Own(nn.Module):

@@ -1,23 +1,17 @@
-"""What every layer whose channels are systems of their own must do, whatever its parameters are."""
+"""What every linear layer must do, whatever its parameters are: one system, or one a channel."""
 
 import copy
+import math
 
 import pytest
 import torch
 from torch import Tensor
 
 import lti
+from tests.compressm.helpers import is_unchanged, parameters_of
 
 W = torch.linspace(0, 3.14, 200, dtype=torch.float64)
 LENGTH = 30
-
-
-def snapshot(layer):
-    return {name: p.detach().clone() for name, p in layer.named_parameters()}
-
-
-def is_unchanged(layer, before):
-    return all(torch.equal(p, before[name]) for name, p in layer.named_parameters())
 
 
 def inputs(layer, length=LENGTH, batch=2, seed=1):
@@ -44,37 +38,41 @@ def gap(G, F):
     return float((g - f).abs().max() / g.abs().max())
 
 
-def modes(poles, channels=3, outputs=1, conjugate=True, scale=1.0, seed=0):
-    """A stack of channels with these poles, and random B and C."""
+def system_for(layer, poles, conjugate=True, scale=1.0, seed=0):
+    """A system with these poles, and random B and C, of the shape that the layer takes."""
+    like = layer.to_lti()
+    poles = torch.as_tensor(poles, dtype=torch.complex128)
+    poles, n = poles.expand(*like.batch_shape, -1), poles.shape[-1]
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape):
-        return torch.randn(*shape, dtype=torch.complex128, generator=generator)
+        shape = (*like.batch_shape, *shape)
+        return torch.randn(shape, dtype=torch.complex128, generator=generator)
 
-    poles = torch.as_tensor(poles, dtype=torch.complex128)
-    poles, n = poles.expand(channels, -1), poles.shape[-1]
-    B, C = scale * normal(channels, n, 1), normal(channels, outputs, n)
+    B, C = scale * normal(n, like.n_inputs), normal(like.n_outputs, n)
     return lti.DiagonalStateSpace(poles, B, C, dt=True, conjugate=conjugate)
 
 
 def impulse_response(G, length=LENGTH) -> Tensor:
-    """Re(C A^l B) of a stack with one input, (channels, outputs, length)."""
+    """Re(C A^l B), (length, outputs, inputs); of a batch, the channels side by side."""
     G = G.to_dense()
     X, K = G.B, []
     for _ in range(length):
-        K.append((G.C @ X)[..., 0].real)
+        k = (G.C @ X).real
+        K.append(torch.cat([torch.diag(row) for row in k[..., 0].mT]) if k.ndim == 3 else k)
         X = G.A @ X
-    return torch.stack(K, -1)
+    return torch.stack(K)
 
 
 def convolved(layer, K, u):
-    """What kernels K (channels, outputs, length) and D make of u, term by term."""
+    """What an impulse response and D make of u, term by term; the second half runs backwards."""
     length = u.shape[1]
     y = layer.D * u
     for lag in range(length):
-        y[:, lag:] += K[:, 0, lag] * u[:, : length - lag]
-        if len(K[0]) == 2:
-            y[:, : length - lag] += K[:, 1, lag] * u[:, lag:]
+        ways = K[lag].split(layer.d_model)
+        y[:, lag:] += u[:, : length - lag] @ ways[0].mT
+        if len(ways) == 2:
+            y[:, : length - lag] += u[:, lag:] @ ways[1].mT
     return y
 
 
@@ -93,7 +91,8 @@ def check_that_steps_equal_forward(layer, length=LENGTH, batch=2):
         out, state = layer.step(u[:, t], state)
         y.append(out)
     assert torch.allclose(torch.stack(y, 1), whole, rtol=0, atol=1e-10)
-    assert state.shape == (batch, layer.d_model, layer.d_state)
+    channels = layer.to_lti().batch_shape
+    assert state.shape == (batch, *channels, layer.d_state)
 
 
 @torch.no_grad()
@@ -111,11 +110,14 @@ def check_that_shapes_are_checked(layer):
     for wrong in (u[0], u[:, :0], u[..., :-1]):
         with pytest.raises(lti.DimensionError, match="u must be"):
             layer(wrong)
-    if not layer.bidirectional:
-        state = torch.zeros(2, layer.d_model, layer.d_state + 1)
-        for call in (lambda: layer(u, state), lambda: layer.step(u[:, 0], state)):
-            with pytest.raises(lti.DimensionError, match="state must be"):
-                call()
+
+
+@torch.no_grad()
+def check_that_the_shape_of_the_state_is_checked(layer):
+    u, state = inputs(layer), torch.zeros(2, layer.d_model, layer.d_state + 1)
+    for call in (lambda: layer(u, state), lambda: layer.step(u[:, 0], state)):
+        with pytest.raises(lti.DimensionError, match="state must be"):
+            call()
 
 
 def check_that_gradients_reach_every_parameter(layer):
@@ -152,7 +154,8 @@ def check_that_the_system_is_the_layer(layer, length=LENGTH):
     y = layer(u)
     for conjugate in (True, False):
         G = layer.to_lti(conjugate)
-        assert G.dt is True and not G.D.any() and G.batch_shape == (layer.d_model,)
+        assert G.dt is True and not G.D.any()
+        assert math.prod(G.batch_shape) * G.n_inputs == layer.d_model
         K = impulse_response(G, length)
         assert torch.allclose(convolved(layer, K, u), y, rtol=0, atol=1e-10)
         if isinstance(G, lti.DiagonalStateSpace):
@@ -191,10 +194,15 @@ def check_derivatives_of_hankel_singular_values(layer):
 # ------------------------------------------------------------------ system -> layer
 
 
+def stateless(layer):
+    """The names of the parameters that have no state axis."""
+    return {name for name, _ in layer.named_parameters()} - layer.state_axes.keys()
+
+
 def check_round_trip(layer, tolerance):
-    """What it computes; `log_dt`, D, dtype, and the parameters themselves stay."""
+    """What it computes stays, and so do dtype, identity, and the parameters without states."""
     same, u = dict(layer.named_parameters()), inputs(layer)
-    before, kept = layer.to_lti(), snapshot(layer)
+    before, kept = layer.to_lti(), parameters_of(layer)
     with torch.no_grad():
         y = layer(u)
         for conjugate in (True, False):
@@ -203,33 +211,35 @@ def check_round_trip(layer, tolerance):
             assert (layer(u) - y).abs().max() < 10 * tolerance * y.abs().max()
     after = dict(layer.named_parameters())
     assert all(p is after[name] and p.dtype == layer.D.dtype for name, p in same.items())
-    assert torch.equal(layer.log_dt, kept["log_dt"]) and torch.equal(layer.D, kept["D"])
+    assert all(torch.equal(after[name], kept[name]) for name in stateless(layer))
 
 
-def check_other_numbers_of_states(layer, tolerance, outputs=1):
+def check_other_numbers_of_states(layer, tolerance):
     """From any to any, the optimizer starts afresh, and no states leave the feed-through."""
     optimizer = torch.optim.Adam(layer.parameters(), 1e-3)
     torch.manual_seed(3)
     for n in (5, 30, 0, 2):
         layer(inputs(layer)).square().mean().backward()
         optimizer.step()
-        assert layer.log_dt in optimizer.state
+        assert stateless(layer) <= {
+            name for name, p in layer.named_parameters() if p in optimizer.state
+        }
         poles = torch.polar(0.3 + torch.rand(n) * 0.65, 3 * torch.rand(n))
         for conjugate in (True, False):
-            system = modes(poles, layer.d_model, outputs, conjugate)
+            system = system_for(layer, poles, conjugate)
             layer.load_lti_(system, optimizer)
             assert layer.d_state == n
             if n:
                 assert gap(system, layer.to_lti(conjugate)) < tolerance
-        assert set(optimizer.state) == {layer.D, layer.log_dt}
+        assert set(optimizer.state) == {layer.get_parameter(name) for name in stateless(layer)}
         optimizer.zero_grad()
         u = inputs(layer)
         if n == 0:
             assert torch.equal(layer(u), layer.D * u) and layer.to_lti().order == 0
 
 
-def check_awkward_poles(layer, tolerance, outputs=1):
-    """Real, negative, zero, either of a pair; slots that only fill up a stack; idle ones."""
+def check_awkward_poles(layer, tolerance):
+    """Real, negative, zero, either of a pair; modes that only fill up a batch; idle ones."""
     poles = [
         0.9,
         0.999,
@@ -244,9 +254,9 @@ def check_awkward_poles(layer, tolerance, outputs=1):
         0.5,
         0.6,
     ]
-    system = modes(poles, layer.d_model, outputs)
-    system.B[:, -3], system.C[..., -3] = 0, 0  # the second zero
-    system.B[:, -2], system.C[..., -1] = 0, 0
+    system = system_for(layer, poles)
+    system.B[..., -3, :], system.C[..., -3] = 0, 0  # the second zero
+    system.B[..., -2, :], system.C[..., -1] = 0, 0
     layer.load_lti_(system)
     assert all(torch.isfinite(p).all() for p in layer.parameters())
     assert gap(system, layer.to_lti()) < tolerance
@@ -267,34 +277,49 @@ def check_awkward_poles(layer, tolerance, outputs=1):
 
 def check_real_modes(layer, tolerance):
     """With half weight in a conjugate system, as `lti.diagonalize` returns them."""
-    poles = torch.tensor([0.99, 0.5, -0.3], dtype=torch.float64).expand(layer.d_model, -1)
-    ones = torch.ones(layer.d_model, 3, 1, dtype=torch.float64)
-    layer.load_lti_(lti.DiagonalStateSpace(poles, ones, ones.mT / 2, conjugate=True))
-    powers = poles[0] ** torch.arange(LENGTH)[:, None]
-    K = impulse_response(layer.to_lti())
-    assert torch.allclose(K, powers.sum(-1).expand_as(K), rtol=0, atol=tolerance)
+    like = system_for(layer, [0.99, 0.5, -0.3])
+    B, C = torch.ones_like(like.B), torch.ones_like(like.C) / 2
+    layer.load_lti_(lti.DiagonalStateSpace(like.poles, B, C, dt=True, conjugate=True))
+    powers = torch.tensor([0.99, 0.5, -0.3], dtype=torch.float64) ** torch.arange(LENGTH)[:, None]
+    K, unit = impulse_response(layer.to_lti()), impulse_response(like, 1).ne(0).double()
+    assert torch.allclose(K, powers.sum(-1)[:, None, None] * unit, rtol=0, atol=tolerance)
+
+
+def check_what_systems_may_be(make):
+    """NumPy arrays too; dtype and `requires_grad` of the parameters stay."""
+    layer = make(dtype=torch.float64).requires_grad_(False)
+    system = system_for(layer, [0.9j, 0.5])
+    arrays = (x.numpy() for x in (system.poles, system.B, system.C))
+    layer.load_lti_(lti.DiagonalStateSpace(*arrays, conjugate=True))
+    assert gap(system, layer.to_lti()) < 1e-12
+    assert all(p.dtype == torch.float64 and not p.requires_grad for p in layer.parameters())
 
 
 def check_refusals(layer):
     """Nothing is written of what cannot be; `layer` is in single precision."""
-    H, q = layer.d_model, 2 if layer.bidirectional else 1
-    good = modes([0.5], H, q)
-    with_feedthrough = lti.DiagonalStateSpace(
-        good.poles, good.B, good.C, torch.ones(H, q, 1, dtype=torch.complex128)
-    )
-    continuous = lti.DiagonalStateSpace(-good.poles, good.B, good.C, dt=0)
+    good = system_for(layer, [0.5])
+
+    def with_ones(poles, p, m, **about):
+        """A batch, or one system, as the layer takes; of p outputs and m inputs."""
+        batch = poles.shape[:-1]
+        B, C = torch.ones(*batch, poles.shape[-1], m), torch.ones(*batch, p, poles.shape[-1])
+        return lti.DiagonalStateSpace(poles, B + 0j, C + 0j, **about)
+
+    p, m = good.n_outputs, good.n_inputs
+    with_feedthrough = with_ones(good.poles, p, m, D=torch.ones(*good.batch_shape, p, m) + 0j)
+    other_channels = torch.cat([good.poles, good.poles[:1]]) if good.batch_shape else good.poles
     cases = [
-        (modes([0.5, 1.0], H, q), lti.UnstableError, "largest pole"),
-        (modes([0.5, 1.5j], H, q), lti.UnstableError, "largest pole"),
-        (modes([0.5, 1 - 1e-7], H, q), lti.UnstableError, "fewer states"),
-        (modes([0.5], H + 1, q), lti.DimensionError, "channels"),
-        (modes([0.5], H, q + 1), lti.DimensionError, "outputs"),
-        (modes([0.5], H, q, scale=1e80), lti.NonFiniteError, "finite"),
+        (system_for(layer, [0.5, 1.0]), lti.UnstableError, "largest pole"),
+        (system_for(layer, [0.5, 1.5j]), lti.UnstableError, "largest pole"),
+        (system_for(layer, [0.5, 1 - 1e-7]), lti.UnstableError, "fewer states"),
+        (with_ones(other_channels, p, m + (not good.batch_shape)), lti.DimensionError, "inputs"),
+        (with_ones(good.poles, p + 1, m), lti.DimensionError, "outputs"),
+        (system_for(layer, [0.5], scale=1e80), lti.NonFiniteError, "finite"),
         (with_feedthrough, lti.DimensionError, "feed-through"),
-        (continuous, lti.TimebaseError, "discretize"),
+        (with_ones(-good.poles, p, m, dt=0), lti.TimebaseError, "discretize"),
         (good.to_dense(), lti.DimensionError, "diagonalize"),
     ]
-    before = snapshot(layer)
+    before = parameters_of(layer)
     for system, error, message in cases:
         with pytest.raises(error, match=message):
             layer.load_lti_(system)
@@ -315,7 +340,7 @@ def check_a_reduced_system(layer):
 @torch.no_grad()
 def check_that_a_state_dict_loads(layer, other):
     """That of `other`, of another size or form, into `layer`, whose copy stays as it is."""
-    clone, before = copy.deepcopy(layer), snapshot(layer)
+    clone, before = copy.deepcopy(layer), parameters_of(layer)
     same, saved, u = dict(layer.named_parameters()), other.state_dict(), inputs(layer)
     layer.load_state_dict(saved)
     assert all(same[name] is p for name, p in layer.named_parameters())
@@ -329,7 +354,7 @@ def check_that_a_state_dict_loads(layer, other):
 
 def check_that_other_state_dicts_are_refused(layer, alien, name):
     """One whose `name` has another number of states; one of a layer of other kind."""
-    before, saved = snapshot(layer), layer.state_dict()
+    before, saved = parameters_of(layer), layer.state_dict()
     shapes = {key: p.shape for key, p in layer.named_parameters()}
     shape = list(saved[name].shape)
     shape[layer.state_axes[name]] += 1

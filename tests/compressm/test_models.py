@@ -4,15 +4,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from compressm import LRU, Order, SequenceModel, compress_
+import lti
+from compressm import LRU, SequenceModel, States, compress_
 from compressm.checkpoints.weights import layers_in
 from compressm.models import LAYERS
-
-
-def model_of(**options):
-    torch.manual_seed(0)
-    sizes = dict(d_input=2, d_output=3, d_model=4, d_state=6, n_layers=2)
-    return SequenceModel(**(sizes | options))
+from tests.compressm.helpers import model_of
 
 
 @pytest.mark.parametrize(
@@ -66,7 +62,7 @@ def test_layers_by_class_by_name_and_with_options(monkeypatch):
     assert all(type(block.layer) is Mine for block in model_of(layer=Mine).blocks)
     monkeypatch.setitem(LAYERS, "mine", Mine)
     layer = model_of(layer="mine", r_min=0.2, r_max=0.3).blocks[0].layer
-    assert type(layer) is Mine and (layer.d_model, layer.d_state) == (4, 6)
+    assert type(layer) is Mine and (layer.d_model, layer.d_state) == (4, 16)
     assert ((0.19 < layer.poles.abs()) & (layer.poles.abs() < 0.31)).all()
 
 
@@ -103,7 +99,7 @@ def test_dropout_compiles_whole():
 
 
 def test_learns_what_a_sequence_began_with():
-    model = model_of(d_input=1, d_output=2, d_model=8, d_state=16, n_layers=1)
+    model = model_of(d_input=1, d_output=2, d_model=8, n_layers=1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(60):
         target = torch.randint(2, (32,))
@@ -136,7 +132,7 @@ def test_every_layer_trains_and_shrinks_and_is_found_in_a_checkpoint(layer):
         optimizer.step()
         optimizer.zero_grad()
         data = [u] if layer == "mamba" else ()
-        cuts = compress_(model, Order(2), optimizer, data=data).layers
+        cuts = compress_(model, States(2), optimizer, data=data).layers
         assert [cut.name for cut in cuts] == names
         assert all(cut.after <= 2 and cut.skipped is None for cut in cuts)
     if layer == "mamba":
@@ -147,3 +143,54 @@ def test_every_layer_trains_and_shrinks_and_is_found_in_a_checkpoint(layer):
         assert type(ours) is type(theirs) and ours.d_state == theirs.d_state
         v = torch.randn(2, 7, 4)
         assert torch.equal(ours(v), theirs(v))
+
+
+# ------------------------------------------------------------------ sequences of several lengths
+
+
+@pytest.mark.parametrize("layer", ["lru", "s4d", "mamba"])
+@pytest.mark.parametrize("pool", ["mean", "last", "none"])
+def test_model_reads_each_sequence_to_its_own_end(layer, pool):
+    torch.manual_seed(0)
+    model = SequenceModel(2, 3, d_model=4, d_state=6, n_layers=2, pool=pool, layer=layer).eval()
+    u, lengths = torch.randn(4, 21, 2), torch.tensor([21, 13, 5, 1])
+    y = model(u, lengths)
+    for i, end in enumerate(lengths):
+        alone = model(u[i : i + 1, :end])[0]
+        assert torch.allclose(y[i] if pool != "none" else y[i, :end], alone, atol=1e-5)
+        assert pool != "none" or not y[i, end:].any()
+
+
+@pytest.mark.parametrize("layer", ["s4", "s4d", "s5"])
+def test_bidirectional_model_reads_nothing_from_beyond_the_end(layer):
+    torch.manual_seed(0)
+    model = SequenceModel(2, 3, 4, 6, 2, layer=layer, bidirectional=True).eval()
+    u, lengths = torch.randn(2, 21, 2), torch.tensor([21, 13])
+    assert torch.allclose(model(u, lengths)[1:], model(u[1:, :13]), atol=1e-5)
+
+
+def test_what_lies_beyond_changes_neither_a_training_step_nor_the_statistics():
+    lengths = torch.tensor([21, 13, 5])
+    results = []
+    for filling in (0.0, 100.0):
+        torch.manual_seed(0)
+        model = SequenceModel(2, 3, d_model=4, d_state=6, n_layers=2)
+        u = torch.randn(3, 21, 2)
+        for i, end in enumerate(lengths):
+            u[i, end:] = filling
+        model(u, lengths).square().sum().backward()
+        results.append([p.grad for p in model.parameters()] + list(model.buffers()))
+    for x, y in zip(*results, strict=True):
+        assert torch.equal(x, y)
+
+
+def test_full_lengths_change_nothing():
+    torch.manual_seed(0)
+    model, u = model_of(d_state=6), torch.randn(3, 21, 2)
+    assert torch.allclose(model(u, torch.tensor([21, 21, 21])), model(u), atol=1e-5)
+
+
+def test_a_model_cannot_average_over_no_steps():
+    model = SequenceModel(2, 3, d_model=4, d_state=6, n_layers=1)
+    with pytest.raises(lti.OptionError, match=r"from 1 to 7.*\[7, 0\]"):
+        model(torch.zeros(2, 7, 2), torch.tensor([7, 0]))

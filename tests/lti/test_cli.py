@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 import lti
-from lti import Labels
+from lti import Labels, cli
 from lti.cli import main, reduce, tables
 from lti.files import load, save
+from lti.reduction import methods
+from lti.reduction.truncation import TRUNCATION
 from tests.lti.helpers import random_dense
 
 UNSTABLE = lti.StateSpace(np.diag([1.0, -1, -2]), np.ones((3, 1)), np.ones((1, 3)))
@@ -186,7 +188,7 @@ def test_output_is_checked_before_anything_else(capsys, tmp_path):
 
 
 def test_nothing_is_written_where_a_bound_is_broken(capsys, model, tmp_path, monkeypatch):
-    def broken(self):
+    def broken(self, **_):
         raise lti.CertificateError("the measured error lies outside its bounds")
 
     monkeypatch.setattr(lti.Reduction, "verify", broken)
@@ -233,3 +235,14 @@ def test_as_a_program(model):
         text=True,
     )
     assert done.returncode == 0 and done.stderr == "" and "Hankel norm" in done.stdout
+
+
+def test_methods_of_installed_plugins_are_there(capsys, model, monkeypatch):
+    class Plugin:
+        def load(self):
+            methods.register_method(replace(TRUNCATION, name="plugged-in"))
+
+    monkeypatch.setattr(methods, "_METHODS", dict(methods._METHODS))
+    monkeypatch.setattr(cli, "entry_points", lambda group: [Plugin()] * (group == "lti.plugins"))
+    code, out, _ = run(capsys, "reduce", model, "--order", 4, "--method", "plugged-in")
+    assert code == 0 and "plugged in" in " ".join(out.split())

@@ -413,3 +413,48 @@ def test_a_symmetric_fir_filter_whose_ends_are_equal_local_maxima():
     n = len(taps) - 1
     sys = lti.StateSpace(np.eye(n, k=-1), np.eye(n, 1), taps[None, 1:], taps[:1, None], dt=True)
     assert float(lti.hinf_norm(sys)) == pytest.approx(4.7, rel=1e-8)
+
+
+# ------------------------------------------------------------------ the frequency of the peak
+
+
+@given(systems())
+def test_the_norm_is_the_gain_at_its_frequency(sys):
+    norm, w = lti.hinf_norm(sys, return_frequency=True)
+    assert norm == lti.hinf_norm(sys)
+    if np.isinf(w):
+        gain = np.linalg.norm(sys.D, ord=2)
+    else:
+        gain = np.linalg.norm(lti.frequency_response(sys, [w])[0], ord=2)
+    np.testing.assert_allclose(gain, norm, rtol=1e-8, atol=1e-13)
+    dense = sys.to_dense()
+    assert w >= 0 or np.iscomplexobj(dense.A)
+
+
+@pytest.mark.parametrize(("sys", "w"), [
+    (lti.StateSpace([[0.0, 1.0], [-4.0, -0.02]], [[0.0], [1.0]], [[1.0, 0.0]]), 2.0),
+    (lti.StateSpace([[-0.9]], [[1.0]], [[1.0]], dt=0.5), 2 * np.pi),
+    (lti.StateSpace([[0.9]], [[1.0]], [[1.0]], dt=True), 0.0),
+    (lti.StateSpace([[-1.0]], [[-1.0]], [[1.0]], [[3.0]]), np.inf),
+    (lti.StateSpace([[-0.01 - 3j]], [[1.0]], [[1.0]]), -3.0),
+])  # fmt: skip
+def test_the_frequency_of_a_peak(sys, w):
+    np.testing.assert_allclose(lti.hinf_norm(sys, return_frequency=True)[1], w, atol=1e-4)
+
+
+def test_the_frequencies_of_a_batch(library):
+    A = np.array([[[0.0, 1.0], [-(w**2), -0.01]] for w in (1.0, 5.0)])
+    sys = lti.StateSpace(A, np.ones((2, 2, 1)) * [[0.0], [1.0]], np.ones((2, 1, 2)) * [[1.0, 0.0]])
+    norm, w = lti.hinf_norm(library.system(sys), return_frequency=True)
+    assert library.owns(norm, w)
+    np.testing.assert_allclose(np.asarray(w), [1, 5], rtol=1e-3)
+
+
+def test_the_certificate_shows_where_the_error_is_largest():
+    sys = lti.StateSpace([[0.0, 1.0], [-4.0, -0.02]], [[0.0], [1.0]], [[1.0, 0.0]], dt=0)
+    slow = lti.StateSpace([[-1e-3]], [[1.0]], [[1.0]])
+    reduction = lti.balanced_truncation(sys + slow, 1)
+    assert "measured" not in str(reduction)
+    error, w = reduction.verify(return_frequency=True)
+    assert error == reduction.verify() and abs(w - 2) < 1e-2
+    assert f"  measured {float(error):.3g} at w = {float(w):.3g} rad/s" in str(reduction)

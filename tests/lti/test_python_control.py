@@ -54,11 +54,9 @@ def test_unstable_poles_stay(method):
 
 def test_alpha_is_where_stability_ends():
     assert balred(system(), 2, alpha=0.0).nstates == balred(system(0.5), 2, alpha=1).nstates == 2
-    for dt, alpha in ((0, -0.1), (0.5, 0.9)):
-        with pytest.raises(lti.OptionError, match=f"alpha={alpha} moves .*; leave it out"):
+    for dt, alpha in ((0, 0.1), (0.5, 1.1), (0.5, 0.0)):
+        with pytest.raises(lti.OptionError, match=f"alpha must be .*, got {alpha}"):
             balred(system(dt), 2, alpha=alpha)
-    with pytest.raises(lti.OptionError, match="method='best' is neither .*; choose one"):
-        balred(system(), 2, "best")
 
 
 @pytest.mark.parametrize(("dt", "m", "p"), KINDS)

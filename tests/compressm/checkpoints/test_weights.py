@@ -14,21 +14,18 @@ from compressm import (
     S4D,
     S5,
     KeepEnergy,
-    SequenceModel,
     compress_,
     hankel_spectra,
     preview,
 )
-from compressm.checkpoints.trees import CheckpointError
+from compressm.checkpoints.file_format import CheckpointError
 from compressm.checkpoints.weights import layers_in, read_checkpoint
 from compressm.cli import main
 from compressm.systems.find import ssm_layers
-from tests.compressm.systems.test_foreign import MinimalLRU, PytorchLRU
+from tests.compressm.foreign_layers import MinimalLRU, PytorchLRU
+from tests.compressm.helpers import model_of
 
-
-def model_of(seed=0, **options):
-    torch.manual_seed(seed)
-    return SequenceModel(d_input=1, d_output=3, d_model=4, d_state=12, n_layers=2, **options)
+SIZES = {"d_input": 1, "d_state": 12}
 
 
 def save(model, path, kind):
@@ -41,7 +38,7 @@ def save(model, path, kind):
 
 @pytest.mark.parametrize("kind", ["", "state_dict", "model", "safetensors"])
 def test_what_is_found_is_what_was_saved(tmp_path, kind):
-    model = model_of()
+    model = model_of(**SIZES)
     compress_(model.blocks[0], KeepEnergy(0.8))  # orders of their own
     path = tmp_path / ("weights." + (kind if kind == "safetensors" else "pt"))
     save(model, path, kind)
@@ -52,7 +49,7 @@ def test_what_is_found_is_what_was_saved(tmp_path, kind):
 
 
 def test_a_layer_saved_alone_is_found():
-    layer = model_of().blocks[0].layer
+    layer = model_of(**SIZES).blocks[0].layer
     ((name, found),) = ssm_layers(layers_in(layer.state_dict()))
     assert torch.equal(found.B, layer.B)
 
@@ -81,7 +78,7 @@ def test_layers_of_other_packages_are_found():
 
 
 def test_double_precision_stays():
-    model = model_of().double()
+    model = model_of(**SIZES).double()
     found = layers_in(model.state_dict())
     assert all(p.dtype == torch.float64 for p in found.parameters())
     for name, hsv in hankel_spectra(model).items():
@@ -108,7 +105,7 @@ def test_damaged_missing_and_foreign_files(tmp_path, name):
     path = tmp_path / name
     with pytest.raises(CheckpointError, match="there is no file"):
         read_checkpoint(path)
-    save(model_of(), path, "safetensors" if path.suffix == ".safetensors" else "")
+    save(model_of(**SIZES), path, "safetensors" if path.suffix == ".safetensors" else "")
     whole = path.read_bytes()
     for content in (b"", whole[: len(whole) // 2], b"hello"):
         path.write_bytes(content)
@@ -122,14 +119,14 @@ def test_files_without_tensors_or_layers(tmp_path):
         read_checkpoint(tmp_path / "a.pt")
     with pytest.raises(CheckpointError, match=r"found no state-space layer .* LRU \(nu_log"):
         layers_in(torch.nn.GRU(2, 2).state_dict())
-    state = model_of().blocks[0].layer.state_dict()
+    state = model_of(**SIZES).blocks[0].layer.state_dict()
     state["B"] = state["B"][..., 0]
     with pytest.raises(CheckpointError, match="found no state-space layer"):
         layers_in(state)
 
 
-def test_the_command_prints_what_an_outlook_says(tmp_path, capsys):
-    model = model_of()
+def test_the_command_prints_what_a_preview_says(tmp_path, capsys):
+    model = model_of(**SIZES)
     path = tmp_path / "weights.pt"
     torch.save(model.state_dict(), path)
     report = tmp_path / "report.json"

@@ -10,8 +10,8 @@ from torch import nn
 
 from compressm import LRU, KeepEnergy, Mamba, preview
 from tests.compressm.experiments.helpers import walks
+from tests.compressm.foreign_layers import MinimalLRU
 from tests.compressm.helpers import model_of
-from tests.compressm.systems.test_foreign import MinimalLRU
 
 
 @pytest.fixture

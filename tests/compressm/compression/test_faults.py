@@ -18,15 +18,14 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-import lti
 from compressm import (
     LRU,
     Compressor,
     Every,
     KeepEnergy,
-    Order,
     Rollback,
     SequenceModel,
+    States,
     load_checkpoint,
     random_state,
     save_checkpoint,
@@ -113,7 +112,7 @@ def run(folder, fault=""):
         text=True,
         cwd=ROOT,
         env={**os.environ, "FAULT": fault, "OMP_NUM_THREADS": "1"},
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -202,7 +201,7 @@ def test_a_layer_that_fails_is_named_and_the_rest_is_cut(harm, reason):
     torch.manual_seed(0)
     model = nn.ModuleList([LRU(2, 16), LRU(2, 16)])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    compressor = Compressor(model, optimizer, policy=Order(4), schedule=Every(1))
+    compressor = Compressor(model, optimizer, policy=States(4), schedule=Every(1))
     harm(model[0])
     before = [p.clone() for p in model[0].parameters()]
     first, second = compressor.step().layers
@@ -215,19 +214,6 @@ def test_a_layer_that_fails_is_named_and_the_rest_is_cut(harm, reason):
         model[1](torch.randn(2, 9, 2)).square().mean().backward()
     optimizer.step()
     assert all(p.isfinite().all() for p in model[1].parameters())
-
-
-def test_a_layer_whose_return_is_ill_conditioned_is_named(monkeypatch):
-    torch.manual_seed(0)
-    layer, diagonalize = LRU(2, 16), lti.diagonalize
-    before = [p.clone() for p in layer.parameters()]
-    monkeypatch.setattr(lti, "diagonalize", lambda *a, **k: (diagonalize(*a, **k)[0], 1e14))
-    compressor = Compressor(layer, policy=Order(4), schedule=Every(1))
-    (cut,) = compressor.step().layers
-    assert cut.after == 16 and "it would differ from the reduced system" in cut.skipped
-    assert all(map(torch.equal, layer.parameters(), before))
-    monkeypatch.undo()
-    assert compressor.step().layers[0].after == 4
 
 
 if __name__ == "__main__":

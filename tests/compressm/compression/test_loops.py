@@ -7,15 +7,11 @@ from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
-from compressm import Compressor, Every, Order, SequenceModel, compress_
+from compressm import Compressor, Every, States, compress_
+from tests.compressm.helpers import model_of, without_norm
 
 # Warnings that torch gives itself while it traces an autograd function, and a tensor's hook
 ITS_OWN = "ignore:.*(should not be instantiated|grad attribute of a Tensor)"
-
-
-def model_of(seed=0):
-    torch.manual_seed(seed)
-    return SequenceModel(2, 3, d_model=4, d_state=16, n_layers=2, dropout=0.0)
 
 
 def batch(seed=1, size=8):
@@ -154,7 +150,9 @@ LOOPS = [
 
 def trains_through_a_cut(model, optimizer, step, **options):
     """Two steps, a cut, two steps that move every parameter; return the event of the cut."""
-    compressor = Compressor(model, optimizer, policy=Order(6), schedule=Every(2, stop=2), **options)
+    compressor = Compressor(
+        model, optimizer, policy=States(6), schedule=Every(2, stop=2), **options
+    )
     step()
     assert compressor.step() is None
     step()
@@ -204,16 +202,6 @@ def test_groups_keep_their_learning_rates():
         assert (parameter - old).abs().max() < 1e-3  # a step of Adam is about the learning rate
 
 
-def test_an_optimizer_that_mixes_all_parameters_is_refused():
-    model = model_of()
-    optimizer = torch.optim.LBFGS(model.parameters())
-    with pytest.raises(ValueError, match="one history for all"):
-        Compressor(model, optimizer, policy=Order(6), schedule=Every(2))
-    with pytest.raises(ValueError, match="one history for all"):
-        compress_(model, Order(6), optimizer)
-    assert [block.layer.d_state for block in model.blocks] == [16, 16]
-
-
 # ------------------------------------------------------------------ what is observed
 
 
@@ -222,9 +210,7 @@ def test_all_batches_of_an_accumulated_step_are_observed(every_state, gramians):
     """The cut after four small batches is that after the one which they make up."""
     spectra = []
     for loop in (plain, accumulated):
-        model = model_of()
-        for block in model.blocks:
-            block.norm = nn.Identity()  # which would see the batch
+        model = without_norm()
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
         event = trains_through_a_cut(model, optimizer, loop(model, optimizer), gramians=gramians)
         spectra.append([torch.from_numpy(cut.hsv) for cut in event.layers])
@@ -241,7 +227,7 @@ def test_a_compiled_model_is_observed_if_its_hooks_are_guarded():
 
 
 @pytest.mark.filterwarnings(ITS_OWN)
-def test_a_compiled_model_that_cannot_be_observed_is_weighed_by_itself():
+def test_a_compiled_model_that_cannot_be_observed_takes_the_exact_gramians():
     model = model_of()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
     torch.compiler.reset()
@@ -280,7 +266,7 @@ def average_of(model):
 def test_an_average_starts_anew_after_a_cut():
     model = model_of()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    compressor = Compressor(model, optimizer, policy=Order(6), schedule=Every(2, stop=2))
+    compressor = Compressor(model, optimizer, policy=States(6), schedule=Every(2, stop=2))
     step, averaged = plain(model, optimizer), average_of(model)
     for _ in range(5):
         step()
@@ -296,6 +282,6 @@ def test_an_average_of_the_layer_before_a_cut_is_refused_by_torch():
     model = model_of()
     averaged = average_of(model)
     averaged.update_parameters(model)
-    compress_(model, Order(6))
+    compress_(model, States(6))
     with pytest.raises(RuntimeError, match="size of tensor"):
         averaged.update_parameters(model)

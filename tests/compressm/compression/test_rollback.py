@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-import transformers
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -12,22 +11,16 @@ from compressm import (
     Compressor,
     Every,
     KeepEnergy,
-    Order,
     Rollback,
-    SequenceModel,
+    States,
     load_checkpoint,
     save_checkpoint,
 )
-from compressm.compression.snapshot import restore_, snapshot
 from compressm.models import LAYERS
 from compressm.systems.find import compressible_layers, stored_states
 from tests.compressm.checkpoints.test_run_state import OPTIMIZERS, bits, same
-from tests.compressm.systems.test_foreign import MinimalLRU, PytorchLRU
-
-
-def model_of(seed=0, **options):
-    torch.manual_seed(seed)
-    return SequenceModel(2, 3, d_model=4, d_state=16, n_layers=2, **options)
+from tests.compressm.foreign_layers import MinimalLRU, PytorchLRU
+from tests.compressm.helpers import model_of, transformers_mamba
 
 
 class Metric:
@@ -53,7 +46,7 @@ class Run:
         self.compressor = Compressor(
             self.model,
             self.optimizer,
-            policy=policy or Order(6),
+            policy=policy or States(6),
             schedule=Every(n, stop=stop),
             gramians="input",
             rollback=rollback,
@@ -102,7 +95,7 @@ def test_model_and_optimizer_go_back_to_the_bit_and_train_on(layer, optimizer):
     assert all((p != q).any() for p, q in zip(run.model.parameters(), before, strict=True))
 
 
-def test_what_is_given_back_goes_on_as_if_there_had_been_no_cut():
+def test_after_a_rollback_training_goes_on_as_if_there_had_been_no_cut():
     run, other = Run(Rollback(Metric(), 0, window=2)), Run(None, stop=0)
     run.train(5)
     other.train(3)
@@ -121,7 +114,7 @@ def test_a_drop_within_tolerance_or_repaired_in_time_stays():
 
 
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
-def test_a_number_that_is_none_has_fallen(value):
+def test_a_metric_that_is_not_finite_has_fallen(value):
     run = Run(Rollback(Metric(1.0, value), 1e9, window=1))
     assert "from 1 to" in str(run.train(4)[0][3])
     assert run.sizes == [16, 16]
@@ -138,7 +131,7 @@ def test_learning_rates_go_on():
 
 def test_a_size_that_was_taken_back_is_refused_from_then_on_and_no_other():
     sizes = iter([6, 6, 5, 7])
-    policy = lambda hsv, slots: Order(size)(hsv, slots)  # noqa: E731
+    policy = lambda hsv, stored: States(size)(hsv, stored)  # noqa: E731
     run = Run(Rollback(Metric(2, 1, 2, 2), 0, window=1), policy=policy, n=2, stop=None)
     found = []
     for size in sizes:  # noqa: B007
@@ -159,7 +152,7 @@ def test_a_size_that_was_taken_back_is_refused_from_then_on_and_no_other():
 def test_layers_that_were_not_cut_are_not_refused():
     run = Run(Rollback(Metric(2, 1), 0, window=1))
     keep_states_of_first = iter([16, 6])
-    run.compressor.policy = lambda hsv, slots: Order(next(keep_states_of_first))(hsv, slots)
+    run.compressor.policy = lambda hsv, stored: States(next(keep_states_of_first))(hsv, stored)
     run.train(4)
     assert run.compressor.state_dict()["rollback"]["refused"] == {"blocks.1.layer": 6}
     assert run.sizes == [16, 16]
@@ -194,7 +187,7 @@ def test_a_run_that_stops_within_the_window_resumes_to_the_same(tmp_path, saved_
     assert all(map(same, found, states)) and same(bits(*whole.parts[:2]), bits(*resumed.parts[:2]))
 
 
-def test_a_state_that_was_loaded_replaces_the_net():
+def test_a_state_that_was_loaded_replaces_the_snapshot():
     run = Run(Rollback(Metric(), 0, window=2))
     run.train(4)
     run.compressor.load_state_dict({"steps": 4})
@@ -216,15 +209,12 @@ def minimal():
     return nn.Sequential(MinimalLRU(3, 8), nn.BatchNorm1d(5)), torch.randn(2, 5, 3)
 
 
+def mamba():
+    return transformers_mamba(), torch.randint(7, (2, 5))
+
+
 def pytorch():
     return nn.Sequential(PytorchLRU(3, 3, 8), nn.BatchNorm1d(5)), torch.randn(2, 5, 3)
-
-
-def mamba():
-    config = transformers.MambaConfig(
-        vocab_size=7, hidden_size=4, state_size=8, num_hidden_layers=2, time_step_rank=2
-    )
-    return transformers.MambaModel(config), torch.randint(7, (2, 5))
 
 
 @pytest.mark.parametrize("make", [minimal, pytorch, mamba])
@@ -236,7 +226,7 @@ def test_layers_of_other_packages_go_back_too(make):
     compressor = Compressor(
         model,
         optimizer,
-        policy=Order(3),
+        policy=States(3),
         schedule=Every(2, stop=2),
         rollback=Rollback(Metric(1, 0), 0, window=1),
     )
@@ -257,17 +247,6 @@ def test_layers_of_other_packages_go_back_too(make):
             assert counts == [
                 {k: v for k, v in vars(m).items() if type(v) is int} for m in model.modules()
             ]
-
-
-def test_a_snapshot_is_no_view_of_what_it_keeps():
-    run = Run(None, stop=0)
-    run.train(2)
-    saved = snapshot(run.model, run.optimizer)
-    before = bits(run.model, run.optimizer)
-    for _ in range(2):  # used twice, and not changed by what follows
-        run.train(2)
-        restore_(run.model, saved, run.optimizer)
-        assert same(bits(run.model, run.optimizer), before)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressm import At, Every
+from compressm import At, Compressor, Every, KeepEnergy
+from tests.compressm.helpers import model_of
 
 
 @given(st.integers(1, 20), st.integers(0, 30), st.none() | st.integers(0, 100))
@@ -30,3 +31,16 @@ def test_steps_that_are_none_are_refused(bad):
 def test_values_outside_their_range_are_refused(bad):
     with pytest.raises(ValueError, match="at least"):
         Every(**bad)
+
+
+def test_a_schedule_is_any_function_of_the_step():
+    asked = []
+
+    def doubling(step):
+        asked.append(step)
+        return step & (step - 1) == 0
+
+    compressor = Compressor(model_of(), policy=KeepEnergy(1.0), schedule=doubling)
+    events = [compressor.step() for _ in range(9)]
+    assert [event.step for event in events if event] == [1, 2, 4, 8]
+    assert set(asked) == set(range(1, 11))  # the next step is asked for, to observe it

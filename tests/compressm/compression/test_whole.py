@@ -11,7 +11,7 @@ from torch.nn.functional import mse_loss
 
 from compressm import At, Compressor, Rollback, SequenceModel, States, compress_
 from compressm.systems.find import compressible_layers, stored_states
-from tests.compressm.systems.test_foreign import MinimalLRU
+from tests.compressm.foreign_layers import MinimalLRU
 
 FAMILIES = ["lru", "s5", "s4d", "s4", "dss", "lssl", "mamba", "foreign"]
 

@@ -15,7 +15,7 @@ def test_changes_replace_what_the_file_says():
     changed = read_recipe("smnist", ["lr=3e-3", "layer_options.r_min=5e-1", "policy.n_stored=7"])
     assert changed.lr == 3e-3
     assert changed.layer_options == {"r_min": 0.5, "r_max": 0.999}
-    assert repr(changed.make_policy()) == "Order(n_stored=7)"
+    assert repr(changed.make_policy()) == "States(n_stored=7)"
     assert repr(read_recipe("smnist").make_policy()) == "KeepEnergy(energy=0.98)"
 
 

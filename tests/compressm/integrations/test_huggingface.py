@@ -8,8 +8,9 @@ import transformers
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from compressm import CheckpointError, Every, KeepEnergy, Order, Rollback, SequenceModel
+from compressm import CheckpointError, Every, KeepEnergy, Rollback, SequenceModel, States
 from compressm.integrations.huggingface import CompressionCallback
+from tests.compressm.helpers import is_unchanged, parameters_of
 
 
 class Classifier(nn.Module):
@@ -55,7 +56,7 @@ def losses(trainer):
 
 def test_it_steps_with_the_optimizer_and_logs_what_it_did(tmp_path):
     model = Classifier()
-    callback = CompressionCallback(policy=Order(6), schedule=Every(2, stop=2))
+    callback = CompressionCallback(policy=States(6), schedule=Every(2, stop=2))
     trainer = trainer_of(tmp_path, model, callback, gradient_accumulation_steps=3)
     trainer.train()
     assert trainer.state.global_step == 4  # of 12 batches
@@ -71,55 +72,48 @@ def test_it_steps_with_the_optimizer_and_logs_what_it_did(tmp_path):
     assert all((p != q).any() for p, q in zip(before, after, strict=True))
 
 
-def test_a_checkpoint_of_a_compressed_model_resumes_to_the_same_run(tmp_path):
+def whole_and_resumed(folder, callback):
+    """The model of a whole run and the events of both, whose ends are equal."""
+
     def parts(seed, **options):
-        callback = CompressionCallback(policy=KeepEnergy(0.9), schedule=Every(3, stop=9))
-        model = Classifier(seed)
-        return model, callback, trainer_of(tmp_path, model, callback, **options)
+        model, own = Classifier(seed), callback()
+        return model, own, trainer_of(folder, model, own, **options)
 
     whole, first, trainer = parts(0, save_strategy="steps", save_steps=4)
     trainer.train()
     resumed, second, other = parts(1)
-    other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
-    assert [event.step for event in first.events] == [3, 6, 9]
+    other.train(resume_from_checkpoint=str(folder / "checkpoint-4"))
     assert list(map(str, second.events)) == list(map(str, first.events[1:]))
     assert losses(other) == losses(trainer)
-    for p, q in zip(whole.parameters(), resumed.parameters(), strict=True):
-        assert torch.equal(p, q)
+    assert is_unchanged(resumed, parameters_of(whole))
+    return whole, first.events, parts
+
+
+def test_a_checkpoint_of_a_compressed_model_resumes_to_the_same_run(tmp_path):
+    def callback():
+        return CompressionCallback(policy=KeepEnergy(0.9), schedule=Every(3, stop=9))
+
+    whole, events, _ = whole_and_resumed(tmp_path, callback)
+    assert [event.step for event in events] == [3, 6, 9]
     assert whole.model.blocks[0].layer.d_state < 16
 
 
 @pytest.mark.parametrize(("world_size", "n_gpu"), [(2, 1), (1, 4)])
 def test_several_processes_are_refused(world_size, n_gpu):
     arguments = SimpleNamespace(world_size=world_size, n_gpu=n_gpu)
-    callback = CompressionCallback(policy=Order(6), schedule=Every(2))
+    callback = CompressionCallback(policy=States(6), schedule=Every(2))
     with pytest.raises(ValueError, match=f"got {world_size} processes with {n_gpu} devices"):
         callback.on_train_begin(arguments, None, None, model=Classifier())
 
 
-def test_what_makes_no_sense_is_refused_at_once():
-    with pytest.raises(ValueError, match="multiple_of"):
-        CompressionCallback(policy=Order(6), schedule=Every(2), multiple_of=0)
-
-
 def test_a_cut_is_taken_back_also_by_a_run_that_resumes_within_the_window(tmp_path):
-    def parts(seed, **options):
+    def callback():
         rollback = Rollback(lambda m: m.model.blocks[0].layer.d_state, 0, window=3)
-        callback = CompressionCallback(
-            policy=Order(6), schedule=Every(3, stop=6), rollback=rollback
-        )
-        model = Classifier(seed)
-        return model, callback, trainer_of(tmp_path, model, callback, **options)
+        return CompressionCallback(policy=States(6), schedule=Every(3, stop=6), rollback=rollback)
 
-    whole, first, trainer = parts(0, save_strategy="steps", save_steps=4)
-    trainer.train()
-    resumed, second, other = parts(1)
-    other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
-    assert [(event.step, event.layers[0].after) for event in first.events] == [(3, 6), (6, 16)]
-    assert list(map(str, second.events)) == list(map(str, first.events[1:]))
-    assert losses(other) == losses(trainer)
-    for p, q in zip(whole.parameters(), resumed.parameters(), strict=True):
-        assert torch.equal(p, q)
+    _, events, parts = whole_and_resumed(tmp_path, callback)
+    assert [(event.step, event.layers[0].after) for event in events] == [(3, 6), (6, 16)]
     (tmp_path / "checkpoint-4" / "compressor.safetensors").unlink()
+    _, _, trainer = parts(1)
     with pytest.raises(CheckpointError, match="there is no file"):
-        parts(1)[2].train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))

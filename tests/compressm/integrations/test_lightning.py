@@ -9,8 +9,9 @@ from lightning.pytorch.loggers.logger import Logger
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from compressm import Every, KeepEnergy, Order, Rollback, SequenceModel
+from compressm import Every, KeepEnergy, Rollback, SequenceModel, States
 from compressm.integrations.lightning import CompressionCallback
+from tests.compressm.helpers import is_unchanged, parameters_of
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*(does not have many workers|smaller than the logging interval|LeafSpec|is not empty)",
@@ -75,9 +76,20 @@ def fit(module, callback, *more, n_batches=12, ckpt_path=None, log=None, **optio
     return trainer
 
 
+def saver(folder):
+    return pl.callbacks.ModelCheckpoint(folder, filename="{step}", every_n_epochs=1, save_top_k=-1)
+
+
+def assert_same_end(whole, resumed, first, second):
+    """A run of 12 steps, and one resumed after 4: what they cut from then on, and all numbers."""
+    assert list(map(str, second.events)) == list(map(str, first.events[1:]))
+    assert resumed.losses == whole.losses[4:]
+    assert is_unchanged(resumed, parameters_of(whole))
+
+
 def test_it_steps_with_the_optimizer_and_logs_what_it_did():
     module, log = Module(), Log()
-    callback = CompressionCallback(policy=Order(6), schedule=Every(2, stop=2))
+    callback = CompressionCallback(policy=States(6), schedule=Every(2, stop=2))
     trainer = fit(module, callback, log=log, accumulate_grad_batches=3)
     assert trainer.global_step == 4  # of 12 batches
     (event,) = callback.events
@@ -97,24 +109,23 @@ def test_a_checkpoint_of_a_compressed_model_resumes_to_the_same_run(tmp_path):
     def callback():
         return CompressionCallback(policy=KeepEnergy(0.9), schedule=Every(3, stop=9))
 
-    def saver():
-        return pl.callbacks.ModelCheckpoint(
-            tmp_path, filename="{step}", every_n_epochs=1, save_top_k=-1
-        )
-
     whole, resumed, first, second = Module(), Module(seed=1), callback(), callback()
-    fit(whole, first, saver(), n_batches=4, max_epochs=3)
-    fit(resumed, second, saver(), n_batches=4, max_epochs=3, ckpt_path=tmp_path / "step=4.ckpt")
+    fit(whole, first, saver(tmp_path), n_batches=4, max_epochs=3)
+    fit(
+        resumed,
+        second,
+        saver(tmp_path),
+        n_batches=4,
+        max_epochs=3,
+        ckpt_path=tmp_path / "step=4.ckpt",
+    )
     assert [event.step for event in first.events] == [3, 6, 9]
-    assert list(map(str, second.events)) == list(map(str, first.events[1:]))
-    assert resumed.losses == whole.losses[4:]
-    for p, q in zip(whole.parameters(), resumed.parameters(), strict=True):
-        assert torch.equal(p, q)
+    assert_same_end(whole, resumed, first, second)
     assert whole.model.blocks[0].layer.d_state < 16
 
 
 def test_a_second_fit_goes_on_counting():
-    module, callback = Module(), CompressionCallback(policy=Order(6), schedule=Every(15, stop=15))
+    module, callback = Module(), CompressionCallback(policy=States(6), schedule=Every(15, stop=15))
     trainer = fit(module, callback)
     assert not callback.events
     trainer.fit_loop.max_epochs = 2
@@ -130,46 +141,40 @@ def test_several_optimizers_are_refused():
             return [torch.optim.SGD(self.parameters(), 1e-2) for _ in range(2)]
 
     with pytest.raises(ValueError, match="one optimizer, got 2"):
-        fit(Two(), CompressionCallback(policy=Order(6), schedule=Every(2)))
+        fit(Two(), CompressionCallback(policy=States(6), schedule=Every(2)))
 
 
 def test_a_strategy_that_splits_the_module_is_refused():
     module = Module()
     strategy = type("FSDPStrategy", (), {"model": torch.nn.Sequential(module)})()
     trainer = SimpleNamespace(strategy=strategy, world_size=2, optimizers=[])
-    callback = CompressionCallback(policy=Order(6), schedule=Every(2))
+    callback = CompressionCallback(policy=States(6), schedule=Every(2))
     with pytest.raises(ValueError, match="got FSDPStrategy"):
         callback.on_fit_start(trainer, module)
-
-
-def test_what_makes_no_sense_is_refused_at_once():
-    with pytest.raises(ValueError, match="multiple_of"):
-        CompressionCallback(policy=Order(6), schedule=Every(2), multiple_of=0)
 
 
 def test_a_cut_is_taken_back_also_by_a_run_that_resumes_within_the_window(tmp_path):
     def callback():
         rollback = Rollback(lambda m: m.model.blocks[0].layer.d_state, 0, window=3)
-        return CompressionCallback(policy=Order(6), schedule=Every(3, stop=6), rollback=rollback)
-
-    def saver():
-        return pl.callbacks.ModelCheckpoint(
-            tmp_path, filename="{step}", every_n_epochs=1, save_top_k=-1
-        )
+        return CompressionCallback(policy=States(6), schedule=Every(3, stop=6), rollback=rollback)
 
     whole, resumed, first, second = Module(), Module(seed=1), callback(), callback()
-    fit(whole, first, saver(), n_batches=4, max_epochs=3)
-    fit(resumed, second, saver(), n_batches=4, max_epochs=3, ckpt_path=tmp_path / "step=4.ckpt")
+    fit(whole, first, saver(tmp_path), n_batches=4, max_epochs=3)
+    fit(
+        resumed,
+        second,
+        saver(tmp_path),
+        n_batches=4,
+        max_epochs=3,
+        ckpt_path=tmp_path / "step=4.ckpt",
+    )
     assert [(event.step, event.layers[0].after) for event in first.events] == [(3, 6), (6, 16)]
-    assert list(map(str, second.events)) == list(map(str, first.events[1:]))
-    assert resumed.losses == whole.losses[4:]
-    for p, q in zip(whole.parameters(), resumed.parameters(), strict=True):
-        assert torch.equal(p, q)
+    assert_same_end(whole, resumed, first, second)
 
 
 def test_a_second_fit_goes_on_within_the_window():
     module, rollback = Module(), Rollback(lambda m: m.model.blocks[0].layer.d_state, 0, window=3)
-    callback = CompressionCallback(policy=Order(6), schedule=Every(11, stop=11), rollback=rollback)
+    callback = CompressionCallback(policy=States(6), schedule=Every(11, stop=11), rollback=rollback)
     trainer = fit(module, callback)
     trainer.fit_loop.max_epochs = 2
     trainer.fit(module, batches(12))

@@ -1,5 +1,7 @@
 """DSS: its equations, and the contract of layers of channels."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -51,7 +53,7 @@ def test_forward_is_the_equation(options, length, growing):
         with torch.no_grad():
             layer.Lambda_re[0, :3] = torch.tensor([0.1, 3.0, 0.7])
     u = contract.inputs(layer, length)
-    K = kernel_by_hand(layer, length)[:, None]
+    K = torch.diag_embed(kernel_by_hand(layer, length).mT)
     with torch.no_grad():
         assert torch.allclose(layer(u), contract.convolved(layer, K, u), rtol=0, atol=1e-11)
 
@@ -133,8 +135,10 @@ def test_the_layer_itself(options):
         contract.check_that_steps_equal_forward(dss(options), length, batch)
     contract.check_that_steps_equal_forward(dss(options, d_state=0))
     contract.check_that_shapes_are_checked(dss(options))
+    contract.check_that_the_shape_of_the_state_is_checked(dss(options))
     contract.check_that_gradients_reach_every_parameter(dss(options))
     contract.check_mixed_precision(dss(options, dtype=torch.float32))
+    contract.check_what_systems_may_be(partial(dss, options))
     contract.check_single_precision(dss(options, dtype=torch.float32), 1e-6, length=1000)
     contract.check_refusals(dss(options, dtype=torch.float32))
 

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lti
-from compressm.layers.channels import krylov
 from compressm.layers.hippo import hippo_legs
 from compressm.layers.lssl import LSSL
 from tests.compressm import layer_contract as contract
@@ -23,7 +22,7 @@ def diagonal(dtype=torch.float64, n=6, seed=0, **options):
     layer = lssl(dtype=dtype, seed=seed, **options)
     torch.manual_seed(5)
     poles = torch.polar(0.4 + torch.rand(n) * 0.55, 3 * torch.rand(n))
-    layer.load_lti_(contract.modes(poles, 3))
+    layer.load_lti_(contract.system_for(layer, poles))
     assert layer.is_diagonal
     return layer
 
@@ -58,17 +57,6 @@ def test_forward_is_the_equation(make, length):
         assert np.allclose(y, by_hand(layer, sequence), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("length", [1, 2, 3, 8, 13])
-def test_krylov(length):
-    torch.manual_seed(0)
-    A, C = torch.randn(2, 4, 4).double(), torch.randn(2, 3, 4).double()
-    rows = krylov(A, C, length)
-    assert rows.shape == (2, 3, length, 4)
-    for l in range(length):
-        exact = C @ torch.linalg.matrix_power(A, l)
-        assert torch.allclose(rows[:, :, l], exact, rtol=1e-12)
-
-
 def test_where_it_starts():
     layer = lssl(d_model=300, d_state=5)
     A, B = hippo_legs(5)
@@ -88,7 +76,7 @@ def test_where_it_starts():
 )
 def test_poles_of_the_diagonal_form_are_inside_the_unit_circle(re, im, log_dt, dtype):
     layer = lssl(1, 1, dtype)
-    layer.load_lti_(contract.modes([0.5], 1))
+    layer.load_lti_(contract.system_for(layer, [0.5]))
     torch.nn.init.constant_(layer.log_dt, log_dt)
     with torch.no_grad():
         layer.A.copy_(torch.tensor([re, im]))
@@ -136,7 +124,9 @@ def test_the_layer_itself(make):
     for length, batch in ((30, 2), (1, 1), (2, 1), (17, 3)):
         contract.check_that_steps_equal_forward(make(), length, batch)
     contract.check_that_shapes_are_checked(make())
+    contract.check_that_the_shape_of_the_state_is_checked(make())
     contract.check_mixed_precision(make(dtype=torch.float32))
+    contract.check_what_systems_may_be(make)
     contract.check_single_precision(make(dtype=torch.float32), 1e-5, length=500)
     contract.check_refusals(make(dtype=torch.float32))
     contract.check_that_gradients_reach_every_parameter(make())

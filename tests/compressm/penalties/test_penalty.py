@@ -22,7 +22,7 @@ from compressm import (
     smooth_order,
     tail_energy,
 )
-from compressm.checkpoints.trees import load_tree, save_tree
+from compressm.checkpoints.file_format import load_tree, save_tree
 from compressm.systems.find import ssm_layers
 from tests.compressm.helpers import model_of
 
@@ -194,7 +194,7 @@ def test_no_balancing_of_a_model_that_is_no_more_comes_back():
 
 @pytest.mark.parametrize("penalty", PENALTIES)
 def test_an_unknown_system_is_refused(penalty):
-    with pytest.raises(ValueError, match="system must be 'real' or 'complex', got 'dense'"):
+    with pytest.raises(ValueError, match="must be .real. or .complex., got .dense."):
         penalty(network(), system="dense")
 
 
@@ -246,7 +246,7 @@ def test_a_bad_layer_is_named():
         ({"refresh": True}, "refresh must be a positive integer, got True"),
         ({"weight": float("nan")}, "weight must be a finite number >= 0, got nan"),
         ({"weight": -1.0}, "weight must be a finite number >= 0, got -1.0"),
-        ({"system": "dense"}, "system must be 'real' or 'complex', got 'dense'"),
+        ({"system": "dense"}, "must be .real. or .complex., got .dense."),
     ],
 )
 def test_senseless_options(options, message):

@@ -1,4 +1,4 @@
-"""Layers of any origin: a type is added in a few lines, and what is not supported says so."""
+"""Layers as systems: a type is added in a few lines, and what is not supported says so."""
 
 import pytest
 import torch
@@ -7,14 +7,11 @@ from torch import nn
 import lti
 from compressm import (
     LRU,
-    Compressor,
-    Every,
-    Order,
     SequenceModel,
+    States,
     UnsupportedLayerError,
     compress_,
     load_lti_,
-    preview,
     to_lti,
 )
 from compressm.ops.resize import resize_
@@ -58,7 +55,7 @@ def test_a_registered_type_is_compressed_like_any_other():
     model = nn.Sequential(Mine(12), LRU(1, 12))
     u = torch.randn(2, 30, 1)
     before = model[0](u)
-    mine, theirs = compress_(model, Order(6)).layers
+    mine, theirs = compress_(model, States(6)).layers
     assert (mine.before, mine.after, theirs.after) == (12, 6, 6)
     assert model[0].p.shape == (6,)
     assert (model[0](u) - before).abs().max() < mine.error_bound * u.norm()
@@ -78,19 +75,6 @@ def test_our_own_layers_need_no_adapter():
     assert layer.d_state < 6
 
 
-def test_a_model_without_such_a_layer_says_so():
-    model = nn.Sequential(nn.Linear(2, 2), nn.GRU(2, 2))
-    for act in (
-        lambda: compress_(model, Order(2)),
-        lambda: preview(model, [Order(2)]),
-        lambda: Compressor(model, policy=Order(2), schedule=Every(1)),
-    ):
-        with pytest.raises(
-            UnsupportedLayerError, match=r"among GRU, Linear, Sequential; docs/adap"
-        ):
-            act()
-
-
 def test_an_adapter_that_writes_nothing_is_found_out():
     class Idle(Mine):
         pass
@@ -100,13 +84,8 @@ def test_an_adapter_that_writes_nothing_is_found_out():
         pass
 
     torch.manual_seed(0)
-    (cut,) = compress_(Idle(12), Order(6)).layers
+    (cut,) = compress_(Idle(12), States(6)).layers
     assert cut.after == 12 and "left it with 12 states where 6 were to be written" in cut.skipped
-
-
-def test_one_tensor_is_no_iterable_of_batches():
-    with pytest.raises(ValueError, match=r"got one Tensor of shape \(2, 9, 2\); pass a list"):
-        compress_(LRU(2, 4), Order(2), gramians="input", data=torch.zeros(2, 9, 2))
 
 
 def test_half_an_adapter_says_which_half_is_missing():
@@ -117,5 +96,5 @@ def test_half_an_adapter_says_which_half_is_missing():
     def _(layer: Half, conjugate: bool = True):
         return to_lti(Mine(4), conjugate)
 
-    (cut,) = compress_(Half(), Order(2)).layers
+    (cut,) = compress_(Half(), States(2)).layers
     assert "can write a system into" in cut.skipped

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lti
-from lti.systems.algebra import series
+from lti.systems.operators import product
 from tests.lti.helpers import (
     dense_systems,
     quiet,
@@ -58,9 +58,9 @@ def test_the_weighted_bound_of_wang(sys, seed, sides):
                 reduction.verify()
                 G, F = sys, reduction.system
                 if W_i:
-                    G, F = series(G, W_i), series(F, W_i)
+                    G, F = product(G, W_i), product(F, W_i)
                 if W_o:
-                    G, F = series(W_o, G), series(W_o, F)
+                    G, F = product(W_o, G), product(W_o, F)
                 error = lti.hinf_norm(G - F)
                 assert error <= reduction.error_bound * (1 + 1e-6) + 1e-10 * (1 + lti.hinf_norm(G))
 

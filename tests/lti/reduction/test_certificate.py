@@ -13,7 +13,7 @@ def test_a_printed_reduction():
     assert str(reduction).splitlines() == [
         "Balanced truncation: order 3 -> 2",
         "  system   cart, continuous, 1 input, 1 output",
-        "  kept     1 state of unstable poles",
+        "  kept     1 state not reduced",
         "  kept     1 value, 0.731",
         "  cut      1 value, 0.019",
         "  error    0.019 <= H-infinity error <= 0.038",

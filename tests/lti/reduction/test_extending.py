@@ -211,6 +211,8 @@ def test_old_keywords_are_aliases():
         assert call(tol=1e-5) == call(rtol=1e-5)
         with pytest.raises(lti.OptionError, match="tol is the old name of rtol; give rtol alone"):
             call(tol=1e-5, rtol=1e-5)
+    with pytest.raises(lti.OptionError, match="got -1"):
+        lti.hinf_norm(sys, tol=-1)
 
 
 def test_warnings_point_at_the_caller():
@@ -223,3 +225,26 @@ def test_warnings_point_at_the_caller():
         with pytest.warns(lti.ReductionWarning) as caught:
             call()
         assert {note.filename for note in caught} == {__file__}
+
+
+def test_what_a_method_returns_is_checked():
+    balancing = lti.balance(
+        lti.StateSpace(-np.diag([1.0, 2.0, 5.0]), np.ones((3, 1)), np.ones((1, 3)))
+    )
+
+    def leading(balancing, order):
+        G, T, W = balancing.coordinates(order)
+        A, B, C = G.A[:order, :order], G.B[:order], G.C[:, :order]
+        return lti.StateSpace(A, B, C, G.D, G.dt), T[:, :order], W[:order]
+
+    def method(form, bounds=None):
+        return lti.ReductionMethod("mine", form, bounds)
+
+    with pytest.raises(lti.OrderError, match="returned 3 states for the order 2"):
+        balancing.reduce(method(lambda b, order: leading(b, order + 1)), 2)
+    with pytest.raises(lti.OptionError, match="returned StateSpace; it must return a"):
+        balancing.reduce(method(lambda b, order: leading(b, order)[0]), 2)
+    with pytest.raises(lti.OptionError, match="returned 3 bounds; it must return 4"):
+        balancing.reduce(method(leading, lambda b: b.hsv), tol=1e-3)
+    with pytest.raises(lti.OptionError, match="is no reduction method; give a name"):
+        balancing.reduce(leading, 2)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import lti
@@ -25,9 +25,8 @@ def test_modal_truncation_keeps_poles_and_meets_its_bound(sys, seed):
     try:
         condition = lti.diagonalize(turned)[1]
     except lti.DefectiveError:
-        return
-    if condition > 1e4:  # poles that coincide
-        return
+        condition = np.inf
+    assume(condition <= 1e4)  # hypothesis fails where nearly all systems are refused
     for order in range(sys.order + 1):
         reduction = quiet(lti.modal_truncation, turned, order)
         assert order - 1 <= reduction.order <= order

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lti.systems.algebra import dual, series
+from lti.systems.algebra import dual
+from lti.systems.operators import product
 from tests.lti.helpers import (
     boundary,
     close,
@@ -17,5 +18,5 @@ from tests.lti.helpers import (
 def test_series_multiplies_responses(sys, seed):
     weight = random_dense(3, 2, sys.n_inputs, dt=0, seed=seed)
     s = boundary(sys, 20)
-    close(response(series(sys, weight), s), response(sys, s) @ response(weight, s))
+    close(response(product(sys, weight), s), response(sys, s) @ response(weight, s))
     close(response(dual(sys), s.conj()), response(sys, s).conj().swapaxes(-1, -2))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import lti
@@ -94,9 +94,10 @@ def test_whatever_is_not_refused_is_right(sys):
     try:
         modal, condition = lti.diagonalize(sys, conjugate=True)
     except lti.DefectiveError:
-        return
-    if condition < 1e5:
-        assert_same_response(sys, modal, condition**2)
+        assert np.linalg.cond(np.linalg.eig(sys.A)[1]) > 1e15
+        condition = np.inf
+    assume(condition < 1e5)  # hypothesis fails where nearly all systems are refused
+    assert_same_response(sys, modal, condition**2)
 
 
 def test_a_reduced_ring_becomes_a_ring_again():

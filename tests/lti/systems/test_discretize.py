@@ -9,7 +9,7 @@ import lti
 from lti import DiagonalStateSpace, StateSpace
 from lti._backend.shifts import optimal_shift
 from lti.systems.discretize import to_discrete
-from tests.lti.helpers import random_dense, random_ring, response, systems
+from tests.lti.helpers import random_dense, random_ring, response, same_response, systems
 
 STEPS = st.sampled_from([True, 0.1, 1.0, 2.5])
 
@@ -107,3 +107,76 @@ def test_a_continuous_system_needs_a_sampling_time(dt):
     for sys in (random_dense(2), DiagonalStateSpace([-1.0], [[1.0]], [[1.0]], dt=0)):
         with pytest.raises(lti.TimebaseError, match="dt=.* pass "):
             lti.bilinear(sys, dt)
+
+
+# ------------------------------------------------------------------ discretize, undiscretize
+
+
+@given(systems(dt=0))
+def test_a_hold_keeps_the_step_response(sys):
+    held = lti.discretize(sys, 0.25)
+    assert type(held) is type(sys) and held.dt == 0.25
+    t = 0.25 * np.arange(8)
+    y = lti.step_response(sys, t)
+    np.testing.assert_allclose(lti.step_response(held, t), y, atol=1e-10 * (1 + np.abs(y).max()))
+
+
+@given(systems(dt=0), st.sampled_from(["zoh", "bilinear"]))
+def test_there_and_back(sys, method):
+    dt = 0.5 / max(1.0, np.abs(sys.poles).max(initial=0))
+    back = lti.undiscretize(lti.discretize(sys, dt, method), method)
+    assert type(back) is type(sys) and back.dt == 0
+    same_response(back.to_dense(), sys.to_dense(), 1e-7)
+
+
+@given(systems(dt=0))
+def test_both_respond_alike_at_the_prewarped_frequency(sys):
+    for w in (0.7, 3.0):
+        G, F = (
+            lti.frequency_response(x, [w])
+            for x in (sys, lti.discretize(sys, 0.5, "bilinear", prewarp=w))
+        )
+        np.testing.assert_allclose(F, G, atol=1e-10 * (1 + np.abs(G).max()))
+
+
+def test_integrators_and_labels():
+    labels = lti.Labels(name="cart", inputs=("u",), states=("x", "v"))
+    sys = lti.StateSpace(np.eye(2, k=1), [[0.0], [1.0]], [[1.0, 0.0]], labels=labels)
+    held = lti.discretize(sys, 2.0)
+    np.testing.assert_allclose(held.A, [[1, 2], [0, 1]])
+    np.testing.assert_allclose(held.B, [[2], [2]])
+    assert held.labels == labels
+    zero = lti.DiagonalStateSpace([0.0], [[3.0]], [[1.0]], dt=0)
+    held = lti.discretize(zero, 2.0)
+    np.testing.assert_allclose(held.B, [[6]])
+    np.testing.assert_allclose(lti.undiscretize(held).B, [[3]])
+
+
+@pytest.mark.parametrize("method", ["zoh", "bilinear"])
+def test_discretize_in_every_library(library, method):
+    sys = random_dense(3, seed=4, stack=(2,))
+    held = lti.discretize(library.system(sys), 0.1, method)
+    back = lti.undiscretize(held, method)
+    assert library.owns(*held.matrices, *back.matrices)
+    np.testing.assert_allclose(np.asarray(back.A), sys.A, atol=1e-12)
+
+
+@pytest.mark.parametrize(("call", "error", "text"), [
+    (lambda G: lti.discretize(G, 0), lti.TimebaseError, "dt=0 is no sampling time"),
+    (lambda G: lti.discretize(G, True), lti.TimebaseError, "dt=True is no sampling time"),
+    (lambda G: lti.discretize(lti.discretize(G, 1), 1), lti.TimebaseError, "discrete already"),
+    (lambda G: lti.discretize(G, 1, "tustin"), lti.OptionError, "method must be one of 'zoh'"),
+    (lambda G: lti.discretize(G, 1, prewarp=1), lti.OptionError, 'goes with method="bilinear"'),
+    (lambda G: lti.discretize(G, 1, "bilinear", 4), lti.OptionError, "the Nyquist frequency"),
+    (lambda G: lti.discretize(G, 2, "bilinear"), lti.TimebaseError, "would go to infinity"),
+    (lambda G: lti.undiscretize(G), lti.TimebaseError, "dt=0 is no sampling time"),
+    (lambda G: lti.undiscretize(([[-0.5]], [[1.0]], [[1.0]], None, 1.0)), lti.OptionError,
+     "the pole -0.5"),
+    (lambda G: lti.undiscretize(([[0.0]], [[1.0]], [[1.0]], None, 1.0)), lti.OptionError,
+     "is that of no continuous system"),
+    (lambda G: lti.undiscretize(([[-1.0]], [[1.0]], [[1.0]], None, 1.0), "bilinear"),
+     lti.TimebaseError, "the pole -1 would go"),
+])  # fmt: skip
+def test_what_cannot_be_discretized(call, error, text):
+    with pytest.raises(error, match=text):
+        call(lti.StateSpace([[1.0]], [[1.0]], [[1.0]]))

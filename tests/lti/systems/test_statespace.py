@@ -262,7 +262,7 @@ def test_differences_that_make_no_sense():
         sys - StateSpace(A, np.ones((2, 2)), C)
     with pytest.raises(lti.DimensionError, match=r"batches of one shape .* \(\) and \(3,\)"):
         sys - StateSpace(np.stack([A] * 3), B, C)
-    for other in (1.0, (A, B, C)):
+    for other in ("1", (A, B, C)):
         with pytest.raises(TypeError, match="unsupported operand"):
             sys - other
 

@@ -1,0 +1,57 @@
+"""State dicts of another number of states, in any layer."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import lti
+from compressm import LRU, S5
+from tests.compressm.helpers import is_unchanged, parameters_of
+
+
+def test_d_state_is_read_from_the_parameters():
+    layer = LRU(3, 12)
+    assert layer.d_state == 12
+    layer.load_state_dict(LRU(3, 5).state_dict())
+    assert layer.d_state == 5
+
+
+def test_a_layer_inside_a_model_is_named_where_its_parameters_disagree():
+    layer, saved = LRU(3, 12), LRU(3, 5).state_dict()
+    saved["nu_log"] = torch.zeros(6)
+    before = parameters_of(layer)
+    message = r"parameters of 0 disagree on the number of states.*'B': 5"
+    with pytest.raises(lti.DimensionError, match=message):
+        nn.Sequential(layer).load_state_dict({f"0.{k}": v for k, v in saved.items()})
+    assert is_unchanged(layer, before)
+
+
+@pytest.mark.parametrize("change", ["d_model", "missing"])
+def test_other_mismatches_are_torch_errors(change):
+    layer = LRU(3, 12)
+    saved = LRU(4 if change == "d_model" else 3, 5).state_dict()
+    if change == "missing":
+        del saved["gamma_log"]
+    nu_log = layer.nu_log.detach().clone()
+    with pytest.raises(RuntimeError, match="size mismatch for C"):
+        layer.load_state_dict(saved)
+    assert layer.d_state == 12 and torch.equal(layer.nu_log, nu_log)
+
+
+def test_a_copy_resizes_itself_and_not_the_original():
+    layer = LRU(3, 12)
+    clone = copy.deepcopy(layer)
+    clone.load_state_dict(LRU(3, 4).state_dict())
+    assert (clone.d_state, layer.d_state) == (4, 12)
+
+
+@pytest.mark.parametrize("make", [LRU, S5])
+def test_a_state_of_another_shape_is_refused(make):
+    layer, u = make(3, 4), torch.randn(2, 5, 3)
+    for shape in ((2, 1), (1, 4), (2, 3, 4), (4,)):
+        state = torch.zeros(shape, dtype=torch.cfloat)
+        for call in (lambda s: layer(u, s), lambda s: layer.step(u[:, 0], s)):
+            with pytest.raises(lti.DimensionError, match=r"\(batch, d_state\) = \(2, 4\), got"):
+                call(state)

@@ -1,0 +1,99 @@
+"""Minimal realizations, and slow and fast parts, of systems with poles anywhere."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lti
+from tests.lti.helpers import random_dense, same_response, systems
+
+
+def hidden(seed, dt, is_complex=False, units=1.0):
+    """A system of 4 states, with one state that no input reaches and one that no output sees."""
+    rng = np.random.default_rng(seed)
+    G = random_dense(4, 2, 2, dt=dt, seed=seed, is_complex=is_complex)
+    A = np.zeros((6, 6), dtype=G.A.dtype)
+    A[:4, :4], A[4, 4], A[5, 5] = G.A, 0.3, 1.7
+    A[:4, 4], A[5, :4] = rng.standard_normal(4), rng.standard_normal(4)
+    B, C = (
+        np.vstack([G.B, np.zeros((1, 2)), rng.standard_normal((1, 2))]),
+        np.zeros((2, 6), G.A.dtype),
+    )
+    C[:, :4], C[:, 4] = G.C, rng.standard_normal(2)
+    T = np.linalg.qr(rng.standard_normal((6, 6)))[0] * np.geomspace(1, units, 6)
+    return G, lti.StateSpace(np.linalg.solve(T, A @ T), np.linalg.solve(T, B), C @ T, G.D, dt)
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 10**6), st.sampled_from([0, True]), st.booleans(), st.sampled_from([1, 1e3]))
+def test_states_that_do_nothing_go(seed, dt, is_complex, units):
+    G, sys = hidden(seed, dt, is_complex, units)
+    small = lti.minimal(sys, tol=1e-9)
+    assert small.order == 4
+    same_response(small, G, 1e-6)
+
+
+def test_an_unstable_mode_that_no_input_reaches():
+    sys = lti.StateSpace(
+        np.diag([1.0, 2.0, -3.0, -4.0]), [[1.0], [0.0], [1.0], [1.0]], np.ones((1, 4))
+    )
+    small = lti.minimal(sys)
+    np.testing.assert_allclose(np.sort(small.poles.real), [-4, -3, 1], atol=1e-12)
+
+
+def test_equal_poles_and_integrators():
+    assert lti.minimal((np.diag([-1.0, -1.0, 0.0]), np.ones((3, 1)), np.ones((1, 3)))).order == 2
+    chain = lti.StateSpace(np.eye(4, k=1), np.eye(4)[:, 3:], np.eye(4)[:1])  # 1 / s^4
+    assert lti.minimal(chain) is chain
+    assert lti.minimal(lti.series(chain, chain)).order == 8
+    assert lti.minimal(chain - chain).order == 0
+    assert lti.minimal((np.zeros((2, 2)), np.zeros((2, 1)), np.ones((1, 2)))).order == 0
+
+
+def test_the_units_of_the_states_do_not_matter():
+    sys = lti.StateSpace(-np.diag([1.0, 2.0, 3.0]), [[1e9], [0.0], [1e-9]], [[1e-9, 1.0, 1e9]])
+    assert lti.minimal(sys).order == 2
+
+
+@settings(max_examples=50)
+@given(systems(), st.floats(0.1, 3))
+def test_slow_and_fast_add_up(sys, w):
+    try:
+        slow, fast = lti.freqsep(sys, w)
+    except lti.DefectiveError:
+        return
+    step = 1.0 if sys.dt is True else sys.dt
+    for part, side in ((slow, 1), (fast, -1)):
+        poles = part.poles
+        with np.errstate(divide="ignore"):
+            size = np.abs(np.log(poles)) / step if sys.is_discrete else np.abs(poles)
+        assert (side * (w - size) >= -1e-6 * (1 + size)).all()
+    assert slow.order + fast.order == sys.order
+    dense = sys.to_dense()
+    if np.linalg.cond(np.linalg.eig(dense.A)[1], 2) < 1e3:
+        same_response(slow + fast, dense, 1e-8)
+
+
+def test_an_integrator_is_slow(library):
+    sys = library.system(lti.StateSpace(np.diag([0.0, -5.0]), np.ones((2, 1)), np.ones((1, 2))))
+    slow, fast = lti.freqsep(sys, 1.0)
+    assert library.owns(slow.A, fast.D)
+    np.testing.assert_allclose(np.asarray(lti.dcgain(fast)), [[0.2]])
+    assert library.owns(lti.minimal(sys - sys).A)
+
+
+def test_what_is_refused():
+    batch = random_dense(2, stack=(2,))
+    tracked = lti.StateSpace(torch.eye(2, requires_grad=True), torch.eye(2), torch.eye(2))
+    for call in (lti.minimal, lambda sys: lti.freqsep(sys, 1.0)):
+        with pytest.raises(lti.DimensionError, match="takes one system, got a batch"):
+            call(batch)
+        with pytest.raises(lti.DerivativeError, match="has no derivative"):
+            call(tracked)
+    with pytest.raises(lti.OptionError, match="tol must be a finite number > 0"):
+        lti.minimal(random_dense(2), tol=-1)
+    close = lti.StateSpace([[-1.0, 1e6], [0.0, -1.0 - 1e-9]], np.ones((2, 1)), np.ones((1, 2)))
+    with pytest.raises(lti.DefectiveError, match="too close to be separated"):
+        lti.freqsep(close, 1.0 + 5e-10)
