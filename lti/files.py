@@ -66,7 +66,7 @@ def load(path: str | os.PathLike[str], dt: float | bool | None = None) -> System
     ...     load(folder + "/lag.json")
     StateSpace(order=1, inputs=1, outputs=1, continuous, float64)
     """
-    path = Path(path)
+    path = _path(path)
     read, _ = FORMATS[_suffix(path)]
     if not path.is_file():
         raise FileError(f"there is no file {path}; check its name and folder")
@@ -118,7 +118,7 @@ def save(path: str | os.PathLike[str], sys: SystemLike) -> None:
     ...     loadmat(folder + "/lag.mat")["Ts"]
     array([[-1.]])
     """
-    path, sys = Path(path), as_statespace(sys)
+    path, sys = _path(path), as_statespace(sys)
     check_writable(path)
     if sys.batch_shape and path.suffix.lower() != ".npz":
         raise FileError(
@@ -149,10 +149,26 @@ def _suffix(path: Path) -> str:
 # ------------------------------------------------------------------ between systems and records
 
 
+def _path(path: Any) -> Path:
+    try:
+        return Path(path)
+    except TypeError as error:
+        raise FileError(f"{path!r} is no path; give the name of a file") from error
+
+
+def _truth(value: Any, path: Path) -> bool:
+    """`conjugate` as a file may hold it: nothing, a truth value, or 0 or 1."""
+    if value is None:
+        return False
+    if np.size(value) == 1 and np.asarray(value).item() in (False, True):
+        return bool(np.asarray(value).item())
+    raise FileError(f"{path} has conjugate={value!r}; save true or false")
+
+
 def _system(record: dict[str, Any], path: Path, dt: float | bool | None) -> System:
     def find(name: str) -> Any:
         value = record.get(name, record.get(name.lower()))
-        return None if value is None or np.size(value) == 0 and name in ("D", "Ts") else value
+        return None if value is None or np.size(value) == 0 and name in ("D", "Ts", "dt") else value
 
     diagonal = find("poles") is not None
     first = "poles" if diagonal else "A"
@@ -168,7 +184,7 @@ def _system(record: dict[str, Any], path: Path, dt: float | bool | None) -> Syst
     base = _timebase(find("Ts"), find("dt"), dt)
     labels = Labels(**{key: _text(record.get(name), key) for key, name in LABELS.items()})
     if diagonal:
-        return DiagonalStateSpace(state, B, C, D, base, bool(find("conjugate")), labels)
+        return DiagonalStateSpace(state, B, C, D, base, _truth(find("conjugate"), path), labels)
     return StateSpace(state, B, C, D, base, labels)
 
 

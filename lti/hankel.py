@@ -20,7 +20,8 @@ from lti._backend.arrays import (
     tracing,
     tracked,
 )
-from lti.errors import OrderError
+from lti._backend.checks import finite_number
+from lti.errors import OptionError, OrderError
 from lti.gramians.diagonal import closed_forms
 from lti.gramians.exact import exact_factors, squares
 from lti.gramians.lyapunov import scaled
@@ -152,6 +153,8 @@ def error_bound(hsv: Array, order: int | None = None) -> Array:
     ------
     OrderError
         If `order` is not an integer from 0 to n.
+    OptionError
+        If `hsv` has NaN or negative values, or is not descending.
 
     References
     ----------
@@ -166,6 +169,7 @@ def error_bound(hsv: Array, order: int | None = None) -> Array:
     2.0
     """
     hsv = hsv if is_array(hsv) else np.asarray(hsv, dtype=float)
+    require_values(hsv)
     xp = namespace(hsv)
     n = hsv.shape[-1]
     zero = xp.zeros((*hsv.shape[:-1], 1), dtype=hsv.dtype, device=device(hsv))
@@ -175,6 +179,19 @@ def error_bound(hsv: Array, order: int | None = None) -> Array:
     rest = xp.flip(xp.cumulative_sum(xp.flip(rest, axis=-1), axis=-1), axis=-1)
     bounds = xp.concat([2 * (hsv + rest), zero], axis=-1)
     return bounds if order is None else bounds[..., check_order(order, n)]
+
+
+def require_values(hsv: Array) -> None:
+    """`OptionError` unless these can be singular values: not negative, not NaN, descending."""
+    if tracing(hsv):
+        return
+    values = np.atleast_1d(to_numpy(hsv))
+    falls = values[..., :-1] >= values[..., 1:]
+    if to_numpy(hsv).ndim == 0 or not (falls.all() and (values >= 0).all()):
+        raise OptionError(
+            f"Hankel singular values must be non-negative and descending along the last axis, got "
+            f"{values!s:.80}"
+        )
 
 
 def no_bounds(hsv: Array) -> Array:
@@ -221,6 +238,7 @@ def order_for(
     if (tol is None) == (energy is None):
         raise OrderError(f"give either tol or energy, got tol={tol!r} and energy={energy!r}")
     hsv = to_numpy(hsv) if is_array(hsv) else np.asarray(hsv, dtype=float)
+    require_values(hsv)
     if tol is not None:
         return first_within(error_bound(hsv), OrderChoice(tol=tol, relative=relative).limit(hsv))
     if not (isinstance(energy, (int, float, np.number)) and 0 < energy <= 1):
@@ -277,8 +295,8 @@ class OrderChoice:
 
     def limit(self, hsv: np.ndarray) -> np.ndarray:
         """`tol`, checked, in the units of the transfer function (..., 1)."""
-        tol = self.tol
-        if not (isinstance(tol, (int, float, np.number)) and 0 <= tol < float("inf")):
+        tol = self.tol.item() if isinstance(self.tol, np.number) else self.tol
+        if tol is None or not (finite_number(tol) and tol >= 0):
             raise OrderError(f"tol must be a finite number >= 0, got {tol!r}")
         top = np.where(np.isfinite(hsv), hsv, 0.0).max(axis=-1, keepdims=True, initial=0.0)
         return tol * top if self.relative else np.full_like(top, tol)

@@ -15,7 +15,18 @@ DTYPES = {np.dtype(name) for name in ("float32", "float64", "complex64", "comple
 
 
 def as_array(x: Any) -> Array:
-    return x if is_array(x) else np.asarray(x)
+    """`x` as an array of its library; a list becomes a NumPy array."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise DimensionError(
+            "a masked array hides entries that the theory needs; fill them in with .filled(value), "
+            "or pass .data"
+        )
+    if is_array(x):
+        return x
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        raise DimensionError(f"the rows of {x!r:.80} have different lengths ({error})") from error
 
 
 def common(**named: Any) -> list[Array]:
@@ -86,6 +97,8 @@ def require_finite(name: str, x: Array) -> None:
 
 def require_matrix(**named: Array) -> None:
     for name, x in named.items():
+        if x is None:
+            raise DimensionError(f"{name} is None; pass a matrix")
         if x.ndim < 2:
             raise DimensionError(
                 f"{name} must be a matrix or a batch of matrices, got shape {tuple(x.shape)}; "
@@ -130,7 +143,7 @@ def complete(
 
 def timebase(dt: Any) -> float | bool:
     """`dt` checked: 0, a positive number or True."""
-    if dt is True or (dt is not False and isinstance(dt, (int, float)) and 0 <= dt < math.inf):
+    if dt is True or (dt is not False and finite_number(dt) and dt >= 0):
         return dt
     if isinstance(dt, np.generic):
         return timebase(dt.item())
@@ -139,8 +152,17 @@ def timebase(dt: Any) -> float | bool:
     )
 
 
+def finite_number(x: Any) -> bool:
+    """Whether `x` is a real number that a float can hold."""
+    try:
+        return isinstance(x, (int, float)) and math.isfinite(x)
+    except OverflowError:  # 10**400
+        return False
+
+
 def positive(name: str, value: Any) -> None:
-    if not (isinstance(value, (int, float, np.number)) and 0 < value < math.inf):
+    number = value.item() if isinstance(value, np.number) else value
+    if not (finite_number(number) and number > 0):
         raise OptionError(f"{name} must be a finite number > 0, got {value!r}")
 
 

@@ -76,7 +76,8 @@ def _time(system: Any) -> str:
 
 
 def _stability(system: Any) -> str:
-    poles: Any = np.asarray(system.poles)
+    full = system.closed() if isinstance(system, lti.DiagonalStateSpace) else system
+    poles: Any = np.asarray(full.poles)
     if poles.size == 0:
         return "stable, without poles"
     inside = 1 - np.abs(poles) if system.is_discrete else -poles.real

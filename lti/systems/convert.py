@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
+
 from lti.errors import DimensionError, TimebaseError
+from lti.systems.algebra import static
 from lti.systems.labels import Labels
 from lti.systems.protocol import System
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
@@ -67,6 +70,8 @@ def as_statespace(obj: Any, dt: float | bool | None = None) -> System:
     elif library == "scipy" and hasattr(obj, "to_ss"):
         ss = _converted(type(obj).to_ss, obj)
         base = 0 if ss.dt is None else ss.dt  # scipy: None is continuous
+        if not (ss.A.any() or ss.B.any() or ss.C.any()):  # what scipy makes of a static gain
+            return static(np.atleast_2d(ss.D) + 0.0, base)
     else:
         hint = "its .system, " if hasattr(obj, "system") else ""
         raise DimensionError(

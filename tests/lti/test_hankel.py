@@ -353,8 +353,9 @@ def test_order_of_a_stack_serves_every_member():
     assert lti.error_bound(stack).shape == (2, 4) and lti.error_bound(stack, 1).shape == (2,)
 
 
-def test_values_that_are_not_numbers_give_no_looser_model():
-    assert lti.order_for(np.array([np.nan, np.nan]), 0.1, relative=True) == 2
+def test_values_that_are_not_numbers_are_refused():
+    with pytest.raises(lti.OptionError, match="non-negative and descending"):
+        lti.order_for(np.array([np.nan, np.nan]), 0.1, relative=True)
 
 
 @pytest.mark.parametrize("tol", [np.nan, -1.0, np.inf, -np.inf, "1", 1j])
