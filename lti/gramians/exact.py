@@ -225,7 +225,8 @@ def exact_factors(sys: System) -> ExactFactors:
 
 def _by_schur_form(sys: System) -> ExactFactors:
     """`exact_factors` of one dense system on the host, whose memory NumPy shares."""
-    found = schur_factors(*(to_numpy(x) for x in (sys.A, sys.B, sys.C)), sys.is_discrete)
+    A, B, C = (to_numpy(x) for x in (sys.A, sys.B, sys.C))
+    found = schur_factors(A, B, C, sys.is_discrete)
     form = found.form
     arrays = (form.T, found.B, found.C, found.U, found.V, form.d[:, None] * form.Q,
               form.Q.conj().T / form.d)  # fmt: skip

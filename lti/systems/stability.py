@@ -27,7 +27,7 @@ def require_stable_poles(
     """The same of poles (..., n)."""
     if poles.size == 0:
         return
-    excess = np.abs(poles) - 1 if discrete else poles.real
+    excess = np.abs(poles) - 1 if discrete else np.real(poles)
     if (excess < 0).all():
         return
     index = np.unravel_index(np.argmax(excess), excess.shape)
