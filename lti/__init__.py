@@ -38,10 +38,14 @@ from lti.reduction import (
     ReductionMethod,
     balance,
     balanced_truncation,
+    bounded_real_gramians,
     hankel_norm_approximation,
+    lqg_gramians,
     modal_truncation,
+    positive_real_gramians,
     register_method,
     singular_perturbation,
+    stochastic_gramians,
 )
 from lti.systems import (
     DiagonalStateSpace,
@@ -91,6 +95,7 @@ __all__ = [
     "balance",
     "balanced_truncation",
     "bilinear",
+    "bounded_real_gramians",
     "controllability_gramian",
     "dcgain",
     "diagonalize",
@@ -109,6 +114,7 @@ __all__ = [
     "input_spectrum",
     "linf_norm",
     "load",
+    "lqg_gramians",
     "minimal",
     "modal_truncation",
     "observability_gramian",
@@ -118,6 +124,7 @@ __all__ = [
     "plot_hsv",
     "plot_reduction",
     "plot_response",
+    "positive_real_gramians",
     "register_method",
     "save",
     "series",
@@ -126,6 +133,7 @@ __all__ = [
     "solve_lyapunov",
     "spectral_factor",
     "step_response",
+    "stochastic_gramians",
     "undiscretize",
 ]
 
