@@ -2,6 +2,7 @@
 
 from lti.reduction.balancing import Balancing, balance
 from lti.reduction.certificate import Claim, Reduction
+from lti.reduction.controller import controller_weights
 from lti.reduction.gramian_pair import GramianPair
 from lti.reduction.hankel_norm import hankel_norm_approximation
 from lti.reduction.method import ReductionMethod
@@ -25,6 +26,7 @@ __all__ = [
     "balance",
     "balanced_truncation",
     "bounded_real_gramians",
+    "controller_weights",
     "hankel_norm_approximation",
     "lqg_gramians",
     "modal_truncation",
