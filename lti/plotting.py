@@ -23,6 +23,7 @@ __all__ = ["plot_error", "plot_hsv", "plot_reduction", "plot_response"]
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, GRAY = "#333333", "#8c8c8c"
 ROUNDING = 2.0**-52  # n of it, of the largest Hankel singular value, mean nothing
+AT_ZERO = 1e-6  # of the largest pole: a double integrator has poles of the root of rounding
 DECADES = 1e-10  # of the peak: a gain below is not worth the room
 
 
@@ -49,7 +50,8 @@ def plot_hsv(sys: Any, order: int | None = None, ax: Any = None) -> Any:
 
     Notes
     -----
-    Infinite values, of unstable states, which are kept, stand at the top as triangles.
+    The bound of order r stands at value r + 1, the first that is truncated: it is at least twice
+    that value. Infinite values, of unstable states, which are kept, stand at the top as triangles.
 
     Examples
     --------
@@ -83,21 +85,29 @@ def plot_hsv(sys: Any, order: int | None = None, ax: Any = None) -> Any:
     bounds = _positive(bounds)
     if np.isfinite(bounds).any():
         marker = "D" if np.isfinite(bounds).sum() == 1 else None  # one point makes no line
-        ax.plot(np.arange(n + 1), bounds, color=COLORS[1], marker=marker, label="error bound")
+        ax.plot(
+            np.arange(1, n + 2),
+            bounds,
+            color=COLORS[1],
+            marker=marker,
+            label="error bound",
+        )
     if order is not None:
-        ax.axvline(order, color=GRAY, linestyle="--", linewidth=1, label=f"order {order}")
+        ax.axvline(order + 0.5, color=GRAY, linestyle="--", linewidth=1, label=f"order {order}")
     largest = hsv[finite].max(initial=0.0)
     shown = ~finite | (hsv > n * ROUNDING * largest)
     if largest > 0:
         ax.set_yscale("log")
         ax.set_ylim(bottom=hsv[finite & shown].min() / 3)
     end = max(order or 0, min(n, 1.25 * shown.sum()), 1)
-    ax.set_xlim(-0.02 * end, 1.02 * end)
+    ax.set_xlim(1 - 0.05 * end, 0.6 + 1.02 * end)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    return _finish(ax, "Hankel singular values", "order", "Hankel singular value")
+    return _finish(ax, "Hankel singular values", "number of the value", "Hankel singular value")
 
 
-def plot_response(*systems: System, w: Array | None = None, ax: Any = None) -> Any:
+def plot_response(
+    *systems: System, w: Array | None = None, db: bool = False, phase: bool = False, ax: Any = None
+) -> Any:
     """The gain of systems over frequency: the largest singular value of G(j w) or G(e^{j w dt}).
 
     Parameters
@@ -108,6 +118,11 @@ def plot_response(*systems: System, w: Array | None = None, ax: Any = None) -> A
         Frequencies in rad/s (rad per sample if ``dt`` is True); chosen from the poles, with every
         resonance on the grid, by default. In discrete time it ends at the Nyquist frequency, which
         is drawn.
+    db : bool, optional
+        Show the gain in decibels, ``20 log10``.
+    phase : bool, optional
+        Show the phase in degrees in place of the gain, without jumps, of systems with one input and
+        one output.
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default.
 
@@ -118,7 +133,8 @@ def plot_response(*systems: System, w: Array | None = None, ax: Any = None) -> A
     Raises
     ------
     DimensionError
-        If a system is a batch, or there is none.
+        If a system is a batch, or there is none; with `phase` also if it has more than one input or
+        output.
 
     Examples
     --------
@@ -128,14 +144,25 @@ def plot_response(*systems: System, w: Array | None = None, ax: Any = None) -> A
     found = _single(systems)
     grid = _grid(found) if w is None else to_numpy(w)
     ax = _axes(ax)
-    gains = [_positive(_gain(frequency_response(sys, grid))) for sys in found]
+    many = any(sys.n_inputs * sys.n_outputs > 1 for sys in found)
+    if phase and many:
+        raise DimensionError(
+            "the phase is that of one input and one output; pick one of each, or leave phase out"
+        )
+    responses = [frequency_response(sys, grid) for sys in found]
+    if phase:
+        gains = [_degrees(response) for response in responses]
+    else:
+        gains = [_positive(_gain(response)) for response in responses]
+    if db and not phase:
+        gains = [20 * np.log10(gain) for gain in gains]
     for k, (sys, gain) in enumerate(zip(found, gains, strict=True)):
         label = f"{sys.labels.name or f'system {k + 1}'}, {sys.order} states"
         ax.plot(grid, gain, label=label, color=COLORS[k % len(COLORS)],
                 linestyle="--" if k % 2 else "-", linewidth=1.4 if k % 2 else 2.2)  # fmt: skip
-    many = any(sys.n_inputs * sys.n_outputs > 1 for sys in found)
-    _frequency_axis(ax, found, grid, np.concatenate(gains))
-    return _finish(ax, "Frequency response", None, "largest singular value" if many else "gain")
+    _frequency_axis(ax, found, grid, np.concatenate(gains), linear=db or phase)
+    name = "phase [deg]" if phase else "largest singular value" if many else "gain"
+    return _finish(ax, "Frequency response", None, f"{name} [dB]" if db and not phase else name)
 
 
 def plot_error(reduction: Reduction, ax: Any = None) -> Any:
@@ -244,6 +271,14 @@ def _gain(response: Any) -> np.ndarray:
     return np.linalg.norm(response, ord=2, axis=(-2, -1))
 
 
+def _degrees(response: Any) -> np.ndarray:
+    """The phase of a response (k, 1, 1) in degrees, without jumps; zeros leave a gap."""
+    values = to_numpy(response)[:, 0, 0]
+    angle = np.full(len(values), np.nan)
+    angle[values != 0] = np.rad2deg(np.unwrap(np.angle(values[values != 0])))
+    return angle
+
+
 def _positive(x: Any) -> np.ndarray:
     """What a logarithmic axis can show; the rest leaves a gap."""
     return np.where((x > 0) & np.isfinite(x), x, np.nan)
@@ -256,7 +291,8 @@ def _nyquist(sys: Any) -> float:
 def _grid(systems: list[Any]) -> np.ndarray:
     """Frequencies that show every pole: a decade around them all, and each resonance closely."""
     poles: Any = np.concatenate([np.ravel(_continuous_poles(sys)) for sys in systems])
-    poles = poles[poles != 0]
+    # Rounding leaves the poles of an integrator beside zero: they have no frequency of their own
+    poles = poles[np.abs(poles) > AT_ZERO * np.abs(poles).max(initial=0.0)]
     end = (1 - 1e-4) * min(map(_nyquist, systems))  # a pole may sit at the Nyquist frequency
     size = np.abs(poles) if poles.size else np.array([min(1.0, end)])
     high = min(10 * size.max(), end)
@@ -292,7 +328,9 @@ def _axes(ax: Any) -> Any:
     return plt.subplots(figsize=(6.4, 5), layout="constrained")[1]
 
 
-def _frequency_axis(ax: Any, systems: list[Any], grid: Any, gain: np.ndarray) -> None:
+def _frequency_axis(
+    ax: Any, systems: list[Any], grid: Any, gain: np.ndarray, linear: bool = False
+) -> None:
     ax.set_xscale("log")
     if (grid > 0).any():
         ax.set_xlim(grid[grid > 0].min(), 1.05 * grid.max())
@@ -300,7 +338,7 @@ def _frequency_axis(ax: Any, systems: list[Any], grid: Any, gain: np.ndarray) ->
     if gain.size == 0:
         ax.set_yticks([])
         ax.text(0.5, 0.5, "zero at every frequency", color=INK, ha="center", transform=ax.transAxes)
-    else:  # single zeros, as at the Nyquist frequency, would take all the room
+    elif not linear:  # single zeros, as at the Nyquist frequency, would take all the room
         ax.set_yscale("log")
         ax.set_ylim(max(np.percentile(gain, 1) / 3, DECADES * gain.max()), 2 * gain.max())
     end = min(map(_nyquist, systems))

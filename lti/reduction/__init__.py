@@ -2,12 +2,19 @@
 
 from lti.reduction.balancing import Balancing, balance
 from lti.reduction.certificate import Claim, Reduction
+from lti.reduction.controller import controller_weights
 from lti.reduction.gramian_pair import GramianPair
 from lti.reduction.hankel_norm import hankel_norm_approximation
 from lti.reduction.method import ReductionMethod
 from lti.reduction.methods import register_method
 from lti.reduction.modal import modal_truncation
 from lti.reduction.residualization import singular_perturbation
+from lti.reduction.riccati import (
+    bounded_real_gramians,
+    lqg_gramians,
+    positive_real_gramians,
+    stochastic_gramians,
+)
 from lti.reduction.truncation import balanced_truncation
 
 __all__ = [
@@ -18,8 +25,13 @@ __all__ = [
     "ReductionMethod",
     "balance",
     "balanced_truncation",
+    "bounded_real_gramians",
+    "controller_weights",
     "hankel_norm_approximation",
+    "lqg_gramians",
     "modal_truncation",
+    "positive_real_gramians",
     "register_method",
     "singular_perturbation",
+    "stochastic_gramians",
 ]

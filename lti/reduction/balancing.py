@@ -8,7 +8,17 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from lti._backend.arrays import Array, H, device, from_numpy, namespace, narrow, to_numpy
+from lti._backend.arrays import (
+    Array,
+    H,
+    conj,
+    detach,
+    device,
+    from_numpy,
+    namespace,
+    narrow,
+    to_numpy,
+)
 from lti._backend.checks import one_of
 from lti.errors import OrderError
 from lti.gramians.exact import ROUNDING
@@ -57,8 +67,9 @@ class Balancing:
     hsv, T, W : array
         The same in the dtype of the system. T and W have as many columns and rows as the system
         has states to working precision, `minimal_order`. A column of T and the row of W belong to
-        each other up to a common phase; only what does not depend on it (values, transfer
-        functions, ``T @ W``) is determined.
+        each other up to a common phase, chosen so that the largest entry of a row of ``W B`` is
+        positive; where values are equal, only what does not depend on such a choice (values,
+        transfer functions, ``T @ W``) is determined.
     """
 
     system: Any
@@ -349,8 +360,26 @@ def balance(
     )
     S, R = factors.S, factors.R
     xp = namespace(S)
-    sigma, *inner = balanced(parts.stable, S, R, factors.of_system, factors.product_scale)
+    sigma, right, left = balanced(parts.stable, S, R, factors.of_system, factors.product_scale)
+    turn = _turn(detach(left @ parts.stable.to_dense().B))
+    right, left = right * conj(turn)[..., None, :], left * turn[..., :, None]
     if k:
         kept = xp.full((*sigma.shape[:-1], k), float("inf"), dtype=sigma.dtype, device=device(S))
         sigma = xp.concat([kept, sigma], axis=-1)
-    return Balancing(sys, parts, factors, sigma, (inner[0], inner[1]), method)
+    return Balancing(sys, parts, factors, sigma, (right, left), method)
+
+
+def _turn(WB: Array) -> Array:
+    """u (..., k), |u| = 1: the phase by which the largest entry of u_i (W B)_i is positive.
+
+    The sign of a state is free; this choice is the same on every machine. Of entries that are
+    equal but for rounding the first counts.
+    """
+    xp, size = namespace(WB), namespace(WB).abs(WB)
+    if 0 in WB.shape:
+        return xp.ones(WB.shape[:-1], dtype=WB.dtype, device=device(WB))
+    large = size >= (1 - 1e-6) * xp.max(size, axis=-1, keepdims=True)
+    first = xp.argmax(xp.astype(large, xp.int64), axis=-1, keepdims=True)
+    z = xp.take_along_axis(WB, first, axis=-1)[..., 0]
+    length = xp.abs(z)
+    return xp.where(length > 0, conj(z) / xp.where(length > 0, length, 1.0), 1.0)

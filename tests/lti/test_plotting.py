@@ -40,10 +40,12 @@ def test_values_and_bounds(ax):
     hsv = lti.hankel_singular_values(STABLE)
     np.testing.assert_array_equal(found["values kept"], np.transpose([[1, 2], hsv[:2]]))
     np.testing.assert_array_equal(found["values truncated"], np.transpose([[3, 4, 5, 6], hsv[2:]]))
-    bounds = np.transpose([np.arange(7), lti.error_bound(hsv)])
+    bounds = np.transpose([np.arange(1, 8), lti.error_bound(hsv)])
     np.testing.assert_array_equal(found["error bound"][:-1], bounds[:-1])
     assert np.isnan(found["error bound"][-1, 1])  # zero has no logarithm
-    assert found["order 2"][0, 0] == 2
+    assert found["order 2"][0, 0] == 2.5  # between the last value kept and the first truncated
+    both = found["error bound"][:-1][[0, 1, 5]], np.transpose([[1, 2, 6], hsv[[0, 1, 5]]])
+    assert (both[0][:, 0] == both[1][:, 0]).all() and (both[0][:, 1] >= both[1][:, 1]).all()
     draw(ax)
 
 
@@ -63,7 +65,7 @@ def test_bounds_of_other_methods(ax):
     assert "error bound" not in lines(plot_hsv(limited, ax=ax))
     half = claiming(lti.balanced_truncation(STABLE, 2), error_bound=np.array(0.125))
     bounds = lines(plot_hsv(half, ax=ax.figure.add_subplot()))["error bound"]
-    np.testing.assert_array_equal(bounds[np.isfinite(bounds[:, 1])], [[2, 0.125]])
+    np.testing.assert_array_equal(bounds[np.isfinite(bounds[:, 1])], [[3, 0.125]])
 
 
 def test_infinite_values_stand_at_the_top(ax):
@@ -196,3 +198,33 @@ def test_stacks_are_refused():
             function(thing)
     with pytest.raises(lti.DimensionError, match="no system to draw; pass at least one"):
         plot_response()
+
+
+# ------------------------------------------------------------------ integrators, dB, phase
+
+
+def test_integrators_do_not_set_the_range(ax):
+    # 1/s^2 + 1/(s^2 + .02 s + 1) + .1/(s^2 + .2 s + 100)
+    second = [(0.0, 0.0, 1.0), (0.02, 1.0, 1.0), (0.2, 100.0, 0.1)]
+    sys = lti.parallel(
+        *(lti.StateSpace([[0, 1], [-k, -d]], [[0], [b]], [[1, 0]]) for d, k, b in second)
+    )
+    for turn in (np.eye(6), np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))[0]):
+        turned = lti.StateSpace(turn.T @ sys.A @ turn, turn.T @ sys.B, sys.C @ turn)
+        (curve,) = lines(plot_response(turned, ax=ax.figure.add_subplot())).values()
+        assert 0.05 <= curve[0, 0] <= 0.2 and 50 <= curve[-1, 0] <= 200
+
+
+def test_decibels_and_phase(ax):
+    lag, w = lti.StateSpace([[-1.0]], [[1.0]], [[1.0]]), np.array([0.1, 1.0, 10.0])
+    three = lti.series(lag, lag, lag)
+    (curve,) = lines(plot_response(three, w=w, db=True, ax=ax)).values()
+    np.testing.assert_allclose(curve[:, 1], -30 * np.log10(1 + w**2))
+    assert ax.get_ylabel() == "gain [dB]" and ax.get_yscale() == "linear"
+    ax = ax.figure.add_subplot()
+    (curve,) = lines(plot_response(three, w=w, phase=True, db=True, ax=ax)).values()
+    np.testing.assert_allclose(curve[:, 1], -3 * np.rad2deg(np.arctan(w)))
+    assert ax.get_ylabel() == "phase [deg]"
+    with pytest.raises(lti.DimensionError, match="the phase is that of one input and one output"):
+        plot_response(lti.StateSpace([[-1.0]], [[1.0, 2.0]], [[1.0]]), phase=True, ax=ax)
+    draw(ax)

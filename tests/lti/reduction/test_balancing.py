@@ -479,3 +479,34 @@ def test_foreign_factors_are_checked_and_promise_nothing():
         lti.balance(sys, controllability=np.ones((2, 1)))
     with pytest.raises(lti.UnstableError):
         lti.balance(lti.StateSpace([[2.0]], [[1.0]], [[1.0]], dt=True), controllability=one)
+
+
+# ------------------------------------------------------------------ one sign per state
+
+
+@given(st.integers(0, 9999), st.booleans(), st.sampled_from([0, True]))
+def test_every_state_has_one_sign(seed, is_complex, dt):
+    sys = random_dense(4, dt=dt, seed=seed, is_complex=is_complex)
+    B = lti.balance(sys).balanced.B
+    largest = np.take_along_axis(B, np.abs(B).argmax(-1)[:, None], -1)
+    np.testing.assert_allclose(largest, np.abs(largest), atol=1e-12)
+    # Other coordinates of the same system have the same balanced form
+    rng = np.random.default_rng(seed)
+    T = np.linalg.qr(rng.standard_normal((4, 4)))[0] * rng.choice([-1.0, 1.0], 4)
+    other = lti.StateSpace(T.T @ sys.A @ T, T.T @ sys.B, sys.C @ T, sys.D, dt)
+    sigma = lti.hankel_singular_values(sys)
+    apart = np.abs(np.diff(sigma)).min() > 1e-3 * sigma[0] and sigma[-1] > 1e-3 * sigma[0]
+    two = np.sort(np.abs(B), axis=-1)[:, -2:]
+    if apart and (two[:, 1] > 1.01 * two[:, 0]).all():
+        for x, y in zip(lti.balance(sys).balanced.matrices, lti.balance(other).balanced.matrices,
+                        strict=True):  # fmt: skip
+            np.testing.assert_allclose(x, y, atol=1e-7 * (1 + np.abs(x).max()))
+
+
+def test_the_sign_in_every_library(library):
+    sys = random_dense(4, seed=1, stack=(3,))
+    B = np.asarray(lti.balance(library.system(sys)).balanced.B)
+    largest = np.take_along_axis(B, np.abs(B).argmax(-1)[..., None], -1)
+    assert (largest > 0).all()
+    np.testing.assert_allclose(B[1], lti.balance(lti.StateSpace(*(x[1] for x in sys.matrices)))
+                               .balanced.B, atol=1e-9)  # fmt: skip
