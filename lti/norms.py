@@ -36,9 +36,7 @@ from lti.systems.statespace import DiagonalStateSpace, StateSpace
 __all__ = ["h2_norm", "hankel_norm", "hinf_norm", "linf_norm"]
 
 EPS = 2.0**-52
-
-Peak = tuple[float, float]
-"""A gain, and the frequency at which it is attained."""
+Peak = tuple[float, float]  # a gain, and its frequency
 
 
 def h2_norm(sys: SystemLike) -> Array:
@@ -143,9 +141,8 @@ def hinf_norm(
     norm : array (...)
         A gain that the system attains.
     w : array (...)
-        Only with `return_frequency`: its frequency in rad per unit of time (rad per sample if
-        ``dt`` is True), not negative if the system is real; infinite if the gain is that of D in
-        continuous time.
+        Only with `return_frequency`: where, in rad per unit of time (rad per sample if ``dt`` is
+        True), from zero on if the system is real; infinite if the gain is that of D.
 
     Raises
     ------
@@ -240,9 +237,8 @@ def peak(G: System, F: System | None, rtol: float) -> tuple[Array, Array]:
     """`peak_gain`, and the frequency at which it is attained."""
     like = G.B
     G, F = host_copy(G), None if F is None else host_copy(F)
-    require_stable(G)
-    if F is not None:
-        require_stable(F)
+    for sys in (G, F) if F else (G,):
+        require_stable(sys)
 
     def member_peak(i: tuple[int, ...]) -> Peak:
         return _peak(member(G, i), None if F is None else member(F, i), rtol)
@@ -250,21 +246,18 @@ def peak(G: System, F: System | None, rtol: float) -> tuple[Array, Array]:
     return _stacked(member_peak, G.batch_shape, like)
 
 
-def _stacked(
-    value: Callable[..., Peak], batch: tuple[int, ...], like: Array
-) -> tuple[Array, Array]:
+def _stacked(value: Callable[..., Peak], batch: Any, like: Array) -> tuple[Array, Array]:
     """value(i) of each system i of a batch, in the library and precision of `like`."""
     pairs = np.array([value(i) for i in np.ndindex(batch)]).reshape(-1, 2)
-    gains, frequencies = (narrow(from_numpy(x.reshape(batch), like), like) for x in pairs.T)
-    return gains, frequencies
+    gains, w = (narrow(from_numpy(x.reshape(batch), like), like) for x in pairs.T)
+    return gains, w
 
 
 def _peak(G: System, F: System | None, rtol: float) -> Peak:
     """The largest gain of one NumPy system G - F over all frequencies, and its frequency."""
     if 0 in (G.n_inputs, G.n_outputs):
         return 0.0, 0.0
-    dt, is_real = G.dt, not any(np.iscomplexobj(x.to_dense().A) or np.iscomplexobj(x.to_dense().B)
-                                for x in (G, F) if x is not None)  # fmt: skip
+    is_real, dt = not any(np.iscomplexobj(x.to_dense().A) for x in (G, F) if x), G.dt
     G, F, size = _modest(G, F)
     gain, t = _peak_of_modest(G, F, rtol)
     if G.is_discrete:

@@ -116,7 +116,7 @@ def reduce(arguments: argparse.Namespace, notes: list[Any]) -> None:
     lines = [("relative to", f"the {unit}{part}, {largest:.4g}")]
     if peak is not None and error:
         per = "sample" if system.dt is True else "s"
-        lines.append(("largest error", f"at w = {peak:.4g} rad/{per}"))
+        lines.append(("attained at", f"w = {peak:.4g} rad/{per}"))
     lines += noted(notes, reduction.flags)
     if arguments.output:
         save(arguments.output, reduction.system)
