@@ -196,9 +196,10 @@ def require_values(hsv: Array) -> None:
 
 def no_bounds(hsv: Array) -> Array:
     """Infinite bounds (..., n + 1) of all orders but n, whose error is zero."""
-    zero = error_bound(hsv)[..., -1:]
-    infinite = namespace(hsv).full_like(hsv, float("inf"))
-    return namespace(hsv).concat([infinite, zero], axis=-1)
+    xp = namespace(hsv)
+    infinite = xp.full_like(hsv, float("inf"))
+    zero = xp.zeros((*hsv.shape[:-1], 1), dtype=hsv.dtype, device=device(hsv))
+    return xp.concat([infinite, zero], axis=-1)
 
 
 def order_for(
@@ -241,6 +242,11 @@ def order_for(
     require_values(hsv)
     if tol is not None:
         return first_within(error_bound(hsv), OrderChoice(tol=tol, relative=relative).limit(hsv))
+    return energy_order(hsv, energy)
+
+
+def energy_order(hsv: np.ndarray, energy: Any) -> int:
+    """min r: sum(hsv[:r]) >= energy sum(hsv), for a whole batch and values in any order."""
     if not (isinstance(energy, (int, float, np.number)) and 0 < energy <= 1):
         raise OrderError(
             f"energy is the fraction that is kept and must lie in (0, 1], got {energy!r}"
@@ -283,7 +289,7 @@ class OrderChoice:
         if self.tol is not None:
             return first_within(to_numpy(bounds), self.limit(to_numpy(hsv)))
         if self.order is None:
-            order = order_for(hsv, energy=self.energy)
+            order = energy_order(to_numpy(hsv), self.energy)
         else:
             order = check_order(self.order, hsv.shape[-1])
         if order < kept:

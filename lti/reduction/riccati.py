@@ -30,6 +30,8 @@ __all__ = [
     "stochastic_gramians",
 ]
 
+MARGIN = 1e-7  # relative; half of the digits are lost where closed-loop poles meet there
+
 
 def lqg_gramians(sys: StateSpace) -> GramianPair:
     """A^H Q + Q A + C^H C - (Q B + C^H D) (I + D^H D)^-1 (B^H Q + D^H C) = 0, and its dual for P.
@@ -342,6 +344,13 @@ def _solution(G: StateSpace, Q: Array, R: Array, S: Array, need: str) -> Any:
     # SciPy returns something where the solution is complex or infinite
     if not np.linalg.norm(sum(terms)) <= 1e-6 * sum(map(np.linalg.norm, terms)):
         raise OptionError(f"the Riccati equation has no stabilizing solution: it needs {need}")
+    poles = np.linalg.eigvals(A - B @ np.linalg.solve(R, XB.conj().T))
+    margin = 1 - np.abs(poles) if G.is_discrete else -poles.real / np.linalg.norm(A)
+    if margin.min() < MARGIN:
+        raise OptionError(
+            f"the Riccati equation has a closed-loop pole on the stability boundary, within "
+            f"{MARGIN:g}: it needs {need}"
+        )
     return X
 
 
