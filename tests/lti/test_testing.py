@@ -104,7 +104,7 @@ def test_senseless_options(options, message):
 # ------------------------------------------------------------------ failures are readable
 
 
-@pytest.mark.parametrize("kind", ["generic", "all-pass"])
+@pytest.mark.parametrize("kind", [pytest.param("generic", marks=pytest.mark.slow), "all-pass"])
 def test_examples_shrink_to_few_states_and_quarters(kind):
     # Shrinking goes by luck and may get stuck once; the best of three does not
     quiet = settings(database=None, suppress_health_check=list(HealthCheck))
