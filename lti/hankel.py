@@ -13,14 +13,16 @@ from lti._backend.arrays import (
     H,
     detach,
     device,
+    frobenius,
     is_array,
+    matmul,
     namespace,
     narrow,
     to_numpy,
     tracing,
     tracked,
 )
-from lti._backend.checks import finite_number
+from lti._backend.checks import finite_number, in_range
 from lti.errors import OptionError, OrderError
 from lti.gramians.diagonal import closed_forms
 from lti.gramians.exact import exact_factors, squares
@@ -72,7 +74,7 @@ def hankel_singular_values(sys: SystemLike) -> Array:
     if tracked(*modes.matrices):
         sigma, _, _ = balanced(modes, S, R)
     else:
-        sigma = pad(namespace(S).linalg.svdvals(H(R) @ S), sys.order)
+        sigma = pad(namespace(S).linalg.svdvals(_cross(R, S)), sys.order)
     return narrow(sigma, like=sys.B)
 
 
@@ -111,7 +113,7 @@ def square_root(S: Array, R: Array, scale: Array = None) -> tuple[Array, Array, 
     `scale` is the `product_scale` of both, if it is known.
     """
     xp, n = namespace(S), S.shape[-2]
-    U, sigma, Vh = xp.linalg.svd(H(R) @ S, full_matrices=False)
+    U, sigma, Vh = xp.linalg.svd(_cross(R, S), full_matrices=False)
     rank, sigma = sigma.shape[-1], pad(sigma, n)
     floor = 4 * EPS * (product_scale(S, R) if scale is None else scale)[..., None]
     top = n * EPS * (sigma[..., :1] if n else 1.0)
@@ -125,13 +127,18 @@ def square_root(S: Array, R: Array, scale: Array = None) -> tuple[Array, Array, 
     return sigma, right, left
 
 
+def _cross(R: Array, S: Array) -> Array:
+    """R^H S, or `NonFiniteError` if its entries are beyond the range of numbers."""
+    return in_range("the Hankel singular values are", matmul(H(R), S))
+
+
 def product_scale(S: Array, R: Array) -> Array:
     """| |R|^H |S| |_F (...), with absolute values of the entries: what R^H S is rounded to.
 
     The units of the states do not matter to it.
     """
     xp = namespace(S)
-    return xp.linalg.matrix_norm(xp.matrix_transpose(xp.abs(R)) @ xp.abs(S))
+    return frobenius(_cross(xp.abs(R), xp.abs(S)))
 
 
 def error_bound(hsv: Array, order: int | None = None) -> Array:

@@ -74,6 +74,7 @@ LAYERS = {
         "lti.systems",
         "lti.gramians",
         "lti.hankel",
+        "lti.peak",
         "lti.norms",
         "lti.files",
         "lti.reduction",

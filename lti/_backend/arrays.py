@@ -14,6 +14,8 @@ import numpy as np
 from scipy.linalg import expm as scipy_expm
 from scipy.linalg import get_lapack_funcs
 
+from lti.errors import NonFiniteError
+
 Array = Any
 """An array of any library that follows the array API standard; shapes stand in docstrings."""
 
@@ -91,10 +93,16 @@ def widen(x: Array) -> Array:
 def narrow(x: Array, like: Array) -> Array:
     """`x` in the precision of `like`; real stays real, complex stays complex."""
     xp = namespace(x)
-    single = real_dtype(like) == xp.float32
-    if is_complex(x):
-        return xp.astype(x, xp.complex64 if single else xp.complex128, copy=False)
-    return xp.astype(x, xp.float32 if single else xp.float64, copy=False)
+    if real_dtype(like) != xp.float32:
+        return xp.astype(x, xp.complex128 if is_complex(x) else xp.float64, copy=False)
+    with np.errstate(over="ignore"):
+        single = xp.astype(x, xp.complex64 if is_complex(x) else xp.float32, copy=False)
+    if on_host(x) and not tracing(x) and not bool(xp.all(xp.isfinite(single) | ~xp.isfinite(x))):
+        raise NonFiniteError(
+            f"a result, {float(xp.max(xp.abs(x))):.3g}, is beyond the range of single precision; "
+            "convert the system to float64"
+        )
+    return single
 
 
 def eye(n: int, like: Array) -> Array:
@@ -229,3 +237,29 @@ def from_numpy(x: np.ndarray, like: Array) -> Array:
     """A NumPy array in the library and on the device of `like`."""
     x = x if x.flags.writeable else x.copy()  # torch warns of read-only memory
     return namespace(like).asarray(x, device=device(like))
+
+
+def frobenius(X: Array) -> Array:
+    """|X|_F (...), where squares of the entries may overflow or vanish."""
+    xp = namespace(X)
+    if 0 in X.shape[-2:]:
+        return xp.linalg.matrix_norm(X)
+    top = xp.max(xp.abs(X), axis=(-2, -1), keepdims=True)
+    top = xp.where(top > 2.0**-1000, top, 1.0)  # dividing by a subnormal number overflows
+    return top[..., 0, 0] * xp.linalg.matrix_norm(X / top)
+
+
+def times(X: Array, Y: Array) -> Array:
+    """X * Y, where an overflow is left to the caller, without a warning."""
+    if tracing(X):
+        return X * Y
+    with np.errstate(over="ignore"):
+        return X * Y
+
+
+def matmul(X: Array, Y: Array) -> Array:
+    """X @ Y, where an overflow is left to the caller, without a warning."""
+    if tracing(X):
+        return X @ Y
+    with np.errstate(over="ignore", invalid="ignore"):
+        return X @ Y

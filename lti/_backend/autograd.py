@@ -119,6 +119,22 @@ class Balance(Function):
         return Balance.apply(*stacked), (0, 0, 0)
 
 
+class First(Function):
+    """The identity, through which only a first derivative is taken."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Tensor:
+        return Once.apply(cotangents[0], *ctx.saved_tensors)
+
+
 class Once(Function):
     """The identity, whose own derivative raises: a first derivative without a second one."""
 
@@ -133,8 +149,8 @@ class Once(Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple:
         raise DerivativeError(
-            "balanced coordinates and Hankel singular values have a first derivative only, and a "
-            "second one was asked for; use Gramians or the H2 norm, or detach the first"
+            "balanced coordinates, Hankel singular values and peak gains have a first derivative "
+            "only, and a second one was asked for; use Gramians or the H2 norm, or detach the first"
         )
 
     @staticmethod

@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from lti._backend.arrays import Array, device, is_array, namespace, to_numpy, tracing
+from lti._backend.arrays import (
+    Array,
+    device,
+    is_array,
+    is_tensor,
+    namespace,
+    on_host,
+    to_numpy,
+    torch_backend,
+    tracing,
+)
 from lti.errors import DimensionError, NonFiniteError, OptionError, TimebaseError
 
 DTYPES = {np.dtype(name) for name in ("float32", "float64", "complex64", "complex128")}
@@ -43,6 +53,8 @@ def common(**named: Any) -> list[Array]:
             "pass all of them as NumPy arrays or all as torch tensors"
         ) from error
     for name, x in present.items():
+        if is_tensor(x) and not tracing(x):
+            torch_backend().require_plain_storage(name, x)
         if not xp.isdtype(x.dtype, ("numeric", "bool")):
             raise DimensionError(f"{name} has dtype {x.dtype}; pass real or complex numbers")
     arrays = dict(zip(present, same_dtype(*present.values()), strict=True))
@@ -93,6 +105,17 @@ def require_finite(name: str, x: Array) -> None:
         f"{name} has {len(bad)} entries that are not finite, the first {host[first]} "
         f"at index {first}; clean the data first"
     )
+
+
+def in_range(what: str, x: Array) -> Array:
+    """`x`, or `NonFiniteError` where a result has left the range of numbers."""
+    xp = namespace(x)
+    if on_host(x) and not tracing(x) and not bool(xp.all(xp.isfinite(x))):
+        raise NonFiniteError(
+            f"{what} beyond the range of double precision; choose units in which the inputs or "
+            "outputs are smaller"
+        )
+    return x
 
 
 def require_matrix(**named: Array) -> None:

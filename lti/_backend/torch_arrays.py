@@ -7,22 +7,51 @@ from typing import Any
 import array_api_compat.torch as xp  # noqa: F401, the namespace of tensors
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+
+from lti.errors import DerivativeError, DimensionError
+
+FUNCTORCH = getattr(torch._C, "_functorch")  # noqa: B009, pyright knows it not
 
 
 def tracked(*tensors: Any) -> bool:
-    """Whether a derivative of any of these is asked for."""
+    """Whether a derivative of any of these is asked for; `DerivativeError` if in forward mode."""
+    if not torch.compiler.is_compiling() and any(_has_tangent(x) for x in tensors):
+        raise DerivativeError(
+            "derivatives in forward mode (torch.func.jvp, jacfwd) are not supported; take them "
+            "backwards, by torch.func.jacrev or .backward()"
+        )
     return torch.is_grad_enabled() and any(
         isinstance(x, Tensor) and x.requires_grad for x in tensors
     )
+
+
+def _has_tangent(x: Any) -> bool:
+    return isinstance(x, Tensor) and forward_ad.unpack_dual(x).tangent is not None
+
+
+def require_plain_storage(name: str, x: Tensor) -> None:
+    """`DimensionError` unless the tensor has numbers, at hand, one for each entry."""
+    if x.is_nested:
+        kind, advice = "nested", "pass one system at a time, or a padded batch"
+    elif x.layout is not torch.strided:
+        kind, advice = "sparse", "pass .to_dense()"
+    elif x.is_meta:
+        kind, advice = "on the meta device and has no numbers", "load its values first"
+    elif FUNCTORCH.is_batchedtensor(x):
+        kind, advice = "mapped by torch.vmap", "pass the batch itself, (..., n, n), without vmap"
+    else:
+        return
+    raise DimensionError(f"{name} is {kind}; {advice}")
 
 
 def plain(x: Tensor) -> Tensor:
     """The tensor without derivatives, also under `torch.func`."""
     if torch.compiler.is_compiling():
         return x.detach()
-    x, functorch = x.detach(), getattr(torch._C, "_functorch")  # noqa: B009, pyright knows it not
-    while functorch.is_gradtrackingtensor(x):
-        x = functorch.get_unwrapped(x)
+    x = x.detach()
+    while FUNCTORCH.is_gradtrackingtensor(x):
+        x = FUNCTORCH.get_unwrapped(x)
     return x
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -24,12 +26,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings(record=True) as notes:
             warnings.simplefilter("always")
             arguments.command(arguments, notes)
+        if sys.stdout:  # None where it was closed
+            sys.stdout.flush()
     except LTIError as error:
         print(f"lti: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("lti: stopped; nothing was written", file=sys.stderr)
         return 130
+    except OSError as error:  # of the output: files have errors of their own
+        with contextlib.suppress(OSError):
+            print(f"lti: error: the output cannot be written ({error.strerror})", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at the end
+        return 1
     return 0
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lti._backend.arrays import lq_factor, real
-from lti.errors import UnstableError
+from lti._backend.arrays import frobenius, lq_factor, real
+from lti.errors import NonFiniteError, UnstableError
 from lti.gramians.hammarling import factor
 from lti.gramians.lyapunov import EPS, TINY, gap
 from lti.systems.schur import SchurForm, choose_scaling, quasi_triangular_poles, schur_form
 from lti.systems.stability import require_stable_poles
 
-__all__ = ["SchurFactors", "frobenius", "schur_factors"]
+__all__ = ["SchurFactors", "schur_factors"]
 
 POOR = 1e-10  # a rounding that another scaling of the states may mend
 CERTAIN = 1e-3  # a rounding that has made no pole stable
@@ -98,9 +98,15 @@ def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -
                 _factors(schur_form(A, scaling), B, C, discrete),
                 key=lambda x: x.roundoff,
             )
+    both = float(b) * float(c)
+    if not math.isfinite(both):
+        raise NonFiniteError(
+            f"B and C have entries up to {b:.3g} and {c:.3g}, whose product is beyond the range of "
+            "double precision; choose other units of inputs or outputs"
+        )
     return replace(
         found, B=b * found.B, C=c * found.C, U=b * found.U, V=c * found.V,
-        product=b * c * found.product,
+        product=both * found.product,
     )  # fmt: skip
 
 
@@ -108,7 +114,8 @@ def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> S
     poles, T = form.poles, form.T
     require_stable_poles(poles, discrete)
     B, C = form.Q.conj().T @ (B / form.d[:, None]), (C * form.d) @ form.Q
-    inputs, outputs = B, C
+    rate = 1.0 if discrete else _rate(poles)
+    T, inputs, outputs = T / rate, B / math.sqrt(rate), C / math.sqrt(rate)
     if discrete:
         T = to_continuous(form.T)
         if not (real(quasi_triangular_poles(T)) < 0).all():
@@ -120,12 +127,18 @@ def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> S
     U = factor(T, _narrow(inputs))
     V = factor(T.conj().T[::-1, ::-1], _narrow(outputs.conj().T[::-1]))[::-1, ::-1]
     product = V.conj().T @ U
-    h2 = frobenius(outputs @ U)
+    h2 = float(frobenius(outputs @ U))
     # |C S|^2 has the derivative 2 tr(K dA), K = P Q, or 2 tr(K dZ) for the discrete Z of A
     K = (U / h2) @ product.conj().T @ (V.conj().T / h2) if h2 else 0 * T
     if discrete:
         K = (K - T @ K - (K - T @ K) @ T) / 2
-    return SchurFactors(form, B, C, U, V, product, _roundoff(form.T, K, form.edges))
+    return SchurFactors(form, B, C, U, V, product, _roundoff(form.T / rate, K, form.edges))
+
+
+def _rate(poles: np.ndarray) -> float:
+    """A unit of time, a power of four, in which no product of poles leaves the range of numbers."""
+    top = float(abs(poles).max(initial=0.0))
+    return 1.0 if not top or 2.0**-200 < top < 2.0**200 else 4.0 ** (math.frexp(top)[1] // 2)
 
 
 def _narrow(B: np.ndarray) -> np.ndarray:
@@ -149,12 +162,6 @@ def _roundoff(T: np.ndarray, K: np.ndarray, edges: np.ndarray) -> float:
     moved = BACKWARD * EPS / math.sqrt(max(len(T), 1)) * _norms(T, start)
     moved[np.ix_(single, single)] = 0.0  # neither turned nor rounded
     return float(2 * np.vdot(moved, _norms(K, start).T))
-
-
-def frobenius(X: np.ndarray) -> float:
-    """|X|_F, where squares of the entries may overflow or vanish."""
-    top = float(abs(X).max(initial=0.0))
-    return top * float(np.linalg.norm(X / top)) if top > TINY else 0.0
 
 
 def _norms(X: np.ndarray, start: np.ndarray) -> np.ndarray:

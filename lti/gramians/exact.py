@@ -11,7 +11,9 @@ from lti._backend.arrays import (
     Array,
     H,
     detach,
+    frobenius,
     from_numpy,
+    matmul,
     narrow,
     on_host,
     to_numpy,
@@ -19,9 +21,10 @@ from lti._backend.arrays import (
     tracing,
     tracked,
 )
+from lti._backend.checks import in_range
 from lti._backend.shifts import cheap_shift
 from lti.errors import UnstableError
-from lti.gramians.dense import frobenius, schur_factors
+from lti.gramians.dense import schur_factors
 from lti.gramians.diagonal import closed_forms, diagonal_factors
 from lti.gramians.lyapunov import SAFE, smith_factors
 from lti.systems.convert import as_statespace
@@ -104,7 +107,7 @@ def controllability_gramian(sys: SystemLike) -> Array:
     True
     """
     sys = as_statespace(sys)
-    return narrow(squares(sys.double())[0], like=sys.B)
+    return narrow(in_range("the Gramian is", squares(sys.double())[0]), like=sys.B)
 
 
 def observability_gramian(sys: SystemLike) -> Array:
@@ -134,7 +137,7 @@ def observability_gramian(sys: SystemLike) -> Array:
     True
     """
     sys = as_statespace(sys)
-    return narrow(squares(sys.double())[1], like=sys.B)
+    return narrow(in_range("the Gramian is", squares(sys.double())[1]), like=sys.B)
 
 
 def double_factors(sys: System) -> tuple[Array, Array]:
@@ -149,7 +152,7 @@ def squares(sys: System, S: Array = None, R: Array = None) -> tuple[Array, Array
     """
     if S is None or R is None:
         S, R = double_factors(sys)
-    P, Q = S @ H(S), R @ H(R)
+    P, Q = matmul(S, H(S)), matmul(R, H(R))
     if not tracked(*sys.matrices):
         return P, Q
     if isinstance(sys, DiagonalStateSpace):
@@ -231,7 +234,7 @@ def _by_schur_form(sys: System) -> ExactFactors:
     arrays = (form.T, found.B, found.C, found.U, found.V, form.d[:, None] * form.Q,
               form.Q.conj().T / form.d)  # fmt: skip
     T, B, C, U, V, X, inverse = (from_numpy(x, like=sys.A) for x in arrays)
-    roundoff = found.roundoff * frobenius(found.product)
+    roundoff = found.roundoff * float(frobenius(found.product))
     system = StateSpace(T, B, C, sys.D, sys.dt)
     return ExactFactors(system, U, V, X, inverse, roundoff=roundoff)
 

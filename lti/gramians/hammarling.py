@@ -14,28 +14,26 @@ from scipy.linalg import get_blas_funcs, get_lapack_funcs
 
 from lti._backend.arrays import lq_factor, real
 from lti.gramians.lyapunov import INDEPENDENT, TINY, cauchy_factor
-from lti.systems.schur import pairs_of
+from lti.systems.schur import WIDTH, middle, pairs_of, sylvester
 
 __all__ = ["factor", "hammarling"]
 
-WIDTH = 32  # states that LAPACK solves for at once, without matrix products
 INPUTS = 4  # so many are quicker one by one, if there are no more than WIDTH states
 FEW = 8  # states that Python solves for quicker than NumPy
 
 (dnrm2,) = get_blas_funcs(("nrm2",), dtype=np.float64)
-dpotrf, dtrsyl, dtrtri = get_lapack_funcs(("potrf", "trsyl", "trtri"), dtype=np.float64)
-(ztrsyl,) = get_lapack_funcs(("trsyl",), dtype=np.complex128)
+dpotrf, dtrtri = get_lapack_funcs(("potrf", "trtri"), dtype=np.float64)
 
 
 def factor(T: np.ndarray, B: np.ndarray) -> np.ndarray:
     """U (n, n) with T U U^H + U U^H T^H + B B^H = 0, in the end the sum over the inputs."""
-    (n, m), k = B.shape, _middle(T)
+    (n, m), k = B.shape, middle(T)
     if np.count_nonzero(T) == np.count_nonzero(T.diagonal()):
         return cauchy_factor(T.diagonal(), B, False)  # also small states to all digits
     if 0 < n <= WIDTH and m <= INPUTS:
         T = np.asfortranarray(T)
         beta, M = _of_one_input(T)
-        each = [_sylvester(T, M, b[:, None] * beta[:, 0]) for b in B.T]
+        each = [sylvester(T, M, b[:, None] * beta[:, 0]) for b in B.T]
         return lq_factor(np.concatenate(each, axis=1))
     if n <= WIDTH or not k:
         return hammarling(T, B)[0]
@@ -56,7 +54,7 @@ def hammarling(T: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     paired = n > 1 and T.diagonal(-1).any()
     if 0 < n <= WIDTH and B.shape[1] == 1:
         beta, M = _of_one_input(T)
-        return _sylvester(T, M, B @ beta.T), beta, M
+        return sylvester(T, M, B @ beta.T), beta, M
     if not paired and n <= FEW:
         return _poles_only(T, B)
     if n == 2:
@@ -64,7 +62,7 @@ def hammarling(T: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     found = _from_gramian(T, B) if paired and n <= WIDTH else None
     if found:
         return found
-    k = _middle(T)
+    k = middle(T)
     U2, X, B1, beta2, M2 = _last(T, B, k)
     U1, beta1, M1 = hammarling(T[:k, :k], B1)
     U, M = np.zeros((2, n, n), T.dtype).transpose(0, 2, 1)
@@ -76,32 +74,8 @@ def hammarling(T: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
 def _last(T: np.ndarray, B: np.ndarray, k: int) -> tuple[np.ndarray, ...]:
     """U2, X, and the B of the first k states, beta2, M2."""
     U2, beta2, M2 = hammarling(T[k:, k:], B[k:])
-    X = _sylvester(T[:k, :k], M2, T[:k, k:] @ U2 + B[:k] @ beta2.conj().T)
+    X = sylvester(T[:k, :k], M2, T[:k, k:] @ U2 + B[:k] @ beta2.conj().T)
     return U2, X, B[:k] - X @ beta2, beta2, M2
-
-
-def _sylvester(T: np.ndarray, M: np.ndarray, F: np.ndarray) -> np.ndarray:
-    """X with T X + X M^H = -F, by halves."""
-    (n, m), (X, scale, info) = F.shape, (F, 1.0, 1)
-    if max(n, m) <= WIDTH:
-        X, scale, info = (ztrsyl if T.dtype.kind == "c" else dtrsyl)(T, M, F, tranb="C")
-    # LAPACK takes poles for zero that are small relative to all entries; by halves they are not
-    k, j = (_middle(T), _middle(M)) if info else (0, 0)
-    if k and (n >= m or not j):
-        below = _sylvester(T[k:, k:], M, F[k:])
-        above = _sylvester(T[:k, :k], M, F[:k] + T[:k, k:] @ below)
-        return np.concatenate([above, below])
-    if j:
-        right = _sylvester(T, M[j:, j:], F[:, j:])
-        left = _sylvester(T, M[:j, :j], F[:, :j] + right @ M[:j, j:].conj().T)
-        return np.concatenate([left, right], axis=1)
-    return X / -scale
-
-
-def _middle(T: np.ndarray) -> int:
-    """Where T is divided without parting a pair; 0 if it is a single pole or pair."""
-    k = len(T) // 2
-    return (k + bool(T[k, k - 1])) % len(T) if k else 0
 
 
 def _of_one_input(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +96,7 @@ def _of_one_input(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _from_gramian(T: np.ndarray, B: np.ndarray) -> Any:
     """The same by Cholesky of U U^H, if its states are far from dependent, else None."""
-    P = _sylvester(T, T, B @ B.conj().T)
+    P = sylvester(T, T, B @ B.conj().T)
     units = np.sqrt(P.diagonal())
     if not units.all():
         return None

@@ -82,7 +82,9 @@ def frequency_limited_factors(sys: System, bands: Any) -> tuple[Array, Array]:
 def _spectral(sys: System, angles: np.ndarray, weights: np.ndarray) -> Array:
     """The LQ factor of [(e^{j t} - A)^-1 B sqrt(weight)] over all nodes t."""
     z, weights = (from_numpy(x, like=sys.B) for x in (np.exp(1j * angles), weights))
-    return stacked_factor(sys, (X * weights[at, None, None] for at, X in resolvent(sys, z)))
+    return stacked_factor(
+        sys, (X * weights[at, None, None] for at, X in resolvent(sys, z.shape[0])(z))
+    )
 
 
 def _nodes(poles: np.ndarray, arcs: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:

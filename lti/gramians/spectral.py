@@ -96,7 +96,7 @@ def spectral_factor(
         X = both.B[..., None, :, :] / (z[:, None, None] - both.poles[..., None, :, None])
         blocks: Any = [(slice(None), X)]
     else:
-        blocks = resolvent(both, z)
+        blocks = resolvent(both, z.shape[0])(z)
     try:
         S = stacked_factor(sys, (X @ (roots[at] + 0j) for at, X in blocks))
     except (np.linalg.LinAlgError, RuntimeError) as error:

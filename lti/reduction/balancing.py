@@ -22,7 +22,7 @@ from lti._backend.arrays import (
 from lti._backend.checks import one_of
 from lti.errors import OrderError
 from lti.gramians.exact import ROUNDING
-from lti.hankel import EPS, OrderChoice, balanced, check_order, no_bounds
+from lti.hankel import EPS, OrderChoice, balanced, check_order, no_bounds, pad
 from lti.reduction.certificate import Reduction
 from lti.reduction.gramian_pair import FactorSource, GramianPair, choose_pair
 from lti.reduction.methods import Method, find_method
@@ -31,7 +31,7 @@ from lti.systems.convert import as_statespace
 from lti.systems.protocol import SystemLike
 from lti.systems.split import Split, parts_of
 from lti.systems.stability import boundary_gap
-from lti.systems.statespace import StateSpace
+from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["Balancing", "balance"]
 
@@ -118,6 +118,11 @@ class Balancing:
         return self.parts.rest.order
 
     @property
+    def is_part(self) -> bool:
+        """Whether only a part of the system is balanced: it has unstable poles."""
+        return self.parts.stable.order < self.system.order
+
+    @property
     def scale(self) -> Array:
         """The old name of `roundoff_scale`."""
         return self.roundoff_scale
@@ -134,13 +139,16 @@ class Balancing:
     @cached_property
     def cancellation_scale(self) -> Array:
         """The same without what the rounding of A has cost: values far below it have cancelled."""
-        norm = namespace(self.sigma).linalg.matrix_norm
         scale = self.factors.roundoff_gain * self.factors.product_scale
-        if self.smallest_order == 0:
+        if not self.is_part or isinstance(self.system, DiagonalStateSpace):
             return scale
-        gap, dense = boundary_gap(self.parts.stable), self.system.double().to_dense()
-        parts = norm(self.parts.T) * norm(self.parts.W) * norm(dense.B) * norm(dense.C)
-        return scale + parts / from_numpy(gap, like=scale)
+        # What the split has rounded, state by state, so that their units do not matter
+        xp, k, dense = namespace(self.sigma), self.smallest_order, self.system.double().to_dense()
+        B = xp.abs(self.parts.W[..., k:, :]) @ xp.abs(dense.B)
+        C = xp.abs(dense.C) @ xp.abs(self.parts.T[..., k:])
+        rows, columns = xp.linalg.vector_norm(B, axis=-1), xp.linalg.vector_norm(C, axis=-2)
+        gap = from_numpy(boundary_gap(self.parts.stable), like=scale)
+        return scale + xp.sum(rows * columns, axis=-1) / gap
 
     @property
     def exact(self) -> bool:
@@ -366,6 +374,7 @@ def balance(
     if k:
         kept = xp.full((*sigma.shape[:-1], k), float("inf"), dtype=sigma.dtype, device=device(S))
         sigma = xp.concat([kept, sigma], axis=-1)
+    sigma = pad(sigma, sys.order)  # unstable states that do nothing
     return Balancing(sys, parts, factors, sigma, (right, left), method)
 
 

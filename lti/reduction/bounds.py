@@ -9,9 +9,11 @@ import numpy as np
 from lti._backend.arrays import Array, eye, from_numpy, namespace, narrow, to_numpy
 from lti.gramians.exact import ROUNDING
 from lti.hankel import EQUAL, OrderChoice
-from lti.norms import hinf_norm, peak_gain
+from lti.norms import hinf_norm
+from lti.peak import peak_gain
 from lti.reduction.balancing import Balancing
 from lti.reduction.certificate import Claim, Reduction
+from lti.systems.protocol import System
 from lti.systems.stability import is_stable
 from lti.systems.statespace import StateSpace
 
@@ -20,6 +22,7 @@ __all__ = [
     "cancelling",
     "cast_gain",
     "certified",
+    "close_to_boundary",
     "divided",
     "near_unstable",
     "rounded",
@@ -33,19 +36,28 @@ CANCEL = 1e6  # and Gramians whose product is this much smaller than their sizes
 
 def near_unstable(balancing: Balancing) -> list[str]:
     """The flag that a pole is close to the stability boundary, if one is."""
-    stable, k = balancing.parts.stable, balancing.smallest_order
-    poles = to_numpy(stable.poles)
-    gap = 1 - np.abs(poles) if stable.is_discrete else -poles.real
-    if not stable.is_discrete:  # rounding moves a pole in proportion to all of A
-        A = np.abs(to_numpy(balancing.balanced.A)[..., k:, k:])
-        size = A.max(axis=(-2, -1), initial=0.0)[..., None]
-        gap = gap / np.where(size > 0, size, 1.0)
-    if gap.min(initial=1.0) >= NEAR:
+    return close_to_boundary(balancing.parts.stable, _size(balancing))
+
+
+def _size(balancing: Balancing) -> np.ndarray:
+    """The largest entry of A in balanced coordinates (...)."""
+    k = balancing.smallest_order
+    return np.abs(to_numpy(balancing.balanced.A)[..., k:, k:]).max(axis=(-2, -1), initial=0.0)
+
+
+def close_to_boundary(sys: System, size: np.ndarray, what: str = "a pole") -> list[str]:
+    """The flag of one pole, where `size` (...) is that of A: rounding moves poles in proportion."""
+    poles = to_numpy(sys.poles)
+    gap = 1 - np.abs(poles) if sys.is_discrete else -poles.real
+    if not sys.is_discrete:
+        gap = gap / np.where(size > 0, size, 1.0)[..., None]
+    if not -1.0 < gap.min(initial=1.0) < NEAR:
         return []
+    smallest = max(gap.min(), 1e-300)
     return [
-        f"a pole, {poles.ravel()[gap.argmin()]:.9g}, is within {gap.min():.1g} of the stability "
+        f"{what}, {poles.ravel()[gap.argmin()]:.9g}, is within {smallest:.1g} of the stability "
         "boundary, relative to the size of A: rounding this pole changes the system by about "
-        f"{EPS / gap.min():.0e}, relatively"
+        f"{EPS / smallest:.0e}, relatively"
     ]
 
 
@@ -140,6 +152,9 @@ def certified(
     A, B, C, D = (narrow(x, like) for x in system.matrices)
     stored = StateSpace(A, B, C, D, system.dt, original.labels.without_states())
     stable, cast = stable_part(stored, kept), B.dtype != system.B.dtype
+    if not near_unstable(balancing):
+        what, exact = "a pole of the reduced system", stable_part(system, kept)
+        flags = [*flags, *close_to_boundary(exact, _size(balancing), what)]
     inside = is_stable(stable) if cast or _may_be_unstable(balancing, order) else np.asarray(True)
     if not inside.all():
         bound = xp.where(from_numpy(inside, like=bound), bound, float("inf"))
@@ -168,9 +183,10 @@ def certified(
         claim=Claim(
             error_bound=narrow(bound, like),
             lower_bound=narrow(lower, like),
-            pair=(balancing.parts.stable, stable) if kept else None,
+            pair=(balancing.parts.stable, stable) if balancing.is_part else None,
             weights=weights,
             roundoff_scale=balancing.roundoff_scale,
+            form=balancing.parts.stable if not balancing.parts.is_whole else None,
         ),
         T=None if T is None else narrow(T, like),
         W=None if W is None else narrow(W, like),

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lti._backend.arrays import Array, from_numpy, to_numpy
+from lti._backend.arrays import Array, frobenius, from_numpy, to_numpy
 from lti._renamed import renamed
 from lti.errors import CertificateError
-from lti.norms import peak
+from lti.peak import peak
 from lti.systems.operators import difference, product
 from lti.systems.protocol import System
 from lti.systems.response import frequency_response
@@ -38,6 +38,8 @@ class Claim:
         Weights of the error; None stands for the identity.
     roundoff_scale : array (...), optional
         What rounding is relative to, ``|R| |S|`` of the Gramian factors; by default ``hsv[0]``.
+    form : StateSpace, optional
+        F in coordinates in which it is quick to evaluate, its Schur form.
     """
 
     error_bound: Array
@@ -45,6 +47,7 @@ class Claim:
     pair: tuple[System, System] | None = None
     weights: tuple[StateSpace | None, StateSpace | None] = (None, None)
     roundoff_scale: Array | None = None
+    form: System | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -165,7 +168,7 @@ class Reduction:
         if any(self.weights):
             error, w = peak(self.error, None, rtol)
         else:  # apart, so that a diagonal system is evaluated as one
-            error, w = peak(*(self.pair or (self.original, self.system)), rtol)
+            error, w = peak(*(self.pair or (self.original, self.system)), rtol, self.claim.form)
         error = to_numpy(error)
         lower, upper = to_numpy(self.lower_bound), to_numpy(self.error_bound)
         rounding = self._rounding()
@@ -188,7 +191,7 @@ class Reduction:
         scale = finite.max(axis=-1, initial=0.0) if self.scale is None else to_numpy(self.scale)
         F, F_r = self.pair or (self.original, self.system)
         gap = np.minimum(boundary_gap(F), boundary_gap(F_r))
-        size = 1.0 if F.is_discrete else np.linalg.norm(to_numpy(F_r.A), axis=(-2, -1))
+        size = 1.0 if F.is_discrete else frobenius(to_numpy(F_r.A))
         moved = 2 * finite.sum(axis=-1) * size / gap
         fed = np.linalg.norm(to_numpy(F_r.D), axis=(-2, -1))  # swallows a small static correction
         eps = np.finfo(hsv.dtype).eps

@@ -6,9 +6,9 @@ import numpy as np
 
 from lti._backend.arrays import from_numpy, is_complex, namespace, narrow, to_numpy
 from lti.errors import DimensionError, OptionError, ReductionWarning, warn
-from lti.hankel import OrderChoice, hankel_singular_values
+from lti.hankel import OrderChoice, hankel_singular_values, pad
 from lti.reduction.balancing import Balancing
-from lti.reduction.bounds import cast_gain, stable_part
+from lti.reduction.bounds import cast_gain, close_to_boundary, stable_part
 from lti.reduction.certificate import Claim, Reduction
 from lti.reduction.methods import register_method
 from lti.systems.algebra import state_scaling
@@ -125,20 +125,20 @@ def _require_one(sys: System) -> None:
 
 def _reduced(sys: System, parts: Split, choice: OrderChoice) -> Reduction:
     k, n = parts.rest.order, sys.order
-    T, W, sizes, gains, scale = _modes(parts.stable.to_dense())
+    T, W, sizes, gains, scale, size = _modes(parts.stable.to_dense())
     ends = np.cumsum([k, *sizes])  # the orders that part no pair
     tails = np.append(np.cumsum(gains[::-1])[::-1], 0.0)
     bounds = np.full(n + 1, np.inf)
     bounds[k:] = tails[np.searchsorted(ends, np.arange(k, n + 1), side="right") - 1]
     kept = np.full(k, np.inf)
-    sigma = np.concatenate([kept, to_numpy(hankel_singular_values(parts.stable))])
+    sigma = pad(np.concatenate([kept, to_numpy(hankel_singular_values(parts.stable))]), n)
     weights = np.zeros(n - k)
     weights[ends[1:] - k - 1] = gains  # all at the last state of a mode, so that pairs stay whole
     values = sigma if choice.energy is None else np.concatenate([kept, weights])
     asked = choice.select(values, bounds, k)
-    r, flags = int(ends[ends <= asked].max()), ()
+    r, flags = int(ends[ends <= asked].max()), close_to_boundary(parts.stable, size)
     if r < asked:
-        flags = (f"order lowered from {asked} to {r}: a conjugate pair stays together",)
+        flags.append(f"order lowered from {asked} to {r}: a conjugate pair stays together")
     T, W = (from_numpy(x, like=sys.B) for x in (T[:, : r - k], W[: r - k]))
     xp, dense = namespace(sys.B), sys.double().to_dense()
     T = xp.concat([parts.T[:, :k], parts.T[:, k:] @ T], axis=-1)
@@ -153,7 +153,7 @@ def _reduced(sys: System, parts: Split, choice: OrderChoice) -> Reduction:
         stays = bool(is_stable(reduced))
         bound = bound + (cast_gain(stable_part(exact, k), reduced) if stays else float("inf"))
         if not stays:
-            flags = (*flags, f"unstable in {sys.B.dtype}: convert the system to float64")
+            flags.append(f"unstable in {sys.B.dtype}: convert the system to float64")
     for flag in flags:
         warn(flag, ReductionWarning)
     hsv, lower = (from_numpy(np.asarray(x), sys.B) for x in (sigma, sigma[r] if r < n else 0.0))
@@ -165,25 +165,28 @@ def _reduced(sys: System, parts: Split, choice: OrderChoice) -> Reduction:
         claim=Claim(
             error_bound=narrow(bound, sys.B),
             lower_bound=narrow(lower, sys.B),
-            pair=(parts.stable, reduced) if k else None,
+            pair=(parts.stable, reduced) if parts.stable.order < n else None,
             roundoff_scale=from_numpy(np.asarray(scale), like=sys.B),
         ),
         T=narrow(T, sys.B),
         W=narrow(W, sys.B),
         method="modal truncation",
-        flags=flags,
+        flags=tuple(flags),
     )
 
 
-def _modes(sys: StateSpace) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
-    """T, W of the modes in descending order of gain; the states and gain of each; their scale.
+def _modes(
+    sys: StateSpace,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float, np.ndarray]:
+    """T, W of the modes in descending order of gain; states and gain of each; sizes of G and A.
 
     A pair p, conj(p) of a real system is one mode: x = v z + conj(v z) = 2 (Re v Re z - Im v Im z).
     """
     is_real = not is_complex(sys.B)
     A, B, C = (to_numpy(x) for x in (sys.A, sys.B, sys.C))
     d = state_scaling(StateSpace(A, B, C, None, sys.dt))
-    poles, V, condition = eigenvectors(A / d[:, None] * d)
+    A = A / d[:, None] * d
+    poles, V, condition = eigenvectors(A)
     B, C = B / d[:, None], C * d
     b, c = (np.abs(x).max(initial=0.0) or 1.0 for x in (B, C))  # squares need room
     B, C = B / b, C / c
@@ -208,4 +211,5 @@ def _modes(sys: StateSpace) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
         np.array(sizes, dtype=int),
         gains[descending],
         float(scale),
+        np.asarray(np.abs(A).max(initial=0.0)),
     )

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.linalg import rsf2csf
 
 from lti._backend.arrays import Array, eye, from_numpy, namespace, narrow, to_numpy
-from lti._backend.checks import require_finite
+from lti._backend.checks import as_array, require_finite
 from lti.errors import DimensionError, OptionError
 from lti.systems.convert import as_statespace
 from lti.systems.protocol import System, SystemLike
@@ -111,12 +111,13 @@ def points(sys: System, w: Array) -> Array:
     """j w, or e^{j w dt}, in the library of `sys`; w is checked."""
     like = sys.B
     xp = namespace(like)
-    w = from_numpy(to_numpy(w), like)
-    if w.ndim != 1 or xp.isdtype(w.dtype, "complex floating"):
+    w = to_numpy(as_array(w))
+    if w.ndim != 1 or w.dtype.kind not in "iuf":
         raise DimensionError(
             f"w must be a vector of real frequencies, got shape {tuple(w.shape)}, dtype {w.dtype}; "
             "pass one frequency as [w]"
         )
+    w = from_numpy(w, like)
     require_finite("w", w)
     w = xp.astype(w, xp.float64)
     return xp.exp(1j * w * (1.0 if sys.dt is True else sys.dt)) if sys.is_discrete else 1j * w
@@ -124,31 +125,43 @@ def points(sys: System, w: Array) -> Array:
 
 def transfer_function(sys: System, s: Array) -> Array:
     """C (s - A)^-1 B + D at the points s (k,), complex: (..., k, p, m)."""
+    return responder(sys, s.shape[0])(s)
+
+
+def responder(sys: System, k: int) -> Callable[[Array], Array]:
+    """The same as a function of s, with the work that about k points share done once."""
     if isinstance(sys, DiagonalStateSpace):
-        sys = sys.closed()
-        with np.errstate(all="ignore"):  # at a pole
-            modes = 1 / (s[:, None] - sys.poles[..., None, :])
-            C, B = sys.C[..., None, :, :], sys.B[..., None, :, :]
-            return (C * modes[..., None, :]) @ (B + 0j) + sys.D[..., None, :, :]
-    C, D = sys.C[..., None, :, :] + 0j, sys.D[..., None, :, :]
-    parts = [C @ X + D for _, X in resolvent(sys, s)]
-    return namespace(sys.B).concat(parts, axis=-3)
+        return partial(_of_modes, sys.closed())
+    parts = resolvent(sys, k)
+    C, D, xp = sys.C[..., None, :, :] + 0j, sys.D[..., None, :, :], namespace(sys.B)
+    return lambda s: xp.concat([C @ X + D for _, X in parts(s)], axis=-3)
 
 
-def resolvent(sys: System, s: Array) -> Iterator[tuple[slice, Array]]:
-    """(s - A)^-1 B at the points s (k,), some of them at a time: where, and (..., k', n, m).
+def _of_modes(sys: DiagonalStateSpace, s: Array) -> Array:
+    with np.errstate(all="ignore"):  # at a pole
+        modes = 1 / (s[:, None] - sys.poles[..., None, :])
+        C, B = sys.C[..., None, :, :], sys.B[..., None, :, :]
+        return (C * modes[..., None, :]) @ (B + 0j) + sys.D[..., None, :, :]
+
+
+def resolvent(sys: System, k: int) -> Callable[[Array], Iterator[tuple[slice, Array]]]:
+    """s (k,) -> (s - A)^-1 B, some of the points at a time: where, and (..., k', n, m).
 
     Many points of one larger NumPy system share a Schur form, A = U T U^H.
     """
-    n, m, k = sys.order, sys.n_inputs, s.shape[0]
+    n, m = sys.order, sys.n_inputs
     single = type(sys.A) is np.ndarray and sys.A.ndim == 2
     shared, solve = single and min(n, k) >= MANY, partial(_solved, sys)
     if single:
         solve = _triangular(sys) if shared else _in_blocks(sys)
     step = max(1, CHUNK // max(1, n * (m if shared else n) * math.prod(sys.batch_shape)))
-    for i in range(0, max(1, k), step):
-        at = slice(i, min(i + step, k))
-        yield at, solve(s[at])
+
+    def parts(s: Array) -> Iterator[tuple[slice, Array]]:
+        for i in range(0, max(1, s.shape[0]), step):
+            at = slice(i, min(i + step, s.shape[0]))
+            yield at, solve(s[at])
+
+    return parts
 
 
 def _solved(sys: System, s: Array) -> Array:
@@ -180,6 +193,6 @@ def _triangular(sys: System) -> Callable[[np.ndarray], np.ndarray]:
             known = B[i] + (T[i, i + 1 :] @ X[i + 1 :]).reshape(k, m)
             x = (known / (s - T[i, i])[:, None]).ravel()
             X[i] = np.where(np.abs(x) > TINY, x, 0.0)  # subnormal numbers are slow
-        return np.moveaxis((U @ X).reshape(-1, k, m), 0, 1)
+        return np.moveaxis((U @ X).reshape(sys.order, k, m), 0, 1)
 
     return solve

@@ -17,14 +17,18 @@ __all__ = [
     "SchurForm",
     "blocks_of",
     "choose_scaling",
+    "middle",
     "pairs_of",
     "poles_of",
     "quasi_triangular_poles",
     "schur_form",
+    "sylvester",
 ]
 
 TINY = 2.0**-1000
-(dgebal,) = get_lapack_funcs(("gebal",), dtype=np.float64)
+WIDTH = 32  # states that LAPACK solves for at once, without matrix products
+dgebal, dtrsyl = get_lapack_funcs(("gebal", "trsyl"), dtype=np.float64)
+(ztrsyl,) = get_lapack_funcs(("trsyl",), dtype=np.complex128)
 Scaling = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -122,7 +126,8 @@ def _schur(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def poles_of(A: np.ndarray) -> np.ndarray:
     """The poles of A (n, n), each irreducible block for itself; of a Schur form those it shows."""
-    if not np.tril(A, -2).any() and not (A.diagonal(-1)[1:] * A.diagonal(-1)[:-1]).any():
+    below = A.diagonal(-1) != 0
+    if not np.tril(A, -2).any() and not (below[1:] & below[:-1]).any():
         return quasi_triangular_poles(A)
     order, edges, d = choose_scaling(A)
     A = A[order[:, None], order] * d[order] / d[order, None]
@@ -138,12 +143,39 @@ def quasi_triangular_poles(T: np.ndarray) -> np.ndarray:
     poles = T.diagonal() + 0j
     k = T.diagonal(-1).nonzero()[0]
     if k.size:
-        a, b, c, d = pairs_of(T, k)
-        root = np.sqrt(((a - d) / 2) ** 2 + b * c + 0j)
-        poles[k], poles[k + 1] = (a + d) / 2 + root, (a + d) / 2 - root
+        pairs = np.stack(pairs_of(T, k))
+        size = abs(pairs).max(axis=0)  # squares need room
+        a, b, c, d = pairs / size
+        root = size * np.sqrt(((a - d) / 2) ** 2 + b * c + 0j)
+        middle = size * ((a + d) / 2)
+        poles[k], poles[k + 1] = middle + root, middle - root
     return poles
 
 
 def pairs_of(T: np.ndarray, k: np.ndarray) -> Any:
     """a, b, c, d (len(k),) of the 2 x 2 blocks [[a, b], [c, d]] that begin at k."""
     return T[k, k], T[k, k + 1], T[k + 1, k], T[k + 1, k + 1]
+
+
+def sylvester(T: np.ndarray, M: np.ndarray, F: np.ndarray) -> np.ndarray:
+    """X with T X + X M^H = -F of quasi-triangular T and M, by halves."""
+    (n, m), (X, scale, info) = F.shape, (F, 1.0, 1)
+    if max(n, m) <= WIDTH:
+        X, scale, info = (ztrsyl if T.dtype.kind == "c" else dtrsyl)(T, M, F, tranb="C")
+    # LAPACK takes poles for zero that are small relative to all entries; by halves they are not
+    k, j = (middle(T), middle(M)) if info else (0, 0)
+    if k and (n >= m or not j):
+        below = sylvester(T[k:, k:], M, F[k:])
+        above = sylvester(T[:k, :k], M, F[:k] + T[:k, k:] @ below)
+        return np.concatenate([above, below])
+    if j:
+        right = sylvester(T, M[j:, j:], F[:, j:])
+        left = sylvester(T, M[:j, :j], F[:, :j] + right @ M[:j, j:].conj().T)
+        return np.concatenate([left, right], axis=1)
+    return X / -scale
+
+
+def middle(T: np.ndarray) -> int:
+    """Where T is divided without parting a pair; 0 if it is a single pole or pair."""
+    k = len(T) // 2
+    return (k + bool(T[k, k - 1])) % len(T) if k else 0

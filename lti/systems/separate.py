@@ -6,17 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.linalg import schur, solve_sylvester
 
 from lti._backend.arrays import from_numpy, narrow, to_numpy, tracked
 from lti._backend.checks import positive
 from lti.errors import DefectiveError, DerivativeError, DimensionError
 from lti.systems.algebra import state_scaling
 from lti.systems.convert import as_statespace
+from lti.systems.decouple import decouple
 from lti.systems.protocol import SystemLike
+from lti.systems.schur import schur_form
 from lti.systems.statespace import StateSpace
 
-__all__ = ["freqsep", "minimal"]
+__all__ = ["freqsep", "minimal", "minimal_basis"]
 
 EPS = 2.0**-52
 APART = 1e-6  # the largest rounding of a separation, relative
@@ -64,18 +65,24 @@ def minimal(sys: SystemLike, tol: float | None = None) -> StateSpace:
     """
     original = as_statespace(sys)
     G = _on_host(original, "minimal")
-    n = G.order
     if tol is None:
-        tol = 10 * n**2 * EPS
+        tol = 10 * G.order**2 * EPS
     positive("tol", tol)
-    A, B, C = G.A, G.B, G.C
-    V = _reached(A, B, tol)
-    A, B, C = V.conj().T @ A @ V, V.conj().T @ B, C @ V
-    V = _reached(A.conj().T, C.conj().T, tol)
-    A, B, C = V.conj().T @ A @ V, V.conj().T @ B, C @ V
-    if len(A) == n:
+    T, W = minimal_basis(G, tol)
+    if len(W) == G.order:
         return original.to_dense()
-    return _back(original, A, B, C, original.D)
+    return _back(original, *_projected(G, W, T), original.D)
+
+
+def minimal_basis(G: StateSpace, tol: float) -> tuple[np.ndarray, np.ndarray]:
+    """T, W of the states that inputs reach and outputs see, in the sense of `minimal`."""
+    # LAPACK counts the diagonal too, which no scaling changes
+    d = state_scaling(replace(G, A=G.A - np.diag(np.diagonal(G.A))))
+    G = replace(G, A=G.A / d[:, None] * d, B=G.B / d[:, None], C=G.C * d)
+    V = _reached(G.A, G.B, tol)
+    A, _, C = _projected(G, V.conj().T, V)
+    V = V @ _reached(A.conj().T, C.conj().T, tol)
+    return d[:, None] * V, V.conj().T / d
 
 
 def _reached(A: np.ndarray, B: np.ndarray, tol: float) -> np.ndarray:
@@ -136,32 +143,29 @@ def freqsep(sys: SystemLike, w: float) -> tuple[StateSpace, StateSpace]:
     G = _on_host(original, "freqsep")
     step = 1.0 if G.dt is True else float(G.dt)
 
-    def slow(re: float, im: float | None = None) -> bool:
-        p = complex(re) if im is None else complex(re, im)
-        if G.is_discrete:
-            return p != 0 and bool(abs(np.log(p)) < w * step)
-        return abs(p) < w
-
-    form: Any = schur(G.A, output="complex" if np.iscomplexobj(G.A) else "real", sort=slow)
-    T, Q, k = form
-    Y = np.zeros((k, G.order - k))
-    if 0 < k < G.order:
-        with np.errstate(all="ignore"):
-            Y = solve_sylvester(T[:k, :k], -T[k:, k:], -T[:k, k:])
-    if not EPS * np.abs(Y).max(initial=0.0) < APART:
+    form = schur_form(G.A)
+    with np.errstate(divide="ignore"):
+        rates = abs(np.log(form.poles)) / step if G.is_discrete else abs(form.poles)
+    slow = rates < w
+    T, W, lost = decouple(form, slow)
+    if not lost < APART:
         raise DefectiveError(
             f"poles on both sides of w={w:g} are too close to be separated: the parts would have "
             f"{-np.log10(APART):.0f} digits or fewer; choose another w"
         )
-    # [1 Y; 0 1] takes out the coupling
-    B, C = Q.conj().T @ G.B, G.C @ Q
-    B_slow, C_fast = B[:k] - Y @ B[k:], C[:, :k] @ Y + C[:, k:]
-    parts = (T[:k, :k], B_slow, C[:, :k], 0 * G.D), (T[k:, k:], B[k:], C_fast, G.D)
-    return _back(original, *parts[0]), _back(original, *parts[1])
+    k = np.count_nonzero(slow)
+    return (
+        _back(original, *_projected(G, W[:k], T[:, :k]), 0 * G.D),
+        _back(original, *_projected(G, W[k:], T[:, k:]), G.D),
+    )
+
+
+def _projected(G: StateSpace, W: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, ...]:
+    return W @ G.A @ T, W @ G.B, G.C @ T
 
 
 def _on_host(sys: Any, name: str) -> StateSpace:
-    """A single system in double precision on the host, in balanced units of its states."""
+    """A single system in double precision on the host."""
     if sys.batch_shape:
         raise DimensionError(
             f"{name} takes one system, got a batch of shape {sys.batch_shape}; pass each of them"
@@ -170,10 +174,7 @@ def _on_host(sys: Any, name: str) -> StateSpace:
         raise DerivativeError(f"{name} has no derivative; detach the system from its graph first")
     dense = sys.to_dense().double()
     A, B, C, D = (to_numpy(x) for x in dense.matrices)
-    G = StateSpace(A, B, C, D, dense.dt)
-    # LAPACK counts the diagonal too, which no scaling changes
-    d = state_scaling(replace(G, A=G.A - np.diag(np.diagonal(G.A))))
-    return replace(G, A=G.A / d[:, None] * d, B=G.B / d[:, None], C=G.C * d)
+    return StateSpace(A, B, C, D, dense.dt)
 
 
 def _back(original: Any, *matrices: Any) -> StateSpace:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from scipy.linalg import schur, solve_sylvester
 
 from lti._backend.arrays import Array, block_diag, eye, from_numpy, namespace, to_numpy
 from lti._backend.checks import one_of
 from lti.errors import DefectiveError, DimensionError, OptionError
-from lti.systems.algebra import state_scaling
+from lti.systems.decouple import block_sizes, decouple
 from lti.systems.labels import Labels
 from lti.systems.protocol import System
+from lti.systems.schur import SchurForm, schur_form
+from lti.systems.separate import minimal_basis
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["Split", "parts_of", "split", "whole"]
@@ -33,8 +33,8 @@ class Split:
         The part with the stable poles, and with D.
     rest : StateSpace
         The part with the poles on or beyond the stability boundary, with D = 0.
-    T, W : array (..., n, n)
-        The change of state, ``x = T [x_rest, x_stable]``.
+    T, W : array (..., n, k), array (..., k, n)
+        ``x = T [x_rest, x_stable]``, but for states of the rest that do nothing.
     is_whole : bool, optional
         Whether the stable part is the system as it stands, and T the identity.
     """
@@ -48,7 +48,7 @@ class Split:
     def with_stable(self, stable: System, X: Array, inverse: Array) -> Split:
         """The same with the stable part in other coordinates, ``x_stable = X z``."""
         k = self.rest.order
-        if k:
+        if not self.is_whole:
             xp = namespace(X)
             X = xp.concat([self.T[..., :k], self.T[..., k:] @ X], axis=-1)
             inverse = xp.concat([self.W[..., :k, :], inverse @ self.W[..., k:, :]], axis=-2)
@@ -108,8 +108,8 @@ def split(sys: System, alpha: float | None = None) -> Split:
     """[U_1; U_2] A [V_1, V_2] = diag(A_rest, A_stable) by an ordered Schur form, U V = I.
 
     Stable poles that rounding cannot tell from poles on the boundary, as of a double integrator,
-    stay with the unstable part. A real system has real parts. A diagonal system is only
-    sorted, and its stable part stays diagonal.
+    stay with the unstable part. Of that part, states that do nothing are left out. A real system
+    has real parts. A diagonal system is only sorted, and its stable part stays diagonal.
 
     Parameters
     ----------
@@ -134,49 +134,55 @@ def split(sys: System, alpha: float | None = None) -> Split:
     Safonov, Jonckheere, Verma, Limebeer, "Synthesis of positive real multivariable feedback
     systems", Int. J. Control 45 (1987).
     """
-    dense = sys.to_dense()
-    xp, poles = namespace(dense.A), to_numpy(sys.poles)
-    is_sorted = isinstance(sys, DiagonalStateSpace)
-    outside: Any = None
     margin = _margin(sys, alpha)
-    if is_sorted:
-        outside = np.abs(poles) >= 1 - margin if sys.is_discrete else poles.real >= -margin
-        k = _common(outside.sum(axis=-1))
-    else:
-        A, d = _own_units(dense)
-        size = np.linalg.norm(A, axis=(-2, -1))[..., None]
-        # Poles closer to the boundary than their own rounding are on it, whatever their sign; that
-        # of poles which coincide there, as in a double integrator, is a root of it
-        size = np.maximum(size, 1.0) if sys.is_discrete else size
-        excess = np.abs(poles) - 1 if sys.is_discrete else poles.real
-        slack, wide = 10 * sys.order * EPS * size, 10 * EPS**0.5 * size
-        double = ((excess >= -slack) & (excess <= wide)).any(axis=-1, keepdims=True)
-        slack = np.maximum(np.where(double, wide, slack), margin)
-        k = int((excess >= -2 * slack).any())
+    if isinstance(sys, DiagonalStateSpace):
+        return _sorted(sys, margin)
+    A, B, C, discrete = *(to_numpy(x) for x in (sys.A, sys.B, sys.C)), sys.is_discrete
+    T, W, k = np.empty_like(A), np.empty_like(A), np.zeros(A.shape[:-2], dtype=int)
+    for i in np.ndindex(A.shape[:-2]):
+        rate = 1.0 if discrete else _rate(A[i], B[i], C[i])
+        T[i], W[i], k[i] = _bases(schur_form(A[i]), discrete, margin, rate)
+    return _parts(sys.to_dense(), T, W, _common(k))
+
+
+def _parts(sys: StateSpace, T: np.ndarray, W: np.ndarray, k: int) -> Split:
+    """The two parts of a dense system; of its rest only what inputs reach and outputs see."""
     if k == 0:
         return whole(sys)
-    if is_sorted:
-        order = np.argsort(~outside, axis=-1, kind="stable")
-        stable = _take(sys, order[..., k:])
-        if sys.conjugate:  # the dense state is [Re x, Im x]
-            n = poles.shape[-1]
-            order = np.concatenate(
-                [order[..., :k], order[..., :k] + n, order[..., k:], order[..., k:] + n], axis=-1
-            )
-            k = 2 * k
-        W = np.take_along_axis(
-            np.broadcast_to(np.eye(dense.order), dense.A.shape), order[..., :, None], axis=-2
-        )
-        T = np.swapaxes(W, -1, -2)
-    else:
-        T, W, k = _bases(A, dense.is_discrete, slack)
-        T, W = T * d[..., :, None], W / d[..., None, :]
-        if k == 0:
-            return whole(sys)
-    T, W = (xp.astype(from_numpy(x, like=dense.A), dense.A.dtype) for x in (T, W))
-    turned = StateSpace(W @ dense.A @ T, W @ dense.B, dense.C @ T, dense.D, dense.dt)
+    xp = namespace(sys.A)
+    T, W = (xp.astype(from_numpy(x, like=sys.A), sys.A.dtype) for x in (T, W))
+    turned = StateSpace(W @ sys.A @ T, W @ sys.B, sys.C @ T, sys.D, sys.dt)
     rest = _part(turned, slice(0, k), D=False)
-    return Split(stable if is_sorted else _part(turned, slice(k, None), D=True), rest, T, W)
+    if not sys.batch_shape:
+        A, B, C, D = (to_numpy(x) for x in rest.matrices)
+        X, Y = minimal_basis(StateSpace(A, B, C, D, sys.dt), 10 * k**2 * EPS)
+        if len(Y) < k:
+            X, Y = (from_numpy(x, like=sys.A) for x in (X, Y))
+            rest = StateSpace(Y @ rest.A @ X, Y @ rest.B, rest.C @ X, rest.D, sys.dt)
+            T = xp.concat([T[..., :k] @ X, T[..., k:]], axis=-1)
+            W = xp.concat([Y @ W[..., :k, :], W[..., k:, :]], axis=-2)
+    return Split(_part(turned, slice(k, None), D=True), rest, T, W)
+
+
+def _sorted(sys: DiagonalStateSpace, margin: float) -> Split:
+    """The split of a diagonal system, whose states are only sorted."""
+    poles, dense = to_numpy(sys.poles), sys.to_dense()
+    outside = np.abs(poles) >= 1 - margin if sys.is_discrete else poles.real >= -margin
+    k = _common(outside.sum(axis=-1))
+    if k == 0:
+        return whole(sys)
+    order = np.argsort(~outside, axis=-1, kind="stable")
+    stable = _take(sys, order[..., k:])
+    if sys.conjugate:  # the dense state is [Re x, Im x]
+        n = poles.shape[-1]
+        order = np.concatenate(
+            [order[..., :k], order[..., :k] + n, order[..., k:], order[..., k:] + n], axis=-1
+        )
+        k = 2 * k
+    W = np.take_along_axis(
+        np.broadcast_to(np.eye(dense.order), dense.A.shape), order[..., :, None], axis=-2
+    )
+    return replace(_parts(dense, np.swapaxes(W, -1, -2), W, k), stable=stable)
 
 
 def whole(sys: System) -> Split:
@@ -196,46 +202,46 @@ def _common(counts: np.ndarray) -> int:
     return int(counts.max(initial=0))
 
 
-def _own_units(sys: StateSpace) -> tuple[np.ndarray, np.ndarray]:
-    """A / d_i * d_j and d of each system of a batch."""
-    A, B, C = (to_numpy(x) for x in (sys.A, sys.B, sys.C))
-    A, d = A.copy(), np.empty(A.shape[:-1])
-    for i in np.ndindex(A.shape[:-2]):
-        d[i] = state_scaling(StateSpace(A[i], B[i], C[i], None, sys.dt))
-        A[i] = A[i] / d[i][:, None] * d[i]
-    return A, d
+def _rate(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> float:
+    """|C| |A|^k+1 |B| / |C| |A|^k |B|, the first that is not 0 / 0: how fast A is to its ports.
+
+    The units of the states do not matter to it.
+    """
+    A, v, c = abs(A), abs(B).sum(axis=1), abs(C).sum(axis=0)
+    for _ in range(len(A)):
+        v /= v.max() or 1.0
+        following = A @ v
+        if c @ v:
+            return float(c @ following / (c @ v))
+        v = following
+    return 0.0
 
 
-def _bases(A: np.ndarray, discrete: bool, slack: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """T, W of a batch of dense matrices, and how many states belong to unstable poles."""
-    T, W, k = np.empty_like(A), np.empty_like(A), np.zeros(A.shape[:-2], dtype=int)
-    for i in np.ndindex(A.shape[:-2]):
-        T[i], W[i], k[i] = _basis(A[i], discrete, float(slack[i][0]))
-    return T, W, _common(k)
-
-
-def _basis(A: np.ndarray, discrete: bool, slack: float) -> tuple[np.ndarray, np.ndarray, int]:
-    def outside(re: float, im: float | None = None) -> bool:
-        size = abs(re) if im is None else np.hypot(re, im)
-        return bool(size >= 1 - slack) if discrete else bool(np.real(re) >= -slack)
-
-    kind = "complex" if np.iscomplexobj(A) else "real"
-    form: Any = schur(A, output=kind, sort=outside)
-    S, Q, k = form
-    # [1 Y; 0 1] takes out the coupling: S_11 Y - Y S_22 = -S_12
-    with np.errstate(all="ignore"):
-        Y = solve_sylvester(S[:k, :k], -S[k:, k:], -S[:k, k:])
-    if not EPS * np.abs(Y).max(initial=0.0) < APART:  # as in a triple integrator
-        if slack > WIDEST * np.linalg.norm(A):
+def _bases(
+    form: SchurForm, discrete: bool, margin: float, rate: float
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """T, W of one dense system, and how many states belong to unstable poles."""
+    n, sizes = len(form.T), block_sizes(form)
+    excess = abs(form.poles) - 1 if discrete else np.real(form.poles)
+    # Poles closer to the boundary than their own rounding are on it, whatever their sign; that of
+    # poles which coincide there, as in a double integrator, is a root of it
+    sizes = np.maximum(sizes, 1.0) if discrete else sizes
+    size = max(rate, sizes.max(initial=0.0))
+    slack, wide = 10 * n * EPS * sizes, 10 * EPS**0.5 * size
+    if ((excess >= -slack) & (excess <= wide)).any():
+        slack = wide
+    slack = np.maximum(slack, margin)
+    while True:
+        outside = excess >= -slack
+        T, W, lost = decouple(form, outside)
+        if lost < APART:
+            return T, W, int(np.count_nonzero(outside))
+        if np.max(slack) > WIDEST * size:  # not even a triple integrator needs so much
             raise DefectiveError(
                 "a stable and an unstable pole are too close to be split: the parts would have "
                 f"{-np.log10(APART):.0f} digits or fewer; move the poles apart, or remove one"
             )
-        return _basis(A, discrete, 10 * max(slack, EPS**0.5 * np.linalg.norm(A)))
-    above, below = Q[:, :k], Q[:, k:]
-    T = np.concatenate([above, above @ Y + below], axis=1)
-    W = np.concatenate([above.conj().T - Y @ below.conj().T, below.conj().T])
-    return T, W, k
+        slack = 10 * np.maximum(slack, EPS**0.5 * size)
 
 
 def _part(sys: StateSpace, rows: slice, *, D: bool) -> StateSpace:

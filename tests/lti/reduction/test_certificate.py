@@ -1,6 +1,7 @@
 """What a reduction prints."""
 
 import numpy as np
+import pytest
 
 import lti
 
@@ -23,3 +24,13 @@ def test_a_printed_reduction():
         "Reduction: order 3 -> 2, H-infinity error: no bound known, verify() measures it"
     )
     assert str(limited).startswith("Balanced truncation, Gramians band-limited: order 3 -> 2\n")
+
+
+def test_a_slow_pole_that_only_the_reduced_system_has_is_flagged():
+    """Two values that are nearly equal: state 1 alone has a pole at 3e-16, all of it rounding."""
+    B = np.float32([[-0.72276900, -0.69108970]] * 2)
+    C = np.float32([[-2.168307, 6.504921], [-2.0732691, 6.2198073]])
+    D = 3 * np.eye(2, dtype=np.float32)
+    sys = lti.DiagonalStateSpace(np.float32([-0.25, -0.75]), B, C, D, 0)
+    with pytest.warns(lti.ReductionWarning, match="a pole of the reduced system"):
+        lti.balanced_truncation(sys, order=1)

@@ -95,3 +95,15 @@ def test_modal_truncation_in_every_library(library, single):
         quiet(lti.modal_truncation, sys, 3).error_bound,
         rtol=1e-4,
     )
+
+
+def test_a_pole_close_to_the_boundary_is_flagged():
+    rng = np.random.default_rng(1)
+    turn = np.linalg.qr(rng.standard_normal((6, 6)))[0]
+    B, C = rng.standard_normal((6, 1)), rng.standard_normal((1, 6))
+    for dt, poles in ((True, [1 - 1e-9, 0.5, -0.3, 0.2, 0.1, -0.6]),
+                      (0, [-1e-9, -0.5, -0.3, -0.2, -0.1, -0.6])):  # fmt: skip
+        A = turn @ np.diag(poles) @ turn.T
+        with pytest.warns(lti.ReductionWarning, match="of the stability boundary"):
+            reduction = lti.modal_truncation(lti.StateSpace(A, B, C, None, dt), 3)
+        assert "rounding this pole" in reduction.flags[0]

@@ -94,6 +94,8 @@ def test_what_is_refused():
             call(tracked)
     with pytest.raises(lti.OptionError, match="tol must be a finite number > 0"):
         lti.minimal(random_dense(2), tol=-1)
-    close = lti.StateSpace([[-1.0, 1e6], [0.0, -1.0 - 1e-9]], np.ones((2, 1)), np.ones((1, 2)))
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
+    jordan = turn @ (np.diag(np.ones(3), 1) - np.eye(4)) @ turn.T
+    close = lti.StateSpace(jordan, np.ones((4, 1)), np.ones((1, 4)))
     with pytest.raises(lti.DefectiveError, match="too close to be separated"):
-        lti.freqsep(close, 1.0 + 5e-10)
+        lti.freqsep(close, abs(close.poles).mean())

@@ -36,13 +36,21 @@ def test_a_system_is_the_sum_of_its_parts(sys, seed):
     for form in (sys, sys.to_dense()):
         parts = split(form)
         stable, rest, dense = parts.stable, parts.rest, form.to_dense()
-        assert stable.order + rest.order == sys.order and type(stable) is type(form)
-        close(parts.W @ parts.T, np.eye(sys.order), 1e-9)
-        size = np.abs(parts.T).max() * np.abs(parts.W).max()
+        assert stable.order + rest.order <= sys.order and type(stable) is type(form)
+        close(parts.W @ parts.T, np.eye(stable.order + rest.order), 1e-9)
+        whole = rest.to_dense() + stable.to_dense() if rest.order else stable
+        w = np.array([0.1, 1.7])  # where no pole lies
+        np.testing.assert_allclose(
+            lti.frequency_response(whole, w), lti.frequency_response(form, w), atol=1e-6
+        )
+        size = np.abs(parts.T).max(initial=1.0) * np.abs(parts.W).max(initial=1.0)
+        size *= 1 + np.abs(dense.A).max(initial=0.0)
         both = np.block([[rest.A, np.zeros((rest.order, stable.order))],
                          [np.zeros((stable.order, rest.order)), stable.to_dense().A]])  # fmt: skip
         turned = parts.W @ dense.A @ parts.T
-        np.testing.assert_allclose(turned, both, atol=1e-9 * size * (1 + np.abs(dense.A).max()))
+        np.testing.assert_allclose(
+            turned, both, atol=1e-9 * size * (1 + np.abs(dense.A).max(initial=0.0))
+        )
         stable_poles, rest_poles = np.asarray(stable.poles), np.asarray(rest.poles)
         if sys.is_discrete:
             assert (abs(stable_poles) < 1).all() and (abs(rest_poles) >= 1).all()
@@ -105,3 +113,47 @@ def test_a_stack_splits_where_its_members_agree(library):
     )
     with pytest.raises(lti.DimensionError, match="from 0 to 1 unstable poles"):
         lti.balance(uneven, unstable="split")
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e6, 1e9])
+def test_the_rounding_of_a_split_does_not_depend_on_the_units(unit):
+    d = np.array([unit, 1.0, 1.0, 1.0])
+    A, B, C = np.diag([0.0, -1.0, -3.0, -10.0]), np.ones((4, 1)) / d[:, None], np.ones((1, 4)) * d
+    balancing = lti.balance((A, B, C), unstable="split")
+    np.testing.assert_allclose(balancing.hsv[1:3], [0.656, 0.0548], rtol=2e-3)
+    reduction = balancing.truncate(2)
+    assert reduction.flags == ()
+    np.testing.assert_allclose(reduction.verify(), reduction.error_bound, rtol=1e-6)
+    claim = replace(reduction.claim, error_bound=reduction.error_bound / 100)
+    with pytest.raises(lti.CertificateError):
+        replace(reduction, claim=claim).verify()
+
+
+def test_unstable_states_that_do_nothing_are_left_out():
+    A, B, C = np.diag([1.0, 2.0, -3.0, -4.0]), np.array([[1.0, 0, 1, 1]]).T, np.ones((1, 4))
+    for turn in (np.eye(4), np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]):
+        for b, c in ((B, C), (C.T, B.T)):  # not reached, or not seen
+            sys = lti.StateSpace(turn @ A @ turn.T, turn @ b, c @ turn.T)
+            balancing = lti.balance(sys, unstable="split")
+            assert balancing.minimal_order == 3 and balancing.smallest_order == 1
+            assert balancing.hsv.shape == (4,) and np.isinf(balancing.hsv[:1]).all()
+            small = balancing.truncate(3)
+            w = np.array([0.3, 2.0])
+            np.testing.assert_allclose(
+                lti.frequency_response(small.system, w), lti.frequency_response(sys, w), rtol=1e-9
+            )
+            assert lti.modal_truncation(sys, 3, unstable="split").order == 3
+            assert lti.hankel_norm_approximation(sys, 2, unstable="split").verify() > 0
+    modal = lti.DiagonalStateSpace(np.diag(A), B, C)
+    assert lti.balance(modal, unstable="split").minimal_order == 3
+
+
+def test_a_chain_is_split_in_any_units():
+    rng = np.random.default_rng(0)
+    A = np.diag([-1.0, 0.5, -2.0, 0.25, -3.0]) + np.diag(np.full(4, 1e5), 1)
+    B, C = np.eye(5)[:, 4:], np.eye(5)[:1]
+    expected = lti.balance((A, B, C), unstable="split").hsv
+    for _ in range(5):
+        d = 2.0 ** rng.integers(-40, 40, 5)
+        sys = A / d[:, None] * d, B / d[:, None], C * d
+        np.testing.assert_allclose(lti.balance(sys, unstable="split").hsv, expected, rtol=1e-12)

@@ -1,0 +1,99 @@
+"""The largest gain over all frequencies: in any units, any magnitudes, and with its derivative."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lti
+from tests.lti.helpers import random_dense
+
+
+def in_units(sys, d):
+    return lti.StateSpace(sys.A / d[:, None] * d, sys.B / d[:, None], sys.C * d, sys.D, sys.dt)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**6), st.sampled_from([0, True, 0.5]), st.sampled_from([5, 36]))
+def test_units_of_the_states_do_not_matter(seed, dt, n):
+    sys = random_dense(n, 2, 2, seed=seed, dt=dt)
+    scaled = in_units(sys, 10 ** np.random.default_rng(seed).uniform(-8, 8, n))
+    expected = float(lti.hinf_norm(sys))
+    for norm in (lti.hinf_norm, lti.linf_norm):
+        np.testing.assert_allclose(norm(scaled), expected, rtol=1e-7)
+    w = np.linspace(0, np.pi, 100)
+    gains = np.linalg.norm(lti.frequency_response(scaled, w), ord=2, axis=(-2, -1))
+    assert gains.max() <= float(lti.hinf_norm(scaled)) * (1 + 1e-7)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 10**6), st.sampled_from([0, True]))
+def test_units_do_not_matter_to_an_unstable_system(seed, dt):
+    sys = random_dense(8, 2, 2, seed=seed, dt=dt)
+    A = 1.4 * sys.A if dt else sys.A + 0.5 * np.eye(8)
+    sys = lti.StateSpace(A, sys.B, sys.C, sys.D, dt)
+    scaled = in_units(sys, 10 ** np.random.default_rng(seed).uniform(-8, 8, 8))
+    np.testing.assert_allclose(lti.linf_norm(scaled), lti.linf_norm(sys), rtol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [1e-300, 1e-154, 1.0, 1e154, 1e300])
+def test_the_unit_of_time_does_not_matter(rate):
+    sys = random_dense(6, 1, 1, seed=1)
+    D = np.zeros((1, 1))
+    slow = lti.StateSpace(sys.A * rate, sys.B, sys.C, D)
+    gain, w = lti.hinf_norm(slow, return_frequency=True)
+    expected, at = lti.hinf_norm(lti.StateSpace(sys.A, sys.B, sys.C, D), return_frequency=True)
+    np.testing.assert_allclose(gain * rate, expected, rtol=1e-9)
+    np.testing.assert_allclose(w / rate, at, rtol=1e-6, atol=1e-9)
+
+
+def test_a_gain_beyond_the_range_of_numbers_is_refused():
+    for b, c in ((1e200, 1e200), (1e300, 1e10)):
+        with pytest.raises(lti.NonFiniteError, match="beyond the range of double precision"):
+            lti.hinf_norm(([[-1.0]], [[b]], [[c]]))
+
+
+@pytest.mark.parametrize("dt", [0, True])
+@pytest.mark.parametrize("norm", [lti.hinf_norm, lti.linf_norm])
+def test_the_derivative_is_that_of_the_gain_at_its_peak(norm, dt):
+    sys = random_dense(4, 2, 2, seed=3, dt=dt)
+    matrices = [torch.tensor(x, requires_grad=True) for x in sys.matrices]
+    assert torch.autograd.gradcheck(
+        lambda *x: norm(lti.StateSpace(*x, dt), rtol=1e-12), matrices, atol=1e-5, rtol=1e-4
+    )
+
+
+def test_the_derivative_of_a_batch_is_that_of_each():
+    A = torch.tensor(random_dense(3, 1, 1, seed=2, stack=(2,)).A, requires_grad=True)
+    B, C = torch.ones(3, 1, dtype=A.dtype), torch.ones(1, 3, dtype=A.dtype)
+    lti.hinf_norm((A, B, C)).sum().backward()
+    for i in range(2):
+        one = A[i].detach().requires_grad_()
+        lti.hinf_norm((one, B, C)).backward()
+        torch.testing.assert_close(A.grad[i], one.grad)
+
+
+def test_a_peak_at_infinity_has_the_derivative_of_D():
+    D = torch.tensor([[3.0]], dtype=torch.float64, requires_grad=True)
+    one = torch.ones(1, 1, dtype=torch.float64)
+    gain, w = lti.hinf_norm((-one, one, -one, D), return_frequency=True)
+    assert w.item() == np.inf
+    gain.backward()
+    assert D.grad.item() == 1.0
+
+
+def test_linf_says_where():
+    gain, w = lti.linf_norm(([[0, 1], [-1, 0.1]], [[0], [1]], [[1, 0]]), return_frequency=True)
+    expected = lti.hinf_norm(([[0, 1], [-1, -0.1]], [[0], [1]], [[1, 0]]), return_frequency=True)
+    np.testing.assert_allclose([gain, w], expected, rtol=1e-7)
+    gain, w = lti.linf_norm(([[0.0]], [[1.0]], [[1.0]]), return_frequency=True)
+    assert np.isinf(gain) and np.isnan(w)
+
+
+def test_a_second_derivative_is_refused():
+    A = torch.tensor([[-1.0]], dtype=torch.float64, requires_grad=True)
+    one = torch.ones(1, 1, dtype=torch.float64)
+    (slope,) = torch.autograd.grad(lti.hinf_norm((A, one, one)), A, create_graph=True)
+    with pytest.raises(lti.DerivativeError, match="peak gains have a first derivative only"):
+        slope.sum().backward()
