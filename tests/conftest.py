@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples on every machine: what is red is red for everybody. `make slow` explores.
-settings.register_profile("default", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile(
+    "default", max_examples=50, deadline=None, derandomize=True, print_blob=True
+)
 settings.register_profile("explore", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 if hasattr(providers, "_get_local_constants"):

@@ -31,7 +31,9 @@ Size = int | tuple[int, int]
 FORMS, FIELDS = ("dense", "diagonal", "conjugate"), ("real", "complex")
 
 
-KINDS = ("generic", "near-boundary", "non-minimal", "repeated", "all-pass")
+KINDS = (
+    "generic", "near-boundary", "non-minimal", "repeated", "all-pass", "bad-units", "chain"
+)  # fmt: skip
 
 
 # Quarters come first, for examples to shrink to: they make zeros, coincidences and exact
@@ -100,7 +102,10 @@ def stable_systems(
         * "near-boundary": some poles within 1e-3 to 1e-9 of it;
         * "non-minimal": states that no input reaches, or that no output sees;
         * "repeated": each Hankel singular value twice, two copies of a system side by side;
-        * "all-pass": equal Hankel singular values, and with its own D equal gains.
+        * "all-pass": equal Hankel singular values, and with its own D equal gains;
+        * "bad-units": generic ones with states in units of 2^-40 to 2^40;
+        * "chain": far from normal, each state drives the one before it by up to 1e6 times; these
+          are dense, and not in an orthonormal basis.
     feedthrough : bool, optional
         Whether D may differ from zero.
 
@@ -205,6 +210,8 @@ def _designs(
     for kind, f, k in itertools.product(kinds, FORMS, FIELDS):
         if form not in (None, f) or field not in (None, k) or (f, k) == ("conjugate", "complex"):
             continue
+        if kind == "chain" and f != "dense":
+            continue
         copies = 2 if kind == "repeated" else 1
         states = copies * (2 if f == "conjugate" else 1)
         units = ((order, states), (inputs, copies), (outputs, copies))
@@ -214,7 +221,8 @@ def _designs(
     if not designs:
         raise OptionError(
             f"no system has {form=}, {field=}, kinds={kinds!r}, {order=}, {inputs=}, {outputs=}: "
-            "conjugate ones are real and of even order, repeated ones have two equal parts"
+            "conjugate ones are real and of even order, repeated ones have two equal parts, chains "
+            "are dense"
         )
     return designs
 
@@ -234,11 +242,25 @@ def _systems(draw: Any, designs: list, dt: Any, feedthrough: bool) -> Any:
     sys = draw(make(form, is_complex, kind, dt, *spans))
     if not feedthrough:
         sys = replace(sys, D=0 * sys.D)
-    if form == "dense":
+    if form == "dense" and kind != "chain":
         U = draw(_bases(sys.order, is_complex))
         sys = StateSpace(U @ sys.A @ U.conj().T, U @ sys.B, sys.C @ U.conj().T, sys.D, dt)
+    if kind == "bad-units":
+        sys = draw(_in_other_units(sys))
     note(f"sys = {as_code(sys)}")
     return sys
+
+
+@st.composite
+def _in_other_units(draw: Any, sys: Any) -> Any:
+    """The same transfer function, with each state in a unit that is a power of two."""
+    stored = sys.B.shape[-2]
+    powers = draw(st.lists(st.integers(-40, 40), min_size=stored, max_size=stored))
+    d = 2.0 ** np.array(powers)
+    units = {"B": sys.B / d[:, None], "C": sys.C * d}
+    if isinstance(sys, StateSpace):
+        units["A"] = sys.A / d[:, None] * d
+    return replace(sys, **units)
 
 
 @st.composite
@@ -279,6 +301,9 @@ def _plain_systems(
         a, w = poles[i].real, poles[i].imag
         if w:
             A[i : i + 2, i : i + 2] = [[a, w], [-w, a]]
+    if kind == "chain":
+        steps = draw(st.lists(st.integers(-2, 6), min_size=n - 1, max_size=n - 1))
+        A = np.diag(A.diagonal()) + np.diag(10.0 ** np.array(steps, float), 1)
     if kind == "non-minimal":  # the last states drive the others, and are not driven by them
         side = draw(st.sampled_from(["inputs", "outputs", "both"]))
         hidden = min(n, draw(st.integers(1, order[1])))
