@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,13 @@ from scipy.io import loadmat, savemat
 from scipy.sparse import issparse
 
 from lti._backend.arrays import to_numpy
-from lti.errors import DenseWarning, FileError, warn
+from lti.errors import DenseWarning, FileError, TimebaseError, warn
 from lti.systems.convert import as_statespace
 from lti.systems.labels import Labels
 from lti.systems.protocol import System, SystemLike
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
-__all__ = ["load", "save"]
+__all__ = ["load", "replacing", "save"]
 
 LIMIT = 20_000  # states; a dense A takes 3.2 GB then
 # Labels go by the names of MATLAB's properties, which no measured signal is likely to have.
@@ -68,7 +71,7 @@ def load(path: str | os.PathLike[str], dt: float | bool | None = None) -> System
     """
     path = _path(path)
     read, _ = FORMATS[_suffix(path)]
-    if not path.is_file():
+    if not _is(path.is_file):
         raise FileError(f"there is no file {path}; check its name and folder")
     try:
         record = read(path)
@@ -84,7 +87,7 @@ def load(path: str | os.PathLike[str], dt: float | bool | None = None) -> System
 
 
 def save(path: str | os.PathLike[str], sys: SystemLike) -> None:
-    """Write a system to a file from which `load` restores it.
+    """Write a system to a file from which `load` restores it; an old file stays if that fails.
 
     Parameters
     ----------
@@ -127,7 +130,8 @@ def save(path: str | os.PathLike[str], sys: SystemLike) -> None:
         )
     _, write = FORMATS[_suffix(path)]
     try:
-        write(path, sys)
+        with replacing(path) as partial:
+            write(partial, sys)
     except OSError as error:
         raise FileError(f"{path} cannot be written ({error}); choose another place") from error
 
@@ -135,8 +139,33 @@ def save(path: str | os.PathLike[str], sys: SystemLike) -> None:
 def check_writable(path: Path) -> None:
     """Raise `FileError` if no file can be written at `path`, before any work is done."""
     _suffix(path)
-    if path.is_dir() or not path.parent.is_dir():
+    if _is(path.is_dir) or not _is(path.parent.is_dir):
         raise FileError(f"no file can be written at {path}; choose one in a folder that exists")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to, which replaces it when it is complete.
+
+    An old file stays if anything fails, even the machine.
+    """
+    path = path.resolve()
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    try:
+        return question()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _suffix(path: Path) -> str:
@@ -233,7 +262,10 @@ def _timebase(Ts: Any, dt: Any, default: float | bool | None) -> float | bool:
     stated = dt if Ts is None else Ts
     if stated is None:
         return default or 0
-    value = np.ravel(stated)[0].item()
+    value: Any = np.asarray(stated)
+    if value.size != 1 or value.dtype.kind not in "biuf":
+        raise TimebaseError(f"a sampling time is one number, got {stated!r:.60}; save Ts as one")
+    value = value.item()
     return True if value == -1 else value
 
 
@@ -241,7 +273,10 @@ def _text(x: Any, label: str) -> Any:
     """A name, or a tuple of them, from a MATLAB cell, an array or a list; None if all are empty."""
     if x is None:
         return None
-    names = tuple("".join(np.ravel(item).astype(str)).strip() for item in np.ravel(x))
+    cells = [np.ravel(item) for item in np.ravel(x)]
+    if any(part.size and part.dtype.kind not in "US" for part in cells):
+        raise FileError(f"names of signals are text, got {x!r:.60}; save {LABELS[label]} as text")
+    names = tuple("".join(part.astype(str)).strip() for part in cells)
     if not any(names):
         return None
     return names[0] if label == "name" else names

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,12 @@ from torch import Tensor
 
 from compressm._optional import require
 from compressm.errors import CheckpointError
+from lti.files import replacing
 
-__all__ = ["load_tree", "replacing", "save_tree"]
+__all__ = ["load_tree", "save_tree"]
 
 KEY = "compressm"  # of the JSON among the metadata of the file
+FORMAT = 2  # {"format": 2, "sha256": ..., "tree": ...}; the JSON of format 1 is the tree
 CONTAINERS = {kind.__name__: kind for kind in (dict, OrderedDict, Counter, list, tuple)}
 
 
@@ -40,27 +41,9 @@ def save_tree(path: str | Path, tree: Any) -> None:
     """
     path, tensors = Path(path), {}
     text = json.dumps(_encoded(tree, "", tensors))
+    record = {"format": FORMAT, "sha256": _checksum(text, tensors), "tree": text}
     with replacing(path) as partial:
-        require("safetensors.torch").save_file(tensors, partial, {KEY: text})
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which replaces it when it is complete.
-
-    Parameters
-    ----------
-    path : Path
-        An old file stays if anything fails, even the machine.
-    """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        require("safetensors.torch").save_file(tensors, partial, {KEY: json.dumps(record)})
 
 
 def load_tree(path: str | Path) -> Any:
@@ -87,7 +70,7 @@ def load_tree(path: str | Path) -> Any:
         with safetensors.safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get(KEY)
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-    except (OSError, safetensors.SafetensorError) as error:
+    except Exception as error:  # whatever a parser makes of foreign bytes
         raise CheckpointError(
             f"{path} is truncated, or no safetensors file ({error}); load an earlier one"
         ) from error
@@ -96,7 +79,37 @@ def load_tree(path: str | Path) -> Any:
             f"{path} is a safetensors file, but not one of save_checkpoint; load weights alone by "
             "model.load_state_dict(read_checkpoint(path))"
         )
-    return _decoded(json.loads(text), tensors)
+    try:
+        record = json.loads(text)
+        if not isinstance(record, dict):
+            raise TypeError(f"a {type(record).__name__}")
+        if "format" not in record:
+            return _decoded(record, tensors)
+        version, tree = record["format"], record.get("tree")
+        if version == FORMAT and record.get("sha256") == _checksum(tree, tensors):
+            return _decoded(json.loads(tree), tensors)
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"the header of {path} is damaged ({type(error).__name__}: {error}); load an earlier "
+            "one"
+        ) from error
+    if version != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {version!r}, and this version of compressm reads formats 1 and "
+            f"{FORMAT}; update compressm"
+        )
+    raise CheckpointError(
+        f"{path} is damaged: its content does not fit its checksum; load an earlier one"
+    )
+
+
+def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the JSON, and of name, dtype, shape and bytes of every tensor."""
+    seen = hashlib.sha256(text.encode())
+    for name, x in sorted(tensors.items()):
+        seen.update(f"{name} {x.dtype} {tuple(x.shape)}".encode())
+        seen.update(x.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return seen.hexdigest()
 
 
 def _encoded(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

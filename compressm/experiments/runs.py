@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 
-from compressm.checkpoints.file_format import replacing
 from compressm.compression.schedules import At
 from compressm.errors import RunError
 from compressm.experiments.data import Dataset
@@ -28,6 +27,7 @@ from compressm.experiments.recipes import Recipe, read_recipe, to_yaml
 from compressm.experiments.tensorboard import Board
 from compressm.experiments.training import Point, RunResult, Step, from_record, run, to_record
 from compressm.experiments.training.log import Entry
+from lti.files import replacing
 
 __all__ = ["ARMS", "Run", "read_run", "train"]
 

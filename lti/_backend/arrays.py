@@ -244,6 +244,9 @@ def frobenius(X: Array) -> Array:
     xp = namespace(X)
     if 0 in X.shape[-2:]:
         return xp.linalg.matrix_norm(X)
+    if type(X) is np.ndarray and X.ndim == 2:  # the common case, for a quarter of the time
+        top = abs(X).max()
+        return top * np.linalg.norm(X / top) if top > 2.0**-1000 else 0.0 * top
     top = xp.max(xp.abs(X), axis=(-2, -1), keepdims=True)
     top = xp.where(top > 2.0**-1000, top, 1.0)  # dividing by a subnormal number overflows
     return top[..., 0, 0] * xp.linalg.matrix_norm(X / top)

@@ -236,6 +236,7 @@ def _by_schur_form(sys: System) -> ExactFactors:
     T, B, C, U, V, X, inverse = (from_numpy(x, like=sys.A) for x in arrays)
     roundoff = found.roundoff * float(frobenius(found.product))
     system = StateSpace(T, B, C, sys.D, sys.dt)
+    vars(system)["poles"] = from_numpy(form.poles, like=sys.A)  # known, so cached
     return ExactFactors(system, U, V, X, inverse, roundoff=roundoff)
 
 

@@ -36,7 +36,10 @@ CANCEL = 1e6  # and Gramians whose product is this much smaller than their sizes
 
 def near_unstable(balancing: Balancing) -> list[str]:
     """The flag that a pole is close to the stability boundary, if one is."""
-    return close_to_boundary(balancing.parts.stable, _size(balancing))
+    if "near_unstable" not in vars(balancing):  # it is asked for several times
+        flags = close_to_boundary(balancing.parts.stable, _size(balancing))
+        vars(balancing)["near_unstable"] = flags
+    return list(vars(balancing)["near_unstable"])
 
 
 def _size(balancing: Balancing) -> np.ndarray:

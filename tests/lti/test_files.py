@@ -1,6 +1,7 @@
 """Systems to files and back: what is written is read, and what is foreign is refused in words."""
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -233,3 +234,50 @@ def test_a_system_of_wrong_shapes_is_the_systems_error(tmp_path):
     np.savez(tmp_path / "x.npz", A=A, B=C, C=B)
     with pytest.raises(lti.DimensionError, match="B has shape"):
         load(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("suffix", [".mat", ".npz", ".json"])
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"sys{suffix}"
+    lti.save(path, ([[-1.0]], [[1.0]], [[1.0]]))
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(lti.FileError, match="No space left"):
+        lti.save(path, ([[-2.0]], [[1.0]], [[1.0]]))
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("record", [
+    {"dt": {}}, {"dt": [1, 2]}, {"dt": "x"}, {"name": 5}, {"Name": {"a": 1}}, {"InputName": [1]},
+    {"InputName": {"a": 1}}, {"OutputName": 3.0},
+])  # fmt: skip
+def test_times_and_names_of_wrong_types_are_refused(tmp_path, record):
+    path = tmp_path / "sys.json"
+    path.write_text(json.dumps({"A": [[-1]], "B": [[1]], "C": [[1]], **record}))
+    if "name" in record:
+        assert lti.load(path).labels.name is None  # no field of a system
+        return
+    with pytest.raises((lti.FileError, lti.TimebaseError)):
+        lti.load(path)
+
+
+@pytest.mark.parametrize("extra", [
+    {"Ts": {"a": 1}}, {"Ts": np.eye(2)}, {"Ts": "abc"}, {"Ts": 1j}, {"Name": {"a": 1}},
+    {"Name": 5.0}, {"InputName": {"a": 1}}, {"OutputName": np.eye(2)},
+])  # fmt: skip
+def test_matlab_structs_are_no_times_and_no_names(tmp_path, extra):
+    savemat(tmp_path / "sys.mat", {"A": [[-1.0]], "B": [[1.0]], "C": [[1.0]], **extra})
+    with pytest.raises((lti.FileError, lti.TimebaseError)):
+        lti.load(tmp_path / "sys.mat")
+
+
+def test_names_of_files_that_are_too_long_are_refused(tmp_path):
+    path = tmp_path / ("a" * 300 + ".json")
+    with pytest.raises(lti.FileError, match="there is no file"):
+        lti.load(path)
+    with pytest.raises(lti.FileError, match="cannot be written"):
+        lti.save(path, ([[-1.0]], [[1.0]], [[1.0]]))
