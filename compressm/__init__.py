@@ -2,6 +2,7 @@
 
 from compressm._moved import MOVED as _MOVED
 from compressm._moved import keep_old_paths as _keep_old_paths
+from compressm.checkpoints.pretrained import load_pretrained
 from compressm.checkpoints.run_state import (
     load_checkpoint,
     random_state,
@@ -54,6 +55,7 @@ from compressm.systems.batches import hankel_spectra
 from compressm.systems.convert import load_lti_, to_lti
 from compressm.systems.foreign import Family, register_family
 from compressm.systems.selective import SelectiveForm, keep_states_, register_form
+from compressm.systems.sizes import resize_on_load
 
 __all__ = [
     "At",
@@ -105,6 +107,7 @@ __all__ = [
     "linear_ssm",
     "load_checkpoint",
     "load_lti_",
+    "load_pretrained",
     "nuclear_norm",
     "outlook",
     "preview",
@@ -113,6 +116,7 @@ __all__ = [
     "register_form",
     "register_gramian_type",
     "resize_",
+    "resize_on_load",
     "save_checkpoint",
     "set_random_state",
     "smooth_order",

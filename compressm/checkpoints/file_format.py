@@ -85,7 +85,7 @@ def load_tree(path: str | Path) -> Any:
             raise TypeError(f"a {type(record).__name__}")
         if "format" not in record:
             return _decoded(record, tensors)
-        version, tree = record["format"], record.get("tree")
+        version, tree = record["format"], record["tree"]
         if version == FORMAT and record.get("sha256") == _checksum(tree, tensors):
             return _decoded(json.loads(tree), tensors)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -108,7 +108,8 @@ def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
     seen = hashlib.sha256(text.encode())
     for name, x in sorted(tensors.items()):
         seen.update(f"{name} {x.dtype} {tuple(x.shape)}".encode())
-        seen.update(x.contiguous().reshape(-1).view(torch.uint8).numpy())
+        content: Any = x.contiguous().reshape(-1).view(torch.uint8).numpy()
+        seen.update(content)
     return seen.hexdigest()
 
 

@@ -23,6 +23,7 @@ from compressm.gramians.observe import Observer
 from compressm.gramians.types import GramianType
 from compressm.ops.optimizers import optimizers_of, refuse_forgotten, require_optimizers
 from compressm.systems.find import compressible_layers, layer_parameters, selective_layers
+from compressm.systems.sizes import resize_on_load
 
 __all__ = ["Compressor"]
 
@@ -107,7 +108,7 @@ class Compressor:
         require_layers(model)
         require_optimizers(optimizer, layer_parameters(model))
         self._replica = replica_of(model)
-        self.model = model if self._replica is None else self._replica.module
+        self.model = resize_on_load(model if self._replica is None else self._replica.module)
         self.optimizer = optimizer
         self.schedule = schedule
         self._steps = 0

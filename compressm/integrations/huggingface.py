@@ -12,6 +12,7 @@ from compressm.checkpoints.file_format import load_tree, save_tree
 from compressm.compression.compressor import Compressor
 from compressm.errors import CheckpointError, OptionError
 from compressm.integrations.callbacks import Deferred
+from compressm.systems.sizes import resize_on_load
 
 __all__ = ["CompressionCallback"]
 
@@ -49,6 +50,24 @@ class CompressionCallback(Deferred, TrainerCallback):
     """
 
     _compressor: Compressor
+
+    def on_init_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Let the model take the sizes of a checkpoint, which is loaded before training begins.
+
+        Parameters
+        ----------
+        args, state, control, model, **kwargs
+            As the trainer passes them.
+        """
+        if isinstance(model, nn.Module):
+            resize_on_load(model)
 
     def on_train_begin(
         self,

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from compressm.compression.compressor import Compressor
 from compressm.errors import OptionError
 from compressm.integrations.callbacks import Deferred
+from compressm.systems.sizes import resize_on_load
 
 __all__ = ["CompressionCallback"]
 
@@ -49,6 +50,10 @@ class CompressionCallback(Deferred, pl.Callback):
 
     _compressor: Compressor | None = None
     _state: Mapping[str, Any] = MappingProxyType({})
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Let `pl_module` take the sizes of a checkpoint; `trainer` and `stage` do not matter."""
+        resize_on_load(pl_module)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Build the compressor for `pl_module`, which `trainer` may have wrapped, or refuse it."""

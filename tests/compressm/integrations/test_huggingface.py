@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from compressm import CheckpointError, Every, KeepEnergy, Rollback, SequenceModel, States
 from compressm.integrations.huggingface import CompressionCallback
+from compressm.systems.find import selective_layers, stored_states
 from tests.compressm.helpers import is_unchanged, parameters_of
 
 
@@ -47,7 +48,9 @@ def trainer_of(folder, model, callback, **options):
         "dataloader_pin_memory": False,
     }
     arguments = transformers.TrainingArguments(str(folder), **{**defaults, **options})
-    return transformers.Trainer(model, arguments, train_dataset=data(), callbacks=[callback])
+    return transformers.Trainer(
+        model, arguments, train_dataset=data(), eval_dataset=data(6), callbacks=[callback]
+    )
 
 
 def losses(trainer):
@@ -117,3 +120,52 @@ def test_a_cut_is_taken_back_also_by_a_run_that_resumes_within_the_window(tmp_pa
     _, _, trainer = parts(1)
     with pytest.raises(CheckpointError, match="there is no file"):
         trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+
+
+class Foreign(nn.Module):
+    """A model with a layer of transformers, whose loss the test sets."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        config = transformers.MambaConfig(
+            vocab_size=8, hidden_size=4, state_size=6, num_hidden_layers=2
+        )
+        self.backbone, self.head = transformers.MambaModel(config), nn.Linear(4, 3)
+
+    def forward(self, u, labels):
+        y = self.backbone(inputs_embeds=torch.cat([u, u], -1)).last_hidden_state
+        logits = self.head(y.mean(1))
+        return {"loss": cross_entropy(logits, labels), "logits": logits}
+
+
+def sizes(model):
+    return [stored_states(layer) for _, layer in selective_layers(model)]
+
+
+def test_a_foreign_model_resumes_at_its_sizes(tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 4, "max_steps": 8, "seed": 1}
+    first = trainer_of(tmp_path, Foreign(), two_states(), **options)
+    first.train()
+    second = trainer_of(tmp_path / "again", Foreign(), two_states(), **options)
+    second.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert sizes(first.model) == sizes(second.model) == [2, 2]
+    for x, y in zip(first.model.parameters(), second.model.parameters(), strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("best, expected", [(2, [6, 6]), (8, [2, 2])])
+def test_the_best_foreign_model_is_loaded_whatever_its_size(tmp_path, best, expected):
+    trainer = trainer_of(
+        tmp_path, Foreign(), two_states(), save_strategy="steps", save_steps=2, max_steps=8,
+        eval_strategy="steps", eval_steps=2, load_best_model_at_end=True,
+        metric_for_best_model="score", greater_is_better=True,
+    )  # fmt: skip
+    trainer.compute_metrics = lambda _: {"score": float(trainer.state.global_step == best)}
+    trainer.train()
+    assert sizes(trainer.model) == expected
+    assert trainer.model(**{k: v[None] for k, v in data(1)[0].items()})["loss"].isfinite()
+
+
+def two_states():
+    return CompressionCallback(policy=States(2), schedule=Every(3, stop=3))

@@ -9,13 +9,20 @@ from lightning.pytorch.loggers.logger import Logger
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from compressm import Every, KeepEnergy, Rollback, SequenceModel, States
+from compressm import Every, KeepEnergy, Rollback, SequenceModel, States, resize_on_load
 from compressm.integrations.lightning import CompressionCallback
+from tests.compressm.foreign_layers import MinimalLRU
 from tests.compressm.helpers import is_unchanged, parameters_of
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*(does not have many workers|smaller than the logging interval|LeafSpec|is not empty)",
+NOTES = (
+    "does not have many workers",
+    "Be aware that when using `ckpt_path`",
+    "smaller than the logging interval",
+    "LeafSpec",
+    "resuming from a checkpoint that ended before",
+    "is not empty",
 )
+pytestmark = pytest.mark.filterwarnings(f"ignore:(?s).*({'|'.join(NOTES)})")
 
 
 class Module(pl.LightningModule):
@@ -179,3 +186,52 @@ def test_a_second_fit_goes_on_within_the_window():
     trainer.fit_loop.max_epochs = 2
     trainer.fit(module, batches(12))
     assert [(e.step, e.layers[0].after) for e in callback.events] == [(11, 6), (14, 16)]
+
+
+class Foreign(Module):
+    """The same with a layer of another package."""
+
+    def __init__(self, seed=0):
+        super().__init__(seed)
+        self.model.blocks[0].layer = MinimalLRU(4, 8)
+
+    def test_step(self, batch, batch_idx):
+        self.log("loss", cross_entropy(self.model(batch[0]), batch[1]))
+
+
+def states(module):
+    return [len(module.model.blocks[0].layer.nu_log), module.model.blocks[1].layer.d_state]
+
+
+def four_states(step):
+    return CompressionCallback(policy=States(4), schedule=Every(step, stop=step), gramians="model")
+
+
+def test_foreign_layers_resume_and_are_tested_at_the_sizes_of_a_checkpoint(tmp_path):
+    best = pl.callbacks.ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=2,
+                                        save_top_k=-1)  # fmt: skip
+    first = Foreign()
+    trainer = fit(first, four_states(5), best, n_batches=8)
+    small = states(first)
+    assert small < [8, 16]
+    resumed = Foreign(seed=1)
+    fit(resumed, four_states(5), n_batches=8, ckpt_path=tmp_path / "step=6.ckpt")
+    assert states(resumed) == small
+    for step, expected in ((4, [8, 16]), (6, small)):  # before the cut, and after it
+        trainer.test(first, batches(1), ckpt_path=tmp_path / f"step={step}.ckpt", verbose=False)
+        assert states(first) == expected
+
+
+def test_load_from_checkpoint_into_a_model_that_resizes(tmp_path):
+    class Ready(Foreign):
+        def __init__(self, seed=0):
+            super().__init__(seed)
+            resize_on_load(self)
+
+    first = Foreign()
+    fit(first, four_states(1), saver(tmp_path), n_batches=2)
+    (path,) = tmp_path.glob("*.ckpt")
+    found = Ready.load_from_checkpoint(path, map_location="cpu")
+    assert states(found) == states(first) < [8, 16]
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        Foreign.load_from_checkpoint(path, map_location="cpu")

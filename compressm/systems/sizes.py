@@ -1,0 +1,119 @@
+"""Layers of other packages take the number of states that their saved weights have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compressm.layers import Mamba, SSMLayer
+from compressm.ops.resize import tensors_of, write_
+from compressm.systems.find import agree_on_states_, compressible_layers
+from compressm.systems.foreign import family_of
+from compressm.systems.selective.form import SelectiveForm, form_of
+
+__all__ = ["resize_on_load"]
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def resize_on_load(model: nn.Module) -> nn.Module:
+    """From now on ``model.load_state_dict`` resizes layers to the states that were saved.
+
+    Layers of `compressm` do so by themselves. `Compressor` and the callbacks call this for the
+    model that they get; call it yourself before weights of other sizes are loaded into a model that
+    was never compressed in this process, for example in ``__init__`` of a ``LightningModule``.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Its layers may get more or fewer states; parameters keep their identity. Twice is as good as
+        once.
+
+    Returns
+    -------
+    nn.Module
+        The argument.
+
+    See Also
+    --------
+    load_checkpoint, load_pretrained
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compressm import resize_on_load
+    >>> model = resize_on_load(torch.nn.Linear(2, 2))  # has no such layer, and stays as it is
+    """
+    for _, layer in compressible_layers(model):
+        hooks = [getattr(x, "hook", x) for x in layer._load_state_dict_pre_hooks.values()]
+        if not isinstance(layer, (SSMLayer, Mamba)) and _resize not in hooks:
+            layer.register_load_state_dict_pre_hook(_resize)
+    if _agree not in model._load_state_dict_post_hooks.values():
+        model.register_load_state_dict_post_hook(_agree)
+    return model
+
+
+def _resize(layer: nn.Module, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+    """The layer with as many states as its saved tensors, if these are those of such a layer."""
+    tensors = tensors_of(layer)
+    saved = {name: tuple(x.shape) for name in tensors
+             if isinstance(x := state_dict.get(prefix + name), Tensor)}  # fmt: skip
+    if all(saved.get(name, x.shape) == x.shape for name, x in tensors.items()):
+        return
+    n, shapes, counts = _sizes(layer, saved)
+    if not n or any(shapes.get(name, tensors[name].shape) != saved[name] for name in saved):
+        return  # any other mismatch is torch's to report
+    with torch.no_grad():
+        for name, shape in shapes.items():
+            write_(layer, name, tensors[name].new_zeros(shape))
+    for name, count in counts.items():
+        path, _, own = name.rpartition(".")
+        if own in vars(layer.get_submodule(path)):
+            write_(layer, name, count)
+    state = vars(layer).get("state")
+    if isinstance(state, Tensor):  # left over from the last sequence
+        layer.state = state.new_zeros(*state.shape[:-1], n)
+
+
+def _agree(model: nn.Module, *_: Any) -> None:
+    agree_on_states_(model)
+
+
+def _sizes(layer: nn.Module, saved: Shapes) -> tuple[int, Shapes, dict[str, int]]:
+    """How many states were saved, and what shapes and attributes belong to so many."""
+    family, tensors = family_of(layer), tensors_of(layer)
+    if family is None:
+        form = form_of(layer)
+        return (0, {}, {}) if form is None else _sizes_of_form(form, tensors, saved)
+    axes = {
+        (name, axis): 2 if size == "2n" else 1
+        for name, shape in family.shapes.items()
+        for axis, size in enumerate(shape)
+        if size in ("n", "2n")
+    }
+    n = next(
+        (saved[name][axis] // k for (name, axis), k in axes.items()
+         if len(saved.get(name, ())) > axis), 0,
+    )  # fmt: skip
+    shapes: Shapes = {name: tuple(tensors[name].shape) for name, _ in axes}
+    for (name, axis), k in axes.items():
+        shapes[name] = (*shapes[name][:axis], k * n, *shapes[name][axis + 1 :])
+    return n, shapes, dict.fromkeys(family.counts, n)
+
+
+def _sizes_of_form(
+    form: SelectiveForm, tensors: Mapping[str, Tensor], saved: Shapes
+) -> tuple[int, Shapes, dict[str, int]]:
+    """The sizes on the axes of states are a + b n, as those of one and of two states show."""
+    one, two = form.places([0]), form.places([0, 0])
+    n, shapes = 0, {}
+    for name, (axis, places) in one.items():
+        if name in saved and len(saved[name]) > axis:
+            step = len(two[name][1]) - len(places)
+            n = n or 1 + (saved[name][axis] - len(places)) // step
+            shape = tensors[name].shape
+            shapes[name] = (*shape[:axis], len(places) + step * (n - 1), *shape[axis + 1 :])
+    return max(n, 0), shapes, form.counts(n)
