@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -47,6 +48,7 @@ class Observer:
         self.gradients = gradients
         self.training = training
         self.signals: dict[str, list[Signal]] = {}
+        self.mask: Tensor | None = None  # of the batch that is observed
         self._hooks: list[RemovableHandle] = []
         self._passed: set[str] = set()  # layers seen outside of backward passes
 
@@ -59,7 +61,11 @@ class Observer:
 
     def stop(self) -> dict[str, list[Signal]]:
         """Stop recording, and return the signals by the layers' names."""
-        signals, self.signals = self.signals, {}
+        signals = {
+            name: [part for signal in own for part in signal.without_padding()]
+            for name, own in self.signals.items()
+        }
+        self.signals, self.mask = {}, None
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
@@ -103,6 +109,9 @@ class Observer:
         signal = Signal(layer_input(layer, u))
         if signal.u is not u:
             signal.given = u[:1]
+        mask = kwargs.get("attention_mask") if self.mask is None else self.mask
+        if isinstance(mask, Tensor) and mask.shape == signal.u.shape[:2]:
+            signal.mask = mask.detach().to(signal.u.device) != 0
         self.signals.setdefault(name, []).append(signal)
         y = output[0] if isinstance(output, tuple) else output
         if self.gradients and y.requires_grad and output_is_the_system(layer):
@@ -122,7 +131,9 @@ def observe(
     model : nn.Module
         Its parameters and modes do not change.
     batches : iterable
-        Inputs of the model: tensors, or tuples and lists whose first element is one.
+        Inputs of the model: tensors, tuples and lists whose first element is one, or dicts of
+        arguments. In a dict, an ``attention_mask`` or ``lengths`` says what is padding, which does
+        not count. Tensors are moved to the device of the model.
     gradients : bool
         Whether to record gradients too: of a random projection of the model's output, one a batch.
     layers : callable, optional
@@ -145,7 +156,8 @@ def observe(
     try:
         with torch.set_grad_enabled(gradients):
             for batch in batches:
-                y = model(batch[0] if isinstance(batch, (tuple, list)) else batch)
+                args, kwargs, observer.mask = _arguments(model, batch)
+                y = model(*args, **kwargs)
                 y = y[0] if isinstance(y, tuple) else getattr(y, "logits", y)
                 if gradients:  # on their way to the parameters they pass the layers' outputs
                     torch.autograd.grad(y, parameters, torch.randn_like(y), allow_unused=True)
@@ -154,3 +166,43 @@ def observe(
             module.training = mode
         signals = observer.stop()
     return signals
+
+
+def _arguments(model: nn.Module, batch: Any) -> tuple[tuple, dict[str, Any], Tensor | None]:
+    """The arguments with which a model takes a batch, on its device; and which steps count."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+
+    def moved(x: Any) -> Any:
+        return x.to(device) if isinstance(x, Tensor) else x
+
+    if not isinstance(batch, Mapping):
+        first = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
+        if not isinstance(first, Tensor):
+            raise OptionError(
+                f"a batch of data= is a tensor, a tuple that begins with one, or a dict of "
+                f"arguments of the model; got {type(first).__name__}"
+            )
+        return (moved(first),), {}, None
+    taken = inspect.signature(model.forward).parameters.values()
+    names = {x.name for x in taken}
+    if not any(x.kind is x.VAR_KEYWORD for x in taken):
+        unknown = [key for key in batch if key not in names]
+        known = {key: moved(x) for key, x in batch.items() if key in names}
+    else:
+        unknown, known = [], {key: moved(x) for key, x in batch.items()}
+    if not known:
+        raise OptionError(
+            f"the model takes none of the entries {unknown} of a batch, only {sorted(names)}; "
+            "rename them"
+        )
+    return (), known, _mask(batch)
+
+
+def _mask(batch: Mapping[str, Any]) -> Tensor | None:
+    """Which steps of which sequences are no padding (batch, length), as a batch says it."""
+    mask, lengths = batch.get("attention_mask"), batch.get("lengths")
+    if mask is None and lengths is not None:
+        longest = max(x.shape[1] for x in batch.values() if isinstance(x, Tensor) and x.ndim > 1)
+        lengths = torch.as_tensor(lengths)
+        mask = torch.arange(longest, device=lengths.device) < lengths[:, None]
+    return mask
