@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from compressm.compression.advice import with_advice
 from compressm.compression.linear import LinearPlan, refuse_parametrized
 from compressm.compression.options import Options
 from compressm.compression.policies import Policy
@@ -138,6 +139,12 @@ def select(model: nn.Module, planned: Sequence[Planned], policy: Policy) -> list
     -------
     list of Proposal
     """
+    plans = [plan for plan in planned if not isinstance(plan, Proposal)]
+    trial = partial(_selected, model, planned)
+    return with_advice(policy, plans, trial(policy), trial)
+
+
+def _selected(model: nn.Module, planned: Sequence[Planned], policy: Policy) -> list[Proposal]:
     plans = [plan for plan in planned if not isinstance(plan, Proposal)]
     owners = _owners(model)
     orders: Iterator[int | None] = repeat(None)  # a layer at a time

@@ -148,7 +148,7 @@ class LinearPlan(Plan):
         plan, n_stored = self, self.stored(order)
         while True:
             if n_stored >= plan.before:
-                return plan._needs_all(order)
+                return unchanged(plan)
             try:
                 return plan._within(n_stored, owners)
             except _UnstableReduction as error:
@@ -158,16 +158,6 @@ class LinearPlan(Plan):
             if reselect_order is not None:
                 order = reselect_order(plan)
                 n_stored = plan.stored(order)
-
-    def _needs_all(self, order: int) -> Proposal:
-        """The unchanged layer, with a reason if fewer states were asked for."""
-        if order >= self.balancing.minimal_order or self.multiple_of > 1:
-            return unchanged(self)
-        return unchanged(
-            self,
-            f"order {order} needs all {self.before} stored states, as some of its eigenvalues are "
-            "real and take one each; ask for a lower order",
-        )
 
     def _within(self, n_stored: int, owners: Counter[int]) -> Proposal:
         """The cut at the highest orders that `n_stored` stored states can hold."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -62,6 +62,10 @@ class Budget(Policy):
     def orders(self, layers: Sequence[ScoredLayer], copy: Callable[..., Any]) -> list[int]:
         """The order to keep of each of `layers`; see `Policy`. `copy` is not used."""
         return self.across([layer.hsv for layer in layers], [layer.stored for layer in layers])
+
+    def looser(self) -> Iterable[Policy]:
+        """`Budget` of a smaller fraction; see `Policy`."""
+        return (Budget(fraction=x) for x in (0.75, 0.5, 0.25))
 
     @renamed(slots="stored")
     def across(
