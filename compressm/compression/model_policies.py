@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -48,6 +48,8 @@ class Budget(Policy):
 
     total: int | None = None
     fraction: float | None = None
+
+    at_most: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if (self.total is None) == (self.fraction is None):

@@ -80,9 +80,13 @@ class Policy:
     ----------
     needs_bound : bool
         Whether Gramian types and layers without an error bound are refused.
+    at_most : bool
+        Whether fewer states than selected suit it, and more do not. Where rounding would spoil a
+        cut, the next lower orders are tried then, else the next higher ones.
     """
 
     needs_bound: ClassVar[bool] = False
+    at_most: ClassVar[bool] = False
 
     @property
     def whole_model(self) -> bool:
@@ -347,6 +351,8 @@ class States(Policy):
     """
 
     n_stored: int
+
+    at_most: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_count("n_stored", self.n_stored)
