@@ -8,6 +8,7 @@ __all__ = [
     "DataError",
     "DistributedError",
     "MissingPackageError",
+    "NothingRemovedWarning",
     "ObservationError",
     "OptionError",
     "RecipeError",
@@ -36,6 +37,10 @@ class ObservationError(CompressmError, lti.LTIError):
 
 class SkipError(CompressmError):
     """A layer cannot be cut and stays as it is; the message becomes `LayerCut.skipped`."""
+
+
+class NothingRemovedWarning(UserWarning):
+    """`compress_` left every layer as it was; the message says why, or what would remove states."""
 
 
 class DistributedError(CompressmError, RuntimeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -21,7 +22,7 @@ from compressm.compression.decide import (
 from compressm.compression.event import CompressionEvent
 from compressm.compression.options import Options
 from compressm.compression.policies import AnyPolicy
-from compressm.errors import OptionError
+from compressm.errors import NothingRemovedWarning, OptionError
 from compressm.gramians.observe import observe
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import GramianType
@@ -75,6 +76,11 @@ def compress_(
     CompressionEvent
         With ``step=0``.
 
+    Warns
+    -----
+    NothingRemovedWarning
+        If no layer was cut.
+
     Examples
     --------
     >>> import torch
@@ -88,9 +94,12 @@ def compress_(
     require_optimizers(optimizer, layer_parameters(model))
     signals = _observed(model, [options.gramians], data)
     proposals = propose(model, signals, options)
+    event = CompressionEvent(0, tuple(cut for cut, _ in proposals))
     if not dry_run:
         apply_(model, proposals, optimizer)
-    return CompressionEvent(0, tuple(cut for cut, _ in proposals))
+        if not event.removed:
+            warnings.warn(str(event), NothingRemovedWarning, stacklevel=3)
+    return event
 
 
 @system_alias

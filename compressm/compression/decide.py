@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
@@ -13,7 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from compressm.compression.linear import LinearPlan, refuse_parametrized
+from compressm.compression.advice import with_advice
+from compressm.compression.linear import LinearPlan, RoundingError, refuse_parametrized
 from compressm.compression.options import Options
 from compressm.compression.policies import Policy
 from compressm.compression.proposal import (
@@ -38,6 +40,7 @@ from compressm.systems.wrapped import wrapping
 __all__ = ["apply_", "balance_layers", "propose", "require_layers", "select"]
 
 Signals: TypeAlias = Mapping[str, Sequence[Signal]]
+NEAR = (1, 2, 4, 8)  # orders apart, that are tried where rounding would spoil the cut
 SHORT = 16  # steps of a zero input that a layer is tried on where none was observed
 Planned: TypeAlias = "Plan | Proposal"  # a proposal where the layer cannot be scored
 
@@ -139,6 +142,12 @@ def select(model: nn.Module, planned: Sequence[Planned], policy: Policy) -> list
     list of Proposal
     """
     plans = [plan for plan in planned if not isinstance(plan, Proposal)]
+    trial = partial(_selected, model, planned)
+    return with_advice(policy, plans, trial(policy), trial)
+
+
+def _selected(model: nn.Module, planned: Sequence[Planned], policy: Policy) -> list[Proposal]:
+    plans = [plan for plan in planned if not isinstance(plan, Proposal)]
     owners = _owners(model)
     orders: Iterator[int | None] = repeat(None)  # a layer at a time
     if plans and policy.whole_model:
@@ -165,14 +174,31 @@ def _proposal(plan: Plan, order: int | None, policy: Policy, owners: Counter[int
         if policy.needs_bound and not plan.bounded:
             raise SkipError("no bound holds for a selective layer; use KeepEnergy or States")
         if order is None:
-            cut, write = plan.at(select_order(plan), owners, select_order)
+            cut, write = _near(plan, select_order(plan), policy, owners, select_order)
         else:
-            cut, write = plan.at(_checked(order, plan, policy), owners)
+            cut, write = _near(plan, _checked(order, plan, policy), policy, owners, None)
         if write is not None:
             cut = replace(cut, output_error=plan.output_error(write))
         return Proposal(cut, write)
 
     return attempt(make, partial(unchanged, plan))
+
+
+def _near(
+    plan: Plan, order: int, policy: Policy, owners: Counter[int], select_order: Any
+) -> Proposal:
+    """The cut at `order` or, where rounding would spoil it, at one close by."""
+    try:
+        return plan.at(order, owners, select_order)
+    except RoundingError as refusal:
+        way = -1 if policy.at_most else 1
+        for near in (order + way * k for k in NEAR):
+            if 0 < near < plan.hsv.shape[-1]:
+                with suppress(RoundingError):
+                    proposal = plan.at(near, owners)
+                    if proposal.write is not None:
+                        return proposal
+        raise refusal
 
 
 def _checked(order: Any, plan: Plan, policy: Policy) -> int:

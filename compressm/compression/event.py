@@ -54,6 +54,8 @@ class LayerCut:
         measured on every eighth observed sequence, which is not used in the reduction; for a
         selective layer, of the whole layer's output. None if fewer than eight sequences were
         observed, an output is not finite, or nothing was cut.
+    advice : str or None
+        Where the policy kept every state of every layer: which looser one would remove some.
     """
 
     name: str
@@ -70,6 +72,7 @@ class LayerCut:
     skipped: str | None = None
     gramians: str = ""
     output_error: float | None = None
+    advice: str | None = None
 
     def refused(self, reason: str) -> LayerCut:
         """The cut of the same layer when it is left as it is, for a `reason`."""
@@ -101,6 +104,16 @@ class CompressionEvent:
     step: int
     layers: tuple[LayerCut, ...]
 
+    @property
+    def advice(self) -> str | None:
+        """What would remove states, if the policy kept all of them; see `LayerCut`."""
+        return next((cut.advice for cut in self.layers if cut.advice), None)
+
+    @property
+    def removed(self) -> bool:
+        """Whether a layer stores fewer states than before."""
+        return any(cut.after < cut.before for cut in self.layers)
+
     def __str__(self) -> str:
         cuts = ", ".join(
             f"{cut.name or 'layer'}: {cut.before} -> {cut.after}"
@@ -108,7 +121,7 @@ class CompressionEvent:
             + (f" (skipped: {cut.skipped})" if cut.skipped else "")
             for cut in self.layers
         )
-        return f"step {self.step}: {cuts}"
+        return f"step {self.step}: {cuts}" + (f"; {self.advice}" if self.advice else "")
 
     def metrics(self) -> dict[str, float]:
         """``<layer>/states`` and ``<layer>/energy_kept``, for a logger."""

@@ -31,11 +31,11 @@ from compressm.systems.batches import System, precision
 from compressm.systems.convert import directions, to_lti
 from compressm.systems.find import stored_states
 
-__all__ = ["LinearPlan", "refuse_parametrized"]
+__all__ = ["LinearPlan", "RoundingError", "refuse_parametrized"]
 
 EPS = 2.0**-52
 MARGIN = 1e-5  # from the unit circle, within which a layer may refuse a pole
-ROUNDING_LIMIT = 1e-3  # relative; a written layer farther than this from its system is not accepted
+ROUNDING_LIMIT = 1e-3  # relative; rounding of this size is accepted, however small the cut's error
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -148,7 +148,7 @@ class LinearPlan(Plan):
         plan, n_stored = self, self.stored(order)
         while True:
             if n_stored >= plan.before:
-                return plan._needs_all(order)
+                return unchanged(plan)
             try:
                 return plan._within(n_stored, owners)
             except _UnstableReduction as error:
@@ -158,16 +158,6 @@ class LinearPlan(Plan):
             if reselect_order is not None:
                 order = reselect_order(plan)
                 n_stored = plan.stored(order)
-
-    def _needs_all(self, order: int) -> Proposal:
-        """The unchanged layer, with a reason if fewer states were asked for."""
-        if order >= self.balancing.minimal_order or self.multiple_of > 1:
-            return unchanged(self)
-        return unchanged(
-            self,
-            f"order {order} needs all {self.before} stored states, as some of its eigenvalues are "
-            "real and take one each; ask for a lower order",
-        )
 
     def _within(self, n_stored: int, owners: Counter[int]) -> Proposal:
         """The cut at the highest orders that `n_stored` stored states can hold."""
@@ -188,12 +178,14 @@ class LinearPlan(Plan):
             )
         refuse_tied(self.layer, trial, owners)
         refuse_broken(self.layer, trial, self.example)
-        distance, peak = _distance(to_lti(trial, conjugate=self.real), system)
+        written = to_lti(trial, conjugate=self.real)
+        distance, peak = _distance(written, system)
         rounding = (distance / peak if peak else 0.0) + condition * EPS
-        if not rounding < ROUNDING_LIMIT:
-            raise SkipError(
+        if not (condition * EPS < ROUNDING_LIMIT and self._bears(rounding, written, orders)):
+            raise RoundingError(
                 f"written in {precision(self.layer)} it would differ from the reduced system by "
-                f"{rounding:.1e} of its peak"
+                f"{rounding:.1e} of its peak, and rounding would change its output by more than "
+                "the cut does; ask for fewer states, or train in double precision"
             )
         bounds = self.balancing.error_bounds.take_along_dim(orders[..., None], -1)
         kept = np.arange(self.hsv.shape[-1]) < orders.cpu().numpy()[..., None]
@@ -213,6 +205,21 @@ class LinearPlan(Plan):
         )
         return Proposal(cut, write)
 
+    def _bears(self, rounding: float, written: System, orders: Tensor) -> bool:
+        """Whether rounding changes the output by no more than the cut does, or the limit.
+
+        The cut is measured in balanced coordinates: in diagonal ones large terms may cancel.
+        """
+        if rounding < ROUNDING_LIMIT:
+            return True
+        of_cut, of_both = (
+            output_error(self.system, system, self.held_out, directions(self.layer))
+            for system in (self._truncated(orders), written)
+        )
+        if of_cut is None or of_both is None:  # nothing was held out
+            return False
+        return of_both <= 2 * max(of_cut, ROUNDING_LIMIT)
+
     def output_error_at(self, order: int) -> float | None:
         """The output error of the system truncated to that `order`."""
         full, r = self.balancing.balanced, min(order, self.balancing.minimal_order)
@@ -221,8 +228,11 @@ class LinearPlan(Plan):
         return output_error(self.system, reduced, self.held_out, directions(self.layer))
 
     def output_error(self, write: LoadSystem) -> float | None:
-        """The output error of the system that would be written, on the sequences held out."""
-        return output_error(self.system, write.system, self.held_out, directions(self.layer))
+        """The output error of the layer as written, on the sequences held out."""
+        trial = copied(self.layer)
+        write.apply_(trial)
+        written = to_lti(trial, conjugate=self.real)
+        return output_error(self.system, written, self.held_out, directions(self.layer))
 
     def with_exact_observability(self, unstable: Tensor) -> LinearPlan:
         """This plan with the exact observability Gramian, in the channels that are unstable.
@@ -239,23 +249,30 @@ class LinearPlan(Plan):
                 return replace(self, factors=(S, mixed))
         return replace(self, factors=(S, None), gramians=self.gramians.fallback or self.gramians)
 
-    def _diagonal(self, orders: Tensor) -> tuple[lti.DiagonalStateSpace, float]:
-        """The reduced systems in diagonal form, padded to equal size, and its condition number."""
+    def _truncated(self, orders: Tensor) -> lti.StateSpace:
+        """The reduced systems in balanced coordinates, padded to equal size."""
         full, r = self.balancing.balanced, int(orders.max())
         kept = torch.arange(r, device=orders.device) < orders[..., None]
         A = full.A[..., :r, :r] * kept[..., None] * kept[..., None, :]
         B, C = full.B[..., :r, :] * kept[..., None], full.C[..., :r] * kept[..., None, :]
-        modal, condition = lti.diagonalize(
-            lti.StateSpace(A, B, C, None, full.dt), conjugate=self.real
-        )
+        return lti.StateSpace(A, B, C, None, full.dt)
+
+    def _diagonal(self, orders: Tensor) -> tuple[lti.DiagonalStateSpace, float]:
+        """The reduced systems in diagonal form, padded to equal size, and its condition number."""
+        reduced = self._truncated(orders)
+        modal, condition = lti.diagonalize(reduced, conjugate=self.real)
         idle = ~((modal.B != 0).any(-1) | (modal.C != 0).any(-2))
         n = int((~idle).sum(-1).max())  # idle modes are sorted last, then dropped
         first = idle.to(torch.uint8).argsort(dim=-1, stable=True)[..., :n]
         poles = modal.poles.take_along_dim(first, -1)
         B = modal.B.take_along_dim(first[..., None], -2)
         C = modal.C.take_along_dim(first[..., None, :], -1)
-        modal = lti.DiagonalStateSpace(poles, B, C, None, full.dt, self.real)
+        modal = lti.DiagonalStateSpace(poles, B, C, None, reduced.dt, self.real)
         return modal, float(torch.as_tensor(condition).max())
+
+
+class RoundingError(SkipError):
+    """A cut that the precision of the parameters would spoil."""
 
 
 class _UnstableReduction(lti.UnstableError):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -49,6 +49,8 @@ class Budget(Policy):
     total: int | None = None
     fraction: float | None = None
 
+    at_most: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if (self.total is None) == (self.fraction is None):
             raise OptionError(f"give either total or fraction, got {self}")
@@ -62,6 +64,10 @@ class Budget(Policy):
     def orders(self, layers: Sequence[ScoredLayer], copy: Callable[..., Any]) -> list[int]:
         """The order to keep of each of `layers`; see `Policy`. `copy` is not used."""
         return self.across([layer.hsv for layer in layers], [layer.stored for layer in layers])
+
+    def looser(self) -> Iterable[Policy]:
+        """`Budget` of a smaller fraction; see `Policy`."""
+        return (Budget(fraction=x) for x in (0.75, 0.5, 0.25))
 
     @renamed(slots="stored")
     def across(

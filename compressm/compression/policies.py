@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -80,9 +80,13 @@ class Policy:
     ----------
     needs_bound : bool
         Whether Gramian types and layers without an error bound are refused.
+    at_most : bool
+        Whether fewer states than selected suit it, and more do not. Where rounding would spoil a
+        cut, the next lower orders are tried then, else the next higher ones.
     """
 
     needs_bound: ClassVar[bool] = False
+    at_most: ClassVar[bool] = False
 
     @property
     def whole_model(self) -> bool:
@@ -109,6 +113,10 @@ class Policy:
     def order(self, layer: ScoredLayer) -> int:
         """The order to keep of one `layer`, from 0 to n."""
         return self(layer.hsv, layer.stored)
+
+    def looser(self) -> Iterable[Policy]:
+        """Policies that remove more, from the least to the most, to suggest if nothing was cut."""
+        return KeepEnergy(1.0).looser()
 
     def orders(self, layers: Sequence[ScoredLayer], copy: Callable[..., Any]) -> list[int]:
         """The order to keep of each layer.
@@ -143,6 +151,10 @@ class _Function(Policy):
 @dataclass(frozen=True)
 class _DefaultEnergy(Policy):
     """`KeepEnergy` with the energy fraction that goes with the Gramian type of each layer."""
+
+    def __str__(self) -> str:
+        known = ", ".join(f"{energy} by {name}" for name, energy in ENERGIES.items())
+        return f"the default energy fraction ({known})"
 
     def order(self, layer: ScoredLayer) -> int:
         return KeepEnergy(layer.gramians.energy).order(layer)
@@ -202,6 +214,10 @@ class KeepEnergy(Policy):
         """The order to keep; see `Policy`."""
         return lti.order_for(pooled(hsv), energy=self.energy)
 
+    def looser(self) -> Iterable[Policy]:
+        """`KeepEnergy` of less; see `Policy`."""
+        return (KeepEnergy(round(1 - x, 12)) for x in _round_numbers(1 - self.energy, 0.5))
+
 
 @dataclass(frozen=True)
 class ErrorBound(Policy):
@@ -245,6 +261,10 @@ class ErrorBound(Policy):
     def order(self, layer: ScoredLayer) -> int:
         """The order to keep of one `layer`, whose bound is its gain times that of the values."""
         return self(layer.hsv * layer.gain, layer.stored)
+
+    def looser(self) -> Iterable[Policy]:
+        """`ErrorBound` with a larger tolerance; see `Policy`."""
+        return (ErrorBound(x, self.relative) for x in _round_numbers(self.tol, 1e6))
 
 
 @dataclass(frozen=True)
@@ -302,6 +322,10 @@ class OutputError(Policy):
             low, high = (low, middle) if error <= self.tol else (middle, high)
         return high
 
+    def looser(self) -> Iterable[Policy]:
+        """`OutputError` with a larger tolerance; see `Policy`."""
+        return (OutputError(x) for x in _round_numbers(self.tol, 0.5))
+
 
 @dataclass(frozen=True)
 class States(Policy):
@@ -328,6 +352,8 @@ class States(Policy):
 
     n_stored: int
 
+    at_most: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         require_count("n_stored", self.n_stored)
 
@@ -338,6 +364,10 @@ class States(Policy):
         orders = range(min(2 * self.n_stored, hsv.shape[-1]), 0, -1)
         return next((order for order in orders if stored(order) <= self.n_stored), 1)
 
+    def looser(self) -> Iterable[Policy]:
+        """`States` of half, a quarter, ... of the number; see `Policy`."""
+        return (States(self.n_stored >> k) for k in range(1, self.n_stored.bit_length()))
+
 
 class Order(States):
     """The old name of `States`, whose argument counts stored states, not the order.
@@ -347,6 +377,15 @@ class Order(States):
     n_stored : int
         As in `States`.
     """
+
+
+def _round_numbers(above: float, most: float) -> Iterator[float]:
+    """1, 2, 5, 10, 20, 50, ... times a power of ten, more than `above` and at most `most`."""
+    first = math.floor(math.log10(max(above, 1e-4)))
+    numbers = (
+        float(f"{x}e{e}") for e in range(first, math.ceil(math.log10(most)) + 1) for x in (1, 2, 5)
+    )
+    return (x for x in numbers if above * (1 + 1e-9) < x <= most)
 
 
 def pooled(hsv: np.ndarray) -> np.ndarray:

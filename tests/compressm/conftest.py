@@ -1,7 +1,19 @@
 """What several test modules of compressm share."""
 
+from pathlib import Path
+
 import pytest
 import torch
+
+
+def pytest_collection_modifyitems(items):
+    """Many tests are about layers that are left alone; what warns then is tested once."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(
+                pytest.mark.filterwarnings("ignore::compressm.errors.NothingRemovedWarning")
+            )
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from torch.nn.utils import prune
 import lti
 from compressm import (
     LRU,
+    LSSL,
     S4D,
     S5,
     Budget,
@@ -20,9 +21,12 @@ from compressm import (
     ErrorBound,
     Every,
     KeepEnergy,
+    OutputError,
+    SequenceModel,
     States,
     compress_,
 )
+from compressm.compression.linear import LinearPlan
 from compressm.gramians.moments import observability_factor, observed_factor
 from compressm.gramians.signals import Signal
 from tests.compressm.helpers import cut_by, is_unchanged, lru, model_of, parameters_of
@@ -126,10 +130,10 @@ def test_keeping_everything_changes_nothing_bit_for_bit():
 # ------------------------------------------------------------------ stored states
 
 
-def test_real_eigenvalues_that_need_all_stored_states_are_named():
+def test_real_eigenvalues_that_need_all_stored_states_are_no_failure():
     layer = lru(4, 2, r_min=0.1, r_max=0.9, max_phase=1e-3)
-    cut = compress_(layer, KeepEnergy(0.9999)).layers[0]
-    assert cut.after == 4 and "some of its eigenvalues are real" in cut.skipped
+    (cut,) = compress_(layer, KeepEnergy(0.9999)).layers
+    assert cut.after == 4 and cut.skipped is None and "nothing to remove" in cut.advice
 
 
 def test_an_order_is_raised_to_what_its_stored_states_hold():
@@ -226,3 +230,36 @@ def test_an_ill_conditioned_diagonal_form_is_named(monkeypatch):
     assert all(map(torch.equal, layer.parameters(), before))
     monkeypatch.undo()
     assert compressor.step().layers[0].after == 4
+
+
+# ------------------------------------------------------------------ rounding
+
+
+def test_rounding_is_accepted_where_it_changes_the_output_less_than_the_cut():
+    torch.manual_seed(0)
+    model = SequenceModel(1, 10, d_model=8, d_state=64, n_layers=2, layer=LSSL)
+    unobserved, u = copy.deepcopy(model), torch.randn(32, 80, 1)
+    layer, before = model.blocks[0].layer, copy.deepcopy(model.blocks[0].layer)
+    cut = compress_(model, OutputError(0.05), data=u.split(8)).layers[0]
+    assert cut.after < 64 and cut.rounding > 2e-3 and cut.output_error < 0.1
+    y = before(model.encoder(u))
+    assert (layer(model.encoder(u)) - y).norm() < 0.1 * y.norm()
+    cut = compress_(unobserved, States(cut.after)).layers[0]  # nothing to measure it on
+    assert cut.after == 64 and "train in double precision" in cut.skipped
+
+
+@pytest.mark.parametrize("policy, expected", [(KeepEnergy(0.9), 1), (States(9), -1)], ids=str)
+def test_an_order_close_by_is_taken_where_rounding_would_spoil_the_cut(
+    policy, expected, monkeypatch
+):
+    (free,) = compress_(lru(), policy).layers
+    bears = LinearPlan._bears
+    monkeypatch.setattr(
+        LinearPlan,
+        "_bears",
+        lambda self, r, written, orders: (
+            written.poles.shape[-1] != free.after and bears(self, r, written, orders)
+        ),
+    )
+    (cut,) = compress_(lru(), policy).layers
+    assert cut.skipped is None and 0 < (cut.after - free.after) * expected <= 4
