@@ -62,7 +62,8 @@ def compress_(
         of random projections of the model's output. If left out, "input" with `data`, and "model"
         without.
     data : iterable, optional
-        Inputs of the model: tensors, or tuples whose first element is one. `gramians` other than
+        Inputs of the model: tensors, tuples whose first element is one, or dicts of arguments,
+        in which an ``attention_mask`` or ``lengths`` says what is padding. `gramians` other than
         "model" and selective layers need them, and `LayerCut.output_error` is measured on them.
         Each is run once in evaluation mode, and the layers' inputs are kept until the cut: a few
         hundred sequences suffice.

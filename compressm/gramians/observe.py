@@ -109,7 +109,7 @@ class Observer:
         signal = Signal(layer_input(layer, u))
         if signal.u is not u:
             signal.given = u[:1]
-        mask = kwargs.get("attention_mask") if self.mask is None else self.mask
+        mask = _mask(kwargs, signal.u.shape[1]) if self.mask is None else self.mask
         if isinstance(mask, Tensor) and mask.shape == signal.u.shape[:2]:
             signal.mask = mask.detach().to(signal.u.device) != 0
         self.signals.setdefault(name, []).append(signal)
@@ -195,14 +195,15 @@ def _arguments(model: nn.Module, batch: Any) -> tuple[tuple, dict[str, Any], Ten
             f"the model takes none of the entries {unknown} of a batch, only {sorted(names)}; "
             "rename them"
         )
-    return (), known, _mask(batch)
+    longest = max((x.shape[1] for x in batch.values() if isinstance(x, Tensor) and x.ndim > 1),
+                  default=0)  # fmt: skip
+    return (), known, _mask(batch, longest)
 
 
-def _mask(batch: Mapping[str, Any]) -> Tensor | None:
-    """Which steps of which sequences are no padding (batch, length), as a batch says it."""
-    mask, lengths = batch.get("attention_mask"), batch.get("lengths")
+def _mask(given: Mapping[str, Any], longest: int) -> Tensor | None:
+    """Which steps of which sequences are no padding (batch, length), as arguments say it."""
+    mask, lengths = given.get("attention_mask"), given.get("lengths")
     if mask is None and lengths is not None:
-        longest = max(x.shape[1] for x in batch.values() if isinstance(x, Tensor) and x.ndim > 1)
         lengths = torch.as_tensor(lengths)
         mask = torch.arange(longest, device=lengths.device) < lengths[:, None]
     return mask

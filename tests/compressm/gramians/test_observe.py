@@ -7,7 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from compressm import LRU, At, Compressor, Every, KeepEnergy, SequenceModel, States, compress_
+from compressm import (
+    LRU,
+    At,
+    Compressor,
+    Every,
+    KeepEnergy,
+    OptionError,
+    SequenceModel,
+    States,
+    compress_,
+)
 from compressm.gramians.observe import observe
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import state_values
@@ -172,3 +182,82 @@ def test_a_model_that_is_observed_can_be_saved(tmp_path):
     model(u)
     assert torch.equal(loaded.eval()(u), model.eval()(u))  # after one batch each
     assert [(cut.after, cut.gramians) for cut in compressor.step().layers] == [(2, "input")] * 2
+
+
+class Takes(nn.Module):
+    """A model that is called as transformers' are: with named arguments."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = lru(8, 4)
+
+    def forward(self, u, attention_mask=None, lengths=None):
+        return self.layer(u)
+
+
+def ragged(left=False):
+    """Three sequences with padding of huge numbers, their mask, and what counts of them."""
+    u, mask = 1e6 * torch.ones(3, 9, 4), torch.zeros(3, 9, dtype=torch.long)
+    parts = [smooth(1, n, 4)[0] for n in (5, 9, 5)]
+    for i, part in enumerate(parts):
+        at = slice(9 - len(part), 9) if left else slice(0, len(part))
+        u[i, at], mask[i, at] = part, 1
+    return u, mask, parts
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_padding_does_not_count(left):
+    u, mask, parts = ragged(left)
+    (signals,) = observe(Takes(), [{"u": u, "attention_mask": mask, "labels": 3}], False).values()
+    assert [tuple(x.u.shape) for x in signals] == [(2, 5, 4), (1, 9, 4)]
+    torch.testing.assert_close(signals[0].u, torch.stack([parts[0], parts[2]]))
+    torch.testing.assert_close(signals[1].u, parts[1][None])
+
+
+def test_lengths_say_what_a_mask_says():
+    u, mask, parts = ragged()
+    for lengths in (mask.sum(1), [5, 9, 5]):
+        (signals,) = observe(Takes(), [{"u": u, "lengths": lengths}], False).values()
+        torch.testing.assert_close(signals[0].u, torch.stack([parts[0], parts[2]]))
+
+
+def test_gradients_of_padding_do_not_count():
+    u, mask, _ = ragged()
+    (signals,) = observe(Takes(), [{"u": u, "attention_mask": mask}], True).values()
+    assert all(x.g.shape == x.u.shape for x in signals)
+
+
+def test_a_mask_that_reaches_the_layer_counts_in_training_too():
+    class Passes(Takes):
+        def forward(self, u, attention_mask=None):
+            return self.layer(u)
+
+    model = Passes()
+    inner = model.layer.forward
+    model.layer.forward = lambda u, attention_mask=None: inner(u)
+    model.forward = lambda u, mask: model.layer(u, attention_mask=mask)
+    compressor = Compressor(model, schedule=At(1), policy=States(4), gramians="input")
+    u, mask, _ = ragged()
+    model(u, mask).sum().backward()
+    (signals,) = compressor._observer.stop().values()
+    assert [tuple(x.u.shape) for x in signals] == [(2, 5, 4), (1, 9, 4)]
+
+
+def test_transformers_batches_are_data():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.MambaConfig(
+        vocab_size=16, hidden_size=8, state_size=6, num_hidden_layers=1
+    )
+    model = transformers.MambaForCausalLM(config)
+    tokens = torch.randint(1, 16, (16, 12))
+    mask = (torch.arange(12) < torch.arange(5, 21).clamp(max=12)[:, None]).long()
+    batch = transformers.BatchEncoding({"input_ids": tokens, "attention_mask": mask})
+    event = compress_(model, States(3), data=[batch])
+    assert event.layers[0].after == 3 and event.layers[0].output_error is not None
+
+
+@pytest.mark.parametrize("batch", ["text", 3, [], [1, 2], {"unknown": torch.zeros(1)}, None])
+def test_what_is_no_batch_is_refused(batch):
+    with pytest.raises(OptionError, match="batch"):
+        observe(Takes(), [batch], False)
