@@ -37,13 +37,20 @@ def save_tree(path: str | Path, tree: Any) -> None:
     Raises
     ------
     CheckpointError
-        If the tree holds anything else. Nothing has been written then.
+        If the tree holds anything else, or the file cannot be written. An old file stays then.
     """
     path, tensors = Path(path), {}
     text = json.dumps(_encoded(tree, "", tensors))
     record = {"format": FORMAT, "sha256": _checksum(text, tensors), "tree": text}
-    with replacing(path) as partial:
-        require("safetensors.torch").save_file(tensors, partial, {KEY: json.dumps(record)})
+    full = require("safetensors").SafetensorError  # what a disk that is full becomes there
+    try:
+        with replacing(path) as partial:
+            require("safetensors.torch").save_file(tensors, partial, {KEY: json.dumps(record)})
+    except (OSError, full) as error:
+        raise CheckpointError(
+            f"{path} cannot be written ({error}); make room or choose another folder, an old file "
+            "is still there"
+        ) from error
 
 
 def load_tree(path: str | Path) -> Any:

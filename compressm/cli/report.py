@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from compressm.cli.arguments import require_report, writable_file
-from compressm.experiments.runs import read_run
+from compressm.experiments.runs import Run, read_run
 
 __all__ = ["add_parser", "run"]
 
@@ -36,6 +38,17 @@ def run(arguments: argparse.Namespace) -> int:
     # Imported late, since report needs the two optional packages
     from compressm.experiments.report import save_report
 
-    for path in save_report([read_run(run) for run in arguments.runs], arguments.output):
+    for path in save_report(_named([Path(run) for run in arguments.runs]), arguments.output):
         print(path)
     return 0
+
+
+def _named(folders: list[Path]) -> list[Run]:
+    """The runs; the names of equal folders begin with as much of their paths as differs."""
+    parts = [folder.parts for folder in dict.fromkeys(folder.resolve() for folder in folders)]
+    runs = [read_run(Path(*part)) for part in parts]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["-".join(part[-depth:]) for part in parts]
+        if len({*names}) == len(names):
+            break
+    return [replace(x, result=replace(x.result, name=n)) for x, n in zip(runs, names, strict=True)]

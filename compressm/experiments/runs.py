@@ -11,15 +11,18 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from compressm._optional import require
+from compressm.checkpoints.file_format import load_tree
 from compressm.compression.schedules import At
 from compressm.errors import RunError
 from compressm.experiments.data import Dataset
@@ -93,7 +96,8 @@ def train(
     ------
     RunError
         If the folder holds another run, or this one and `resume` is False; if `order` is missing,
-        or given for an arm other than "small"; if torch cannot use the device.
+        or given for an arm other than "small"; if torch cannot use the device; if another process
+        trains in the folder, or it cannot be written.
     """
     if arm not in ARMS:
         raise RunError(f"there is no arm {arm!r}; choose from {', '.join(ARMS)}")
@@ -109,10 +113,13 @@ def train(
             "install a torch that is built for it"
         ) from error
     what = {"arm": arm, "seed": seed, "order": order, "device": device}
-    _claim(folder, recipe, what, resume)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"no folder can be made at {folder} ({error.strerror})") from error
     machine = {"torch": torch.__version__, "threads": torch.get_num_threads()}
     machine |= {"machine": platform.machine()}
-    _write(folder, what | machine)
+    checkpoint = folder / "checkpoint.safetensors"
     cut: dict[str, Any] = {}
     if arm in ("compressed", "after"):
         steps = recipe.steps
@@ -124,11 +131,16 @@ def train(
             "spectra_at": (0, steps) if recipe.gramians == "model" else (),
         }
     with ExitStack() as stack:
-        watchers = [_Log(folder / "log.jsonl"), on_step]
+        stack.enter_context(_locked(folder))
+        _require_own(folder, recipe, what, resume)
+        log = _Log(folder / "log.jsonl", checkpoint)
+        watchers = [log, on_step]
         if tensorboard:
             watchers.append(stack.enter_context(Board(folder)))
 
         def watch(step: Step) -> None:
+            if not log.begun:  # a start that failed before leaves the folder to others
+                _begin(folder, recipe, what | machine)
             for watcher in watchers:
                 watcher(step)
 
@@ -138,12 +150,13 @@ def train(
             name=arm,
             seed=seed,
             device=device,
-            checkpoint=folder / "checkpoint.safetensors",
+            checkpoint=checkpoint,
             on_step=watch,
             **cut,
         )
-    measured = ("accuracy", "orders", "parameters", "seconds")
-    _write(folder, what | machine | {name: getattr(result, name) for name in measured})
+        measured = ("accuracy", "orders", "parameters", "seconds")
+        _begin(folder, recipe, what | machine | {name: getattr(result, name) for name in measured})
+        log.write(result.log)
     return result
 
 
@@ -183,23 +196,38 @@ def read_run(folder: str | Path) -> Run:
         ) from error
 
 
-def _claim(folder: Path, recipe: Recipe, what: dict[str, Any], resume: bool) -> None:
-    """Create the folder of this run; RunError if it holds another run."""
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The folder for one process alone; the system frees it when the process ends."""
+    filelock = require("filelock")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"no folder can be made at {folder} ({error.strerror})") from error
-    if not (folder / "run.json").exists():
-        (folder / "recipe.yaml").write_text(to_yaml(recipe))
-        return
-    if not resume:
+        with filelock.FileLock(folder / ".lock", timeout=0):
+            yield
+    except filelock.Timeout as error:
+        raise RunError(
+            f"another process trains in {folder}: wait for it, or give another --output"
+        ) from error
+
+
+def _require_own(folder: Path, recipe: Recipe, what: dict[str, Any], resume: bool) -> None:
+    """RunError if the folder holds another run, or this one and it is not to be resumed."""
+    known = (folder / "run.json").exists()
+    if not resume and (known or (folder / "checkpoint.safetensors").exists()):
         raise RunError(
             f"{folder} holds a run already: give --resume to continue it, or another --output"
         )
-    about = json.loads((folder / "run.json").read_text())
+    if not known:
+        return  # whose checkpoint it is stands in the checkpoint
+    try:
+        about = dict(json.loads((folder / "run.json").read_text()))
+    except (OSError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{folder / 'run.json'} is damaged ({error}): delete it, and --resume goes by the "
+            "checkpoint"
+        ) from error
     before = what | {name: about.get(name) for name in what}
     other = [f"{name} {before[name]}" for name in what if before[name] != what[name]]
-    if read_recipe(folder / "recipe.yaml") != recipe:
+    if (folder / "recipe.yaml").exists() and read_recipe(folder / "recipe.yaml") != recipe:
         other.append("the settings of its recipe.yaml")
     if other:
         raise RunError(
@@ -208,29 +236,51 @@ def _claim(folder: Path, recipe: Recipe, what: dict[str, Any], resume: bool) -> 
         )
 
 
-def _write(folder: Path, about: dict[str, Any]) -> None:
-    with replacing(folder / "run.json") as file:
-        file.write_text(json.dumps(about, indent=1, allow_nan=False) + "\n")
+def _begin(folder: Path, recipe: Recipe, about: dict[str, Any]) -> None:
+    """From now on the folder is that of this run."""
+    _write(folder / "recipe.yaml", to_yaml(recipe))
+    _write(folder / "run.json", json.dumps(about, indent=1, allow_nan=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    with _on_disk(path), replacing(path) as file:
+        file.write_text(text)
+
+
+@contextmanager
+def _on_disk(path: Path) -> Iterator[None]:
+    """A disk that is full, or read only, is said in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be written ({error.strerror or error}): make room, and the same "
+            "command with --resume continues from the last checkpoint"
+        ) from error
 
 
 class _Log:
     """An `on_step` that writes each entry of the log as one line of a file."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, checkpoint: Path) -> None:
+        self.path, self.checkpoint = path, checkpoint
         self.begun = False
 
     def __call__(self, step: Step) -> None:
         if not self.begun:
-            # Entries later than the checkpoint are dropped: a resumed run measures them again
-            kept = _read_log(self.path) if self.path.exists() else []
-            lines = [_line(entry) for entry in kept if entry.step < step.step and step.step > 1]
-            with replacing(self.path) as file:
-                file.write_text("".join(lines))
+            # The file may have more or fewer lines than the checkpoint at which the run goes on
+            records = load_tree(self.checkpoint)["extra"]["log"] if self.checkpoint.exists() else []
+            self.write([from_record(record) for record in records])
             self.begun = True
         if step.news:
-            with self.path.open("a") as file:
+            with _on_disk(self.path), self.path.open("a") as file:
                 file.writelines(map(_line, step.news))
+                file.flush()
+                os.fsync(file.fileno())
+
+    def write(self, entries: list[Entry]) -> None:
+        """The file anew, with these entries alone."""
+        _write(self.path, "".join(map(_line, entries)))
 
 
 def _line(entry: Entry) -> str:

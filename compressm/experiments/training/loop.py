@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from math import isfinite
 from pathlib import Path
@@ -25,7 +25,7 @@ from compressm.compression.compressor import Compressor
 from compressm.compression.event import CompressionEvent
 from compressm.compression.policies import AnyPolicy
 from compressm.compression.schedules import Schedule
-from compressm.errors import TrainingError
+from compressm.errors import RunError, TrainingError
 from compressm.experiments.data import Dataset, batches
 from compressm.experiments.training.log import (
     Entry,
@@ -100,6 +100,8 @@ def run(
     ------
     TrainingError
         If the loss is not finite.
+    RunError
+        If `checkpoint` is one of another run: of another name, seed or other settings.
     """
     torch.manual_seed(seed)
     model = model_of(data, settings).to(device)
@@ -247,6 +249,7 @@ class _Loop:
 
     def save(self, path: Path) -> None:
         state = {
+            "run": self.identity(),
             "step": self.step,
             "seconds": self.seconds,
             "accuracy": self.accuracy,
@@ -259,6 +262,17 @@ class _Loop:
 
     def load(self, path: Path) -> None:
         state = load_checkpoint(path, self.model, self.optimizer, self.compressor)
+        own, saved = self.identity(), state.get("run")  # files of before have no "run"
+        other = (
+            [f"{name} {saved.get(name)}" for name in own if saved.get(name) != own[name]]
+            if saved
+            else []
+        )
+        if other:
+            raise RunError(
+                f"{path} is of another run, with {', '.join(other)}: give the arguments that it "
+                "was started with, or another folder"
+            )
         self.scheduler.load_state_dict(state["scheduler"])
         if self.penalty and state.get("penalty"):
             self.penalty.load_state_dict(state["penalty"])
@@ -267,6 +281,11 @@ class _Loop:
         self.reported = len(self.log)
         self.step, self.seconds = state["step"], state["seconds"]
         self.accuracy = state["accuracy"]
+
+    def identity(self) -> dict[str, str]:
+        """What makes this run another than others, as text."""
+        about = {"name": self.name, "seed": self.seed, **asdict(self.settings)}
+        return {name: repr(value) for name, value in about.items()}
 
     def result(self) -> RunResult:
         return RunResult(

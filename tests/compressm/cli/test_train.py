@@ -58,3 +58,16 @@ def test_the_command_line_says_what_is_wrong(folder, capsys, monkeypatch):
     monkeypatch.setattr("compressm.cli.train.train", stopped)
     assert cli.main(command) == 130
     assert "--resume continues" in capsys.readouterr().err
+
+
+def test_runs_in_folders_of_one_name_stay_two(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    command = ["train", "smnist", "--set", *TINY_RECIPE, "gramians=model", "--data-dir", "."]
+    for name in ("a", "b"):
+        assert cli.main([*command, "--output", f"{name}/run"]) == 0
+    capsys.readouterr()
+    assert cli.main(["report", "a/run", "b/run", "b/../b/run", "--output", "page.html"]) == 0
+    assert {path.name for path in folder.glob("page-spectra-*")} == {
+        "page-spectra-a-run.png",
+        "page-spectra-b-run.png",
+    }

@@ -60,7 +60,7 @@ def says_what_would(model, policy, again, **options):
     assert sum(cut.before for cut in layers) == int(before)
 
 
-@pytest.mark.parametrize("policy", POLICIES, ids=str)
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda x: type(x).__name__)
 def test_the_policy_that_it_names_does_what_it_says(policy):
     says_what_would(model_of(), policy, model_of(), data=data())
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from compressm import KeepEnergy, RunError
+from compressm import CheckpointError, KeepEnergy, RunError
 from compressm.compression.policies import ENERGIES
 from compressm.experiments.runs import _write, read_run, train
 from compressm.experiments.training import to_record
@@ -109,13 +109,93 @@ def test_the_penalty_and_the_rate_of_the_layers_have_an_effect(recipe, data, tmp
 
 
 def test_a_record_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
-    _write(tmp_path, {"a": 1})
+    path = tmp_path / "run.json"
+    _write(path, "1")
 
     def full(descriptor):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        _write(tmp_path, {"a": 2})
-    assert json.loads((tmp_path / "run.json").read_text()) == {"a": 1}
+    with pytest.raises(RunError, match="No space left"):
+        _write(path, "2")
+    assert path.read_text() == "1"
     assert os.listdir(tmp_path) == ["run.json"]
+
+
+def stopped_at(step):
+    def stop(now):
+        if now.step == step:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+@pytest.mark.parametrize("stop", [5, None])
+def test_a_checkpoint_knows_its_run(recipe, data, tmp_path, stop):
+    try:
+        train(recipe, data, tmp_path, on_step=stopped_at(stop))
+    except KeyboardInterrupt:
+        pass
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(RunError, match="holds a run already"):
+        train(recipe, data, tmp_path, seed=7)
+    with pytest.raises(RunError, match="another run, with seed 0"):
+        train(recipe, data, tmp_path, seed=7, resume=True)
+    with pytest.raises(RunError, match="another run, with lr"):
+        train(replace(recipe, lr=0.5), data, tmp_path, resume=True)
+    assert not (tmp_path / "run.json").exists()
+    train(recipe, data, tmp_path, resume=True)
+    assert read_run(tmp_path).finished
+
+
+def test_a_folder_is_one_process_own(recipe, data, tmp_path):
+    def second(step):
+        with pytest.raises(RunError, match="another process trains in"):
+            train(recipe, data, tmp_path, resume=True)
+
+    train(recipe, data, tmp_path, on_step=second)
+    train(recipe, data, tmp_path, resume=True)  # free again
+
+
+@pytest.mark.parametrize("lines", [0, 1, None])
+def test_the_log_is_that_of_the_checkpoint(recipe, data, tmp_path, lines):
+    whole = train(recipe, data, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data, tmp_path / "part", on_step=stopped_at(5))
+    path = tmp_path / "part" / "log.jsonl"
+    kept = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(kept[:lines]) + ("" if lines is not None else kept[-1]))
+
+    def lines_so_far(step):
+        expected = [entry for entry in whole.log if entry.step <= step.step]
+        assert len(path.read_text().splitlines()) == len(expected)
+
+    train(recipe, data, tmp_path / "part", resume=True, on_step=lines_so_far)
+    path.unlink()
+    train(recipe, data, tmp_path / "part", resume=True)  # the finished run
+    assert len(path.read_text().splitlines()) == len(whole.log)
+
+
+def test_a_start_that_failed_leaves_a_folder_to_another_run(recipe, data, tmp_path):
+    with pytest.raises(RuntimeError, match="uniform_"):
+        train(replace(recipe, layer_options={"r_min": 3.0}), data, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} <= {".lock"}
+    train(recipe, data, tmp_path, seed=1)
+
+
+def test_a_full_disk_is_a_sentence_and_the_run_goes_on_later(recipe, data, tmp_path, monkeypatch):
+    whole = train(recipe, data, tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises((RunError, CheckpointError)) as error:
+
+        def full(step):
+            if step.step == 3:
+                patch.setattr(os, "fsync", no_space)
+
+        train(recipe, data, tmp_path / "part", on_step=full)
+    assert "cannot be written" in str(error.value) and "No space" in str(error.value)
+    part = train(recipe, data, tmp_path / "part", resume=True)
+    assert measured(part) == measured(whole)
+
+
+def no_space(descriptor):
+    raise OSError(28, "No space left on device")
