@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 import lti
@@ -223,7 +222,7 @@ def _by_step(
 ) -> tuple[Tensor, Tensor]:
     u = pad(u, (0, 0, 0, 1))  # x[t] is the state before block t + 1
     V = _interleaved(C.conj()).mT
-    y, last = _Blocks.apply(u, _interleaved(B.mT), poles, V, None, state, ends)
+    y, last, _ = _blocks(u, _interleaved(B.mT), poles, V, None, state, ends)
     return y[:, 1:], last
 
 
@@ -251,7 +250,7 @@ def _by_block(
         T = T + D.repeat(J).diag()
     k = (ends - 1).clamp(min=0) // J  # the block in which a sequence ends, after `rest` steps of it
     rest = ends - k * J
-    y, before = _Blocks.apply(u.reshape(batch, K, J * m), W, powers[J, 0], V, T, state, k)
+    y, before, _ = _blocks(u.reshape(batch, K, J * m), W, powers[J, 0], V, T, state, k)
 
     step = torch.arange(-J, 0, device=u.device) + rest.unsqueeze(1)  # the last is rest - 1
     time = (k * J).unsqueeze(1) + step.clamp(min=0)
@@ -260,50 +259,93 @@ def _by_block(
     return y.reshape(batch, K * J, p)[:, :length], powers[rest, 0] * before + _states(entered)
 
 
-class _Blocks(torch.autograd.Function):
-    """x[0] = state, x[k] = a * x[k-1] + (u W)[k-1],  y = x V + u T; returns y and x[at].
+@torch.library.custom_op("compressm::blocks", mutates_args=())
+def _blocks(
+    u: Tensor, W: Tensor, a: Tensor, V: Tensor, T: Tensor | None, state: Tensor, at: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x[0] = state, x[k] = a * x[k-1] + (u W)[k-1],  y = x V + u T; returns y, x[at] and x.
 
     u (batch, K, q), W (q, 2n), V (2n, r), and T (q, r) or None for zero, are real, with real and
     imaginary parts of the states interleaved; a (n,) and state (batch, n) are complex; at (batch,)
-    is an index for each sequence.
+    is an index for each sequence. x is returned as (batch K, 2n), for the backward pass.
 
-    In the backward pass g[k] is the gradient of x[k], by the same recurrence from right to left,
+    It is one operation for a compiler, which would unroll the recurrence.
+    """
+    batch, K, q = u.shape
+    u = u.reshape(batch * K, q)
+    rows = u.new_empty(batch * K, W.shape[1])
+    torch.mm(u[:-1], W, out=rows[1:])  # the input of block k - 1, stored where x[k] will be
+    x = _states(rows).view(batch, K, len(a))
+    x[:, 0] = state
+    recur_(x, a)
+    y = u.new_empty(batch, K, V.shape[1])
+    flat = torch.mm(rows, V, out=y.view(batch * K, V.shape[1]))
+    if T is not None:
+        flat.addmm_(u, T)
+    return y, x[torch.arange(batch, device=at.device), at], rows
+
+
+@_blocks.register_fake
+def _(u, W, a, V, T, state, at):
+    batch, K, _ = u.shape
+    y, rows = u.new_empty(batch, K, V.shape[1]), u.new_empty(batch * K, W.shape[1])
+    return y, state.new_empty(state.shape), rows
+
+
+@torch.library.custom_op("compressm::blocks_backward", mutates_args=())
+def _blocks_backward(
+    gy: Tensor,
+    gat: Tensor,
+    u: Tensor,
+    W: Tensor,
+    a: Tensor,
+    V: Tensor,
+    T: Tensor | None,
+    at: Tensor,
+    rows: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of u, W, a, V, T (empty without T) and state, from those of y and x[at].
+
+    g[k] is the gradient of x[k], by the same recurrence from right to left,
     ``g[k-1] = (gy V^T)[k-1] + conj(a) * g[k]``.
     """
+    batch, K, r = gy.shape
+    gy, u = gy.reshape(batch * K, r), u.reshape(batch * K, u.shape[2])
+    grows = gy @ V.mT
+    g = _states(grows).view(batch, K, len(a))
+    g[torch.arange(batch, device=at.device), at] += gat
+    recur_(g, a.conj(), reverse=True)
+    gstate = g[:, 0].clone()
+    g[:, 0] = 0  # u never enters x[0], so row k of g now belongs to row k - 1 of u and x
+    ga = torch.linalg.vecdot(_states(rows)[:-1], _states(grows)[1:], dim=0)
+    gu, gT = (torch.zeros_like(u), u.new_empty(0)) if T is None else (gy @ T.mT, u.mT @ gy)
+    gu[:-1].addmm_(grows[1:], W.mT)
+    gW, gV = u[:-1].mT @ grows[1:], rows.mT @ gy
+    return gu.view(batch, K, u.shape[1]), gW, ga, gV, gT, gstate
 
-    @staticmethod
-    def forward(ctx: Any, u, W, a, V, T, state, at):
-        batch, K, q = u.shape
-        u = u.reshape(batch * K, q)
-        rows = u.new_empty(batch * K, W.shape[1])
-        torch.mm(u[:-1], W, out=rows[1:])  # the input of block k - 1, stored where x[k] will be
-        x = _states(rows).view(batch, K, len(a))
-        x[:, 0] = state
-        recur_(x, a)
-        y = u.new_empty(batch, K, V.shape[1])  # a view would not let the caller write to it
-        flat = torch.mm(rows, V, out=y.view(batch * K, V.shape[1]))
-        if T is not None:
-            flat.addmm_(u, T)
-        ctx.save_for_backward(u, W, a, V, T, rows, at)
-        return y, x[torch.arange(batch, device=at.device), at]
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gy, gat):
-        u, W, a, V, T, rows, at = ctx.saved_tensors
-        batch, K, r = gy.shape
-        gy = gy.reshape(batch * K, r)
-        grows = gy @ V.mT
-        g = _states(grows).view(batch, K, len(a))
-        g[torch.arange(batch, device=at.device), at] += gat
-        recur_(g, a.conj(), reverse=True)
-        gstate = g[:, 0].clone()
-        g[:, 0] = 0  # u never enters x[0], so row k of g now belongs to row k - 1 of u and x
-        ga = torch.linalg.vecdot(_states(rows)[:-1], _states(grows)[1:], dim=0)
-        gu, gT = (torch.zeros_like(u), None) if T is None else (gy @ T.mT, u.mT @ gy)
-        gu[:-1].addmm_(grows[1:], W.mT)
-        gW, gV = u[:-1].mT @ grows[1:], rows.mT @ gy
-        return gu.view(batch, K, u.shape[1]), gW, ga, gV, gT, gstate, None
+@_blocks_backward.register_fake
+def _(gy, gat, u, W, a, V, T, at, rows):
+    gT = u.new_empty(0) if T is None else T.new_empty(T.shape)
+    gu, gW, ga, gV, gstate = (x.new_empty(x.shape) for x in (u, W, a, V, gat))
+    return gu, gW, ga, gV, gT, gstate
+
+
+def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    u, W, a, V, T, _, at = inputs
+    ctx.save_for_backward(u, W, a, V, T, at, output[2])
+    ctx.set_materialize_grads(False)  # x is as large as all inputs together
+
+
+def _gradients(ctx: Any, gy: Tensor | None, gat: Tensor | None, _: None) -> tuple[Any, ...]:
+    u, W, a, V, T, at, rows = ctx.saved_tensors
+    gy = u.new_zeros(*u.shape[:2], V.shape[1]) if gy is None else gy
+    gat = a.new_zeros(u.shape[0], len(a)) if gat is None else gat
+    gu, gW, ga, gV, gT, gstate = _blocks_backward(gy, gat, u, W, a, V, T, at, rows)
+    return gu, gW, ga, gV, None if T is None else gT, gstate, None
+
+
+_blocks.register_autograd(_gradients, setup_context=_keep_for_backward)
 
 
 def powers_of(poles: Tensor, count: int) -> Tensor:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 import lti
 
@@ -80,7 +79,7 @@ def selective_scan(
         if state is None:
             state = A.new_zeros(u.shape[0], *A.shape)
         x, dt_, B, C = (x.transpose(0, 1).contiguous() for x in (dt * u, dt, B, C))
-        y, last = _Scan.apply(x, dt_, A, B, C, state)
+        y, last, _ = _scan(x, dt_, A, B, C, state)
         return torch.addcmul(y.transpose(0, 1), D, u), last
 
 
@@ -100,47 +99,88 @@ def selective_scan_reference(
     return torch.stack(y, 1), h
 
 
-class _Scan(torch.autograd.Function):
-    """h[t] = exp(dt[t] A) * h[t-1] + x[t] B[t]^T,  y[t] = h[t] C[t]; returns y and the last h.
+@torch.library.custom_op("compressm::selective_scan", mutates_args=())
+def _scan(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """h[t] = exp(dt[t] A) * h[t-1] + x[t] B[t]^T,  y[t] = h[t] C[t].
 
-    Time is the first axis: x, dt (length, batch, d), B, C (length, batch, N). In the backward pass
+    Time is the first axis: x, dt (length, batch, d), B, C (length, batch, N). Returns y, the last
+    h, and the states (chunks, batch, d, N) before each chunk, for the backward pass.
+
+    It is one operation for a compiler, which would unroll the recurrence.
+    """
+    y, entered, h = torch.empty_like(x), [], state
+    for now in _chunks(len(x)):
+        entered.append(h)
+        _, states = _states(x[now], dt[now], A, B[now], h)
+        y[now] = (states @ C[now].unsqueeze(-1)).squeeze(-1)
+        h = states[-1].clone()  # a view would keep the chunk
+    return y, h, torch.stack(entered)
+
+
+@_scan.register_fake
+def _(x, dt, A, B, C, state):
+    entered = state.new_empty(len(_chunks(x.shape[0])), *state.shape)
+    return torch.empty_like(x), torch.empty_like(state), entered
+
+
+@torch.library.custom_op("compressm::selective_scan_backward", mutates_args=())
+def _scan_backward(
+    gy: Tensor,
+    glast: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    entered: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of x, dt, A, B, C and state, from those of y and the last h.
+
     g[t] is the gradient of h[t], by the same recurrence from right to left,
     ``g[t-1] = gy[t-1] C[t-1]^T + exp(dt[t] A) * g[t]``.
     """
+    gx, gdt, gA, gB, gC = (torch.zeros_like(p) for p in (x, dt, A, B, C))
+    glast = glast.clone()
+    for now, h in zip(reversed(_chunks(len(x))), reversed(entered.unbind()), strict=True):
+        decay, states = _states(x[now], dt[now], A, B[now], h)
+        g = gy[now].unsqueeze(-1) * C[now].unsqueeze(-2)
+        g[-1] += glast
+        steps, decays = g.unbind(), decay.unbind()
+        for t in range(len(steps) - 1, 0, -1):
+            steps[t - 1].addcmul_(decays[t], steps[t])
+        gx[now] = (g @ B[now].unsqueeze(-1)).squeeze(-1)
+        gB[now] = (x[now].unsqueeze(-2) @ g).squeeze(-2)
+        gC[now] = (gy[now].unsqueeze(-2) @ states).squeeze(-2)
+        g *= decay
+        glast = g[0].clone()
+        g[0] *= h
+        g[1:] *= states[:-1]  # now the gradient of dt[t] A
+        gdt[now] = (g * A).sum(-1)
+        gA += torch.einsum("tbdn,tbd->dn", g, dt[now])
+    return gx, gdt, gA, gB, gC, glast
 
-    @staticmethod
-    def forward(ctx: Any, x, dt, A, B, C, state):
-        y, entered, h = torch.empty_like(x), [], state
-        for now in _chunks(len(x)):
-            entered.append(h)
-            _, states = _states(x[now], dt[now], A, B[now], h)
-            y[now] = (states @ C[now].unsqueeze(-1)).squeeze(-1)
-            h = states[-1].clone()  # a view would keep the chunk
-        ctx.save_for_backward(x, dt, A, B, C, *entered)
-        return y, h
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gy, glast):
-        x, dt, A, B, C, *entered = ctx.saved_tensors
-        gx, gdt, gA, gB, gC = (torch.zeros_like(p) for p in (x, dt, A, B, C))
-        for now, h in zip(reversed(_chunks(len(x))), reversed(entered), strict=True):
-            decay, states = _states(x[now], dt[now], A, B[now], h)
-            g = gy[now].unsqueeze(-1) * C[now].unsqueeze(-2)
-            g[-1] += glast
-            steps, decays = g.unbind(), decay.unbind()
-            for t in range(len(steps) - 1, 0, -1):
-                steps[t - 1].addcmul_(decays[t], steps[t])
-            gx[now] = (g @ B[now].unsqueeze(-1)).squeeze(-1)
-            gB[now] = (x[now].unsqueeze(-2) @ g).squeeze(-2)
-            gC[now] = (gy[now].unsqueeze(-2) @ states).squeeze(-2)
-            g *= decay
-            glast = g[0].clone()
-            g[0] *= h
-            g[1:] *= states[:-1]  # now the gradient of dt[t] A
-            gdt[now] = (g * A).sum(-1)
-            gA += torch.einsum("tbdn,tbd->dn", g, dt[now])
-        return gx, gdt, gA, gB, gC, glast
+@_scan_backward.register_fake
+def _(gy, glast, x, dt, A, B, C, entered):
+    gx, gdt, gA, gB, gC, gstate = (torch.empty_like(p) for p in (x, dt, A, B, C, glast))
+    return gx, gdt, gA, gB, gC, gstate
+
+
+def _keep_for_backward(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs[:5], output[2])
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(ctx: Any, gy: Tensor | None, glast: Tensor | None, _: None) -> tuple[Tensor, ...]:
+    x, *_, entered = ctx.saved_tensors
+    gy = torch.zeros_like(x) if gy is None else gy
+    glast = torch.zeros_like(entered[0]) if glast is None else glast
+    return _scan_backward(gy, glast, *ctx.saved_tensors)
+
+
+_scan.register_autograd(_gradients, setup_context=_keep_for_backward)
 
 
 def _chunks(length: int) -> list[slice]:
