@@ -4,6 +4,7 @@ from lti._moved import MOVED as _MOVED
 from lti._moved import keep_old_paths as _keep_old_paths
 from lti.errors import (
     CertificateError,
+    ConvergenceError,
     DefectiveError,
     DenseWarning,
     DerivativeError,
@@ -51,6 +52,7 @@ from lti.reduction import (
 from lti.systems import (
     DiagonalStateSpace,
     Labels,
+    SparseStateSpace,
     StateSpace,
     as_statespace,
     bilinear,
@@ -73,6 +75,7 @@ __all__ = [
     "Balancing",
     "CertificateError",
     "Claim",
+    "ConvergenceError",
     "DefectiveError",
     "DenseWarning",
     "DerivativeError",
@@ -89,6 +92,7 @@ __all__ = [
     "Reduction",
     "ReductionMethod",
     "ReductionWarning",
+    "SparseStateSpace",
     "StateSpace",
     "TimebaseError",
     "UnstableError",

@@ -8,11 +8,13 @@ from lti.systems.labels import Labels
 from lti.systems.response import dcgain, frequency_response
 from lti.systems.separate import freqsep, minimal
 from lti.systems.simulate import impulse_response, simulate, step_response
+from lti.systems.sparse import SparseStateSpace
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = [
     "DiagonalStateSpace",
     "Labels",
+    "SparseStateSpace",
     "StateSpace",
     "as_statespace",
     "bilinear",
