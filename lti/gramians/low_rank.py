@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg import eigvals
 
+from lti._backend.arrays import Array
 from lti.errors import ConvergenceError, NonFiniteError, UnstableError
 from lti.systems.pencil import Factored, Pencil
 from lti.systems.sparse import SparseStateSpace
@@ -37,8 +39,8 @@ class LowRank:
         Number of sparse decompositions.
     """
 
-    S: np.ndarray
-    R: np.ndarray
+    S: Array
+    R: Array
     residuals: tuple[float, float]
     hidden: float
     solves: int
@@ -119,7 +121,7 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
 class _Side:
     """One of the two equations: its factor so far, and the factor W of its residual."""
 
-    def __init__(self, pencil: Pencil, B: np.ndarray, dual: bool, drop: float) -> None:
+    def __init__(self, pencil: Pencil, B: Array, dual: bool, drop: float) -> None:
         self.pencil, self.dual, self.drop = pencil, dual, drop
         self.size = float(np.linalg.norm(B, 2)) if B.size else 0.0
         if not np.isfinite(self.size):
@@ -128,19 +130,19 @@ class _Side:
         Q, R = np.linalg.qr(B)
         U, s, _ = np.linalg.svd(R)
         self.W = Q @ _above(U * s, 1e-15)
-        self.blocks: list[np.ndarray] = []
+        self.blocks: list[Array] = []
         self.columns, self.last = 0, self.W
         self.best = np.zeros((len(B), 0), dtype=B.dtype)
         self.residual = 1.0 if self.W.shape[1] else 0.0
 
-    def product(self, a: float, e: float, X: np.ndarray) -> np.ndarray:
+    def product(self, a: float, e: float, X: Array) -> Array:
         return (self.pencil.adjoint_product if self.dual else self.pencil.product)(a, e, X)
 
     def step(self, inverse: Factored, p: complex, real: bool) -> None:
         """One shift, or in real arithmetic a pair of conjugate ones."""
         if not self.W.shape[1]:
             return
-        V = (inverse.adjoint if self.dual else inverse.solve)(self.W)
+        V: Any = (inverse.adjoint if self.dual else inverse.solve)(self.W)
         a = p.real
         if not real or p.imag == 0:
             self._append((-2 * a) ** 0.5 * V)
@@ -153,7 +155,7 @@ class _Side:
         norm = np.linalg.norm(self.W.conj().T @ self.W, 2)
         self.residual = float(norm) / self.size**2
 
-    def _append(self, V: np.ndarray) -> None:
+    def _append(self, V: Array) -> None:
         self.blocks.append(V)
         self.columns += V.shape[1]
         if self.columns > max(60, 1.5 * self.best.shape[1]):
@@ -164,13 +166,13 @@ class _Side:
         self.best = _leading(np.hstack([self.best, *self.blocks]), self.drop)
         self.blocks, self.columns = [], 0
 
-    def factor(self) -> np.ndarray:
+    def factor(self) -> Array:
         """The leading directions of all columns so far; the last ones stay, for the shifts."""
         if self.blocks:
             self._compress()
         return self.best
 
-    def recent_columns(self) -> np.ndarray:
+    def recent_columns(self) -> Array:
         """The columns of the last solutions, whose span the next shifts come from."""
         if not self.blocks:
             return self.last
@@ -181,14 +183,14 @@ class _Side:
                 break
         return np.hstack(found)
 
-    def projected_poles(self) -> np.ndarray:
+    def projected_poles(self) -> Array:
         """Eigenvalues of the pencil, projected on the last columns."""
         V = self.recent_columns()
         Q, R = np.linalg.qr(V / np.maximum(np.linalg.norm(V, axis=0), 1e-300))
         sizes = abs(np.diag(R))
         Q = Q[:, sizes > 1e-10 * sizes.max(initial=0.0)]
         A, E = (Q.conj().T @ self.product(*which, Q) for which in ((1.0, 0.0), (0.0, 1.0)))
-        values = eigvals(A, E)
+        values: Any = eigvals(A, E)
         values = values[np.isfinite(values) & (values != 0)]
         return values.conj() if self.dual else values
 
@@ -209,7 +211,7 @@ class _Side:
         return [complex(p) for p in inside[np.argsort(abs(inside))]]
 
 
-def _leading(Z: np.ndarray, drop: float) -> np.ndarray:
+def _leading(Z: Array, drop: float) -> Array:
     """Z Z^H ~ S S^H with orthogonal columns, those above `drop` times the largest."""
     Q, R = np.linalg.qr(Z)
     U, s, _ = np.linalg.svd(R, full_matrices=False)
@@ -222,7 +224,7 @@ def _sum_of_values(sys: SparseStateSpace, sides: tuple[_Side, _Side], drop: floa
     return float(np.linalg.svd(R.conj().T @ sys.times_E(S), compute_uv=False).sum())
 
 
-def _above(S: np.ndarray, drop: float) -> np.ndarray:
+def _above(S: Array, drop: float) -> Array:
     """The columns of S that are larger than `drop` times the largest."""
     sizes = np.linalg.norm(S, axis=0)
     return S[:, sizes > drop * sizes.max(initial=0.0)]

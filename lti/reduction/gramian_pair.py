@@ -207,17 +207,17 @@ def _sparse_pair(
         _supplied("controllability", controllability, sys, None, 0),
         _supplied("observability", observability, sys, None, 0),
     )
-    found = exact_factors(sys) if None in own else None
+    found: Any = exact_factors(sys) if None in own else None
     S, R = (getattr(found, name) if x is None else x.factor
             for name, x in zip("SR", own, strict=True))  # fmt: skip
     names = dict.fromkeys(x.name for x in own if x is not None)
-    exact = found is not None and not names
+    hidden = None if found is None or names else float(found.hidden)
     return GramianPair(
         S=S,
         R=R,
         name=", ".join(names),
-        error_bounds=partial(_estimated_bounds, found.hidden) if exact else None,
-        hidden=found.hidden if exact else None,
+        error_bounds=None if hidden is None else partial(_estimated_bounds, hidden),
+        hidden=hidden,
     )
 
 
@@ -278,7 +278,7 @@ def _weight(name: str, weight: SystemLike | None, sys: System) -> StateSpace | N
 
 
 def _supplied(
-    name: str, source: FactorSource | None, G: System, move: Array, k: int
+    name: str, source: FactorSource | None, G: Any, move: Any, k: int
 ) -> GramianFactor | None:
     """A user-supplied factor for G, the stable part of a system or its dual, checked.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from lti.peak import peak
-from lti.systems.protocol import System
 from lti.systems.response import frequency_response
 from lti.systems.sparse import SparseStateSpace
 from lti.systems.stability import is_stable
@@ -19,7 +20,7 @@ REFINE = 12  # more of them at the largest gain
 
 
 def sampled_error(
-    G: SparseStateSpace, G_r: StateSpace, form: System | None, rtol: float
+    G: SparseStateSpace, G_r: StateSpace, form: Any, rtol: float
 ) -> tuple[float, float, bool]:
     """A gain of G - G_r, its frequency, and whether it is the largest of all.
 

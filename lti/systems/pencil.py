@@ -10,6 +10,7 @@ import numpy as np
 from scipy.sparse import csc_matrix, eye_array
 from scipy.sparse.linalg import splu
 
+from lti._backend.arrays import Array
 from lti.errors import OptionError
 
 __all__ = ["CayleyPencil", "Factored", "MatrixPencil", "Pencil", "sparse_factor"]
@@ -21,8 +22,8 @@ Scalar = complex | float
 class Factored:
     """X -> (a A + e E)^-1 X and X -> (a A + e E)^-H X."""
 
-    solve: Callable[[np.ndarray], np.ndarray]
-    adjoint: Callable[[np.ndarray], np.ndarray]
+    solve: Callable[[Array], np.ndarray]
+    adjoint: Callable[[Array], np.ndarray]
 
 
 class Pencil(Protocol):
@@ -38,11 +39,11 @@ class Pencil(Protocol):
         """Whether A or E is complex."""
         ...
 
-    def product(self, a: Scalar, e: Scalar, X: np.ndarray) -> np.ndarray:
+    def product(self, a: Scalar, e: Scalar, X: Array) -> Array:
         """(a A + e E) X."""
         ...
 
-    def adjoint_product(self, a: Scalar, e: Scalar, X: np.ndarray) -> np.ndarray:
+    def adjoint_product(self, a: Scalar, e: Scalar, X: Array) -> Array:
         """(a A + e E)^H X."""
         ...
 
@@ -55,8 +56,8 @@ class MatrixPencil:
     """The pencil of two sparse matrices; E = None is the identity."""
 
     def __init__(self, A: Any, E: Any = None) -> None:
-        self.A = csc_matrix(A)
-        self.E = None if E is None else csc_matrix(E)
+        self.A: Any = csc_matrix(A)
+        self.E: Any = None if E is None else csc_matrix(E)
         self._identity = eye_array(self.order, format="csc")
 
     @property
@@ -69,12 +70,12 @@ class MatrixPencil:
         """Whether A or E is complex."""
         return "c" in (self.A.dtype.kind, "f" if self.E is None else self.E.dtype.kind)
 
-    def product(self, a: Scalar, e: Scalar, X: np.ndarray) -> np.ndarray:
+    def product(self, a: Scalar, e: Scalar, X: Array) -> Array:
         """(a A + e E) X."""
         Y = a * (self.A @ X) if a else 0.0
         return Y + e * (X if self.E is None else self.E @ X) if e else Y
 
-    def adjoint_product(self, a: Scalar, e: Scalar, X: np.ndarray) -> np.ndarray:
+    def adjoint_product(self, a: Scalar, e: Scalar, X: Array) -> Array:
         """(a A + e E)^H X."""
         Y = np.conj(a) * (self.A.conj().T @ X) if a else 0.0
         return Y + np.conj(e) * (X if self.E is None else self.E.conj().T @ X) if e else Y
@@ -97,11 +98,11 @@ class CayleyPencil:
         self._of = pencil
         self.order, self.is_complex = pencil.order, pencil.is_complex
 
-    def product(self, a: Scalar, e: Scalar, X: np.ndarray) -> np.ndarray:
+    def product(self, a: Scalar, e: Scalar, X: Array) -> Array:
         """(a (A - E) + e (A + E)) X."""
         return self._of.product(a + e, e - a, X)
 
-    def adjoint_product(self, a: Scalar, e: Scalar, X: np.ndarray) -> np.ndarray:
+    def adjoint_product(self, a: Scalar, e: Scalar, X: Array) -> Array:
         """(a (A - E) + e (A + E))^H X."""
         return self._of.adjoint_product(a + e, e - a, X)
 
@@ -127,7 +128,7 @@ def sparse_factor(M: Any, name: str = "the matrix") -> Factored:
         ) from error
     is_complex = M.dtype.kind == "c"
 
-    def solve(X: np.ndarray, trans: str = "N") -> np.ndarray:
+    def solve(X: Array, trans: str = "N") -> Array:
         if is_complex or X.dtype.kind != "c":
             return lu.solve(np.asfortranarray(X, dtype=M.dtype), trans)
         return solve(X.real.copy(), trans) + 1j * solve(X.imag.copy(), trans)

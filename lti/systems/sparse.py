@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
-from scipy.sparse import csc_matrix, issparse, spmatrix
+from scipy.sparse import csc_matrix, issparse
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
 
-from lti._backend.arrays import is_tensor
+from lti._backend.arrays import Array, is_tensor, widen
 from lti._backend.checks import common, timebase
 from lti.errors import DenseWarning, DimensionError, NonFiniteError, OptionError, warn
 from lti.systems.labels import Labels
@@ -84,10 +84,10 @@ class SparseStateSpace:
 
     def __post_init__(self) -> None:
         n, values = self._checked_pencil()
-        B, C, D, _ = common(B=_plain("B", self.B), C=_plain("C", self.C), D=_plain("D", self.D),
+        given = common(B=_plain("B", self.B), C=_plain("C", self.C), D=_plain("D", self.D),
                             A=values)  # fmt: skip
-        B, C, D = (x if x is None or x.dtype.char in "dD" else x.astype(x.dtype.char.upper()
-                   if x.dtype.kind == "c" else "d") for x in (B, C, D))  # fmt: skip
+        B, C, D = (x if x is None else np.asarray(widen(x)) for x in given[:3])
+        B, C = np.asarray(B), np.asarray(C)
         if B.ndim != 2 or B.shape[0] != n:
             raise DimensionError(f"B has shape {B.shape} but A has {n} states; B must be ({n}, m)")
         if C.ndim != 2 or C.shape[1] != n:
@@ -103,7 +103,11 @@ class SparseStateSpace:
         for name, x in (("B", B), ("C", C), ("D", D), ("dt", timebase(self.dt)),
                         ("labels", labels)):  # fmt: skip
             object.__setattr__(self, name, x)
-        _check_labels(self)
+        _check_labels(cast(Any, self))
+
+    def __sub__(self, other: Any) -> Any:
+        """The parallel difference G - F, of dense matrices."""
+        return self.to_dense() - other
 
     def _checked_pencil(self) -> tuple[int, np.ndarray]:
         """The number of states, and an array of the dtype of A and E."""
@@ -164,12 +168,12 @@ class SparseStateSpace:
         """Whether time is discrete."""
         return self.dt is True or self.dt > 0
 
-    def times_E(self, X: np.ndarray) -> np.ndarray:
+    def times_E(self, X: Array) -> Array:
         """E X."""
         return self.pencil.product(0.0, 1.0, X)
 
     @cached_property
-    def poles(self) -> np.ndarray:
+    def poles(self) -> Array:
         """Some finite eigenvalues of (A, E), those closest to zero, or in discrete time to one.
 
         All of them of a system of up to 200 states.
@@ -184,13 +188,13 @@ class SparseStateSpace:
             return np.array([target + 0j])
         dtype = complex if self.pencil.is_complex else float
 
-        def step(x: np.ndarray) -> np.ndarray:
+        def step(x: Array) -> Array:
             return inverse(self.times_E(x.reshape(n, -1)).astype(dtype)).ravel()
 
-        operator: Any = LinearOperator((n, n), matvec=step, dtype=dtype)  # type: ignore[call-arg]
+        operator = cast(Any, LinearOperator)((n, n), matvec=step, dtype=dtype)
         start = np.linspace(1.0, 2.0, n)
         try:
-            values = eigs(operator, SOME, v0=start, tol=1e-8, return_eigenvectors=False)
+            values = cast(Any, eigs)(operator, SOME, v0=start, tol=1e-8, return_eigenvectors=False)
         except ArpackNoConvergence as error:
             values = error.eigenvalues
         values = values[values != 0]
@@ -229,19 +233,19 @@ class SparseStateSpace:
         """The same system as a dense `control.StateSpace` (needs python-control)."""
         return self.to_dense().to_control()
 
-    def projected(self, T: np.ndarray, W: np.ndarray) -> StateSpace:
+    def projected(self, T: Array, W: Array) -> StateSpace:
         """(W A T, W B, C T, D), where ``W E T = I``."""
         A = W @ self.pencil.product(1.0, 0.0, T)
         return StateSpace(A, W @ self.B, self.C @ T, self.D, self.dt)
 
-    def transfer_function(self, s: np.ndarray) -> np.ndarray:
+    def transfer_function(self, s: Array) -> Array:
         """C (s E - A)^-1 B + D at the points s (k,): (k, p, m), one sparse solution for each."""
         found = np.empty((len(s), self.n_outputs, self.n_inputs), dtype=complex)
         for i, point in enumerate(s):
             found[i] = self.gain(point.real if point.imag == 0 else point)
         return found
 
-    def gain(self, s: complex) -> np.ndarray:
+    def gain(self, s: complex) -> Array:
         """C (s E - A)^-1 B + D (p, m), real of a real system at a real point."""
         inverse = self.pencil.factor(-1.0, s)
         if self.n_inputs <= self.n_outputs:
@@ -260,7 +264,7 @@ class SparseStateSpace:
         return _describe(self, "SparseStateSpace", f"order={self.order}")
 
 
-def _sparse(name: str, x: Any) -> spmatrix | None:
+def _sparse(name: str, x: Any) -> Any:
     """A sparse matrix in double precision, compressed by columns and finite."""
     if x is None:
         return None

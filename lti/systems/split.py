@@ -15,6 +15,7 @@ from lti.systems.protocol import System
 from lti.systems.schur import SchurForm, schur_form
 from lti.systems.separate import minimal_basis
 from lti.systems.sparse import SparseStateSpace
+from lti.systems.stability import require_stable
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["Split", "parts_of", "split", "whole"]
@@ -84,8 +85,11 @@ class Split:
 def parts_of(sys: System, unstable: str, alpha: float | None = None) -> Split:
     """The parts of `sys`: all of it in the stable part ("raise"), or `split` by stability."""
     one_of("unstable", unstable, ("raise", "split"))
-    if unstable == "split":
+    if unstable == "split" and not isinstance(sys, SparseStateSpace):
         return split(sys, alpha)
+    if unstable == "split":
+        remedy = "a sparse system is not split: stabilise it, or split its dense form (to_dense)"
+        require_stable(sys, remedy=remedy)
     if alpha is not None:
         raise OptionError(
             f'alpha={alpha!r} says which poles are split off; give unstable="split" with it'

@@ -8,8 +8,7 @@ from scipy.io import loadmat
 import lti
 from lti.gramians import low_rank
 from lti.gramians.low_rank import low_rank_factors
-
-from ..sparse_systems import random_pencil, rod
+from tests.lti.sparse_systems import random_pencil, rod
 
 FORMS = {
     "identity": lambda seed: random_pencil(E=None, seed=seed),
@@ -26,8 +25,9 @@ FORMS = {
 def residuals(sys, S, R):
     """Both equations as they stand, relative to the constant term."""
     A, E = sys.A.toarray(), np.eye(sys.order) if sys.E is None else sys.E.toarray()
-    for A, E, B, S in ((A, E, sys.B, S), (A.conj().T, E.conj().T, sys.C.conj().T, R)):
-        AS, ES, Q = A @ S, E @ S, B @ B.conj().T
+    dual = (A.conj().T, E.conj().T, sys.C.conj().T, R)
+    for K, M, B, Z in ((A, E, sys.B, S), dual):
+        AS, ES, Q = K @ Z, M @ Z, B @ B.conj().T
         if sys.is_discrete:
             found = AS @ AS.conj().T - ES @ ES.conj().T + Q
         else:

@@ -6,9 +6,8 @@ from scipy.io import loadmat
 
 import lti
 from lti.reduction import sampled
-
-from ..helpers import same_response
-from ..sparse_systems import random_pencil, rod
+from tests.lti.helpers import claiming, same_response
+from tests.lti.sparse_systems import random_pencil, rod
 
 SYSTEMS = {
     "rod": lambda: rod(50, m=2, p=3),
@@ -65,9 +64,7 @@ def test_the_sampled_error_is_close_to_the_norm(monkeypatch):
         assert np.linalg.norm(response[0], 2) == pytest.approx(found)
 
 
-def test_a_measured_error_above_the_bound_is_refused(monkeypatch):
-    from ..helpers import claiming
-
+def test_a_measured_error_above_the_bound_is_refused():
     reduction = lti.balanced_truncation(rod(600), order=2)
     wrong = claiming(reduction, error_bound=reduction.error_bound / 100)
     with pytest.raises(lti.CertificateError):

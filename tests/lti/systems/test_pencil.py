@@ -5,8 +5,7 @@ import pytest
 
 import lti
 from lti.systems.pencil import CayleyPencil, MatrixPencil, sparse_factor
-
-from ..sparse_systems import random_pencil
+from tests.lti.sparse_systems import random_pencil
 
 POINTS = [(1.0, -2.0), (1.0, -2.0 + 3j), (0.0, 1.0), (-1.0, 0.0), (2.0, 0.5j)]
 

@@ -8,9 +8,8 @@ import scipy.sparse as sparse
 
 import lti
 from lti.systems.sparse import SMALL
-
-from ..helpers import same_response
-from ..sparse_systems import random_pencil, rod
+from tests.lti.helpers import same_response
+from tests.lti.sparse_systems import random_pencil, rod
 
 W = np.array([0.0, 0.1, 1.0, 30.0])
 FORMS = {
