@@ -31,6 +31,7 @@ from lti.gramians import (
 from lti.hankel import error_bound, hankel_singular_values, order_for
 from lti.norms import h2_norm, hankel_norm, hinf_norm, linf_norm
 from lti.plotting import plot_error, plot_hsv, plot_reduction, plot_response
+from lti.realization import era
 from lti.reduction import (
     Balancing,
     Claim,
@@ -106,6 +107,7 @@ __all__ = [
     "dcgain",
     "diagonalize",
     "discretize",
+    "era",
     "error_bound",
     "feedback",
     "freqsep",
