@@ -19,7 +19,7 @@ TOL = 1e-10  # |residual| / |B B^H|
 DROP = 1e-8  # directions of a factor smaller than this times its largest are left out
 MOST = 500  # solutions, after which an equation counts as not converging
 GROWTH = 1e8  # of the residual, beyond which a pole is unstable
-CHECK = 1e4  # times the tolerance: the residual from which on the estimate watches the values
+CHECK = 1e2  # times the tolerance: the residual from which on the estimate watches the values
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +85,11 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
              _Side(pencil, gain * sys.C.conj().T, True, drop))  # fmt: skip
     shifts: list[complex] = []
     solves, real = 0, not pencil.is_complex and all(side.W.dtype.kind == "f" for side in sides)
-    worst, before, since = sides[0], None, 0
+    before = None
     while True:
         worst = max(sides, key=lambda side: side.residual)
         if before is None and worst.residual <= CHECK * tol:
-            before, since = _sum_of_values(sys, sides), worst.residual
+            before = _sum_of_values(sys, sides)
         elif worst.residual <= tol:
             break
         if solves >= MOST:
@@ -113,8 +113,8 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
     # was dropped less than the smallest directions that were not
     values = _sum_of_values(sys, sides)
     hidden = max(0.0, values - _sum_of_values(sys, sides, 10 * drop))
-    if before is not None and since:
-        hidden += max(0.0, values - before) * (worst.residual / since) ** 0.5
+    if before is not None:
+        hidden += max(0.0, values - before)
     return LowRank(S, R, (sides[0].residual, sides[1].residual), hidden, solves)
 
 
@@ -195,7 +195,11 @@ class _Side:
         return values.conj() if self.dual else values
 
     def next_shifts(self, real: bool) -> list[complex]:
-        """The projected poles in the left half-plane; of conjugate pairs one."""
+        """Half of the projected poles in the left half-plane; of conjugate pairs one.
+
+        Each is the pole at which the factors ``|(t - conj(p)) / (t + p)|`` of those before leave
+        most; the next half comes from newer columns.
+        """
         values = self.projected_poles()
         inside = values[values.real < 0]
         if not inside.size:  # their mirror images
@@ -208,7 +212,20 @@ class _Side:
         if real:
             inside = inside[inside.imag >= 0]
             inside = np.where(inside.imag > 1e-10 * abs(inside), inside, inside.real)
-        return [complex(p) for p in inside[np.argsort(abs(inside))]]
+        left, shifts = np.ones(len(inside)), []
+        first = [_remaining(inside, p, real).max() for p in inside]
+        i = int(np.argmin(first))
+        while len(shifts) < (len(inside) + 1) // 2:
+            shifts.append(complex(inside[i]))
+            left = left * _remaining(inside, inside[i], real)
+            i = int(np.argmax(left))
+        return shifts
+
+
+def _remaining(t: Array, p: complex, real: bool) -> Array:
+    """What a step with the shift p leaves of the residual at the poles t; of a pair, both steps."""
+    left = abs((t - np.conj(p)) / (t + p))
+    return left * abs((t - p) / (t + np.conj(p))) if real and p.imag else left
 
 
 def _leading(Z: Array, drop: float) -> Array:

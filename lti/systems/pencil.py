@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -84,7 +85,11 @@ class MatrixPencil:
         """(a A + e E)^-1 by a sparse LU decomposition."""
         E = self._identity if self.E is None else self.E
         M = a * self.A + e * E if a and e else a * self.A if a else e * E
-        return sparse_factor(M, f"{a:.6g} A + {e:.6g} E")
+        return sparse_factor(M, f"{a:.6g} A + {e:.6g} E", self._symmetric)
+
+    @cached_property
+    def _symmetric(self) -> bool:
+        return nearly_symmetric(abs(self.A) + abs(self._identity if self.E is None else self.E))
 
 
 class CayleyPencil:
@@ -111,12 +116,12 @@ class CayleyPencil:
         return self._of.factor(a + e, e - a)
 
 
-def sparse_factor(M: Any, name: str = "the matrix") -> Factored:
+def sparse_factor(M: Any, name: str = "the matrix", symmetric: bool | None = None) -> Factored:
     """M^-1 by SuperLU, with an ordering for M + M^T where the pattern is nearly symmetric."""
     M = csc_matrix(M)
     M.sum_duplicates()
     options: dict[str, Any] = {}
-    if _nearly_symmetric(M):
+    if nearly_symmetric(M) if symmetric is None else symmetric:
         options = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.1,
                    "options": {"SymmetricMode": True}}  # fmt: skip
     try:
@@ -127,17 +132,20 @@ def sparse_factor(M: Any, name: str = "the matrix") -> Factored:
             "frequency or shift a little, or remove states that no equation determines"
         ) from error
     is_complex = M.dtype.kind == "c"
-
-    def solve(X: Array, trans: str = "N") -> Array:
-        if is_complex or X.dtype.kind != "c":
-            return lu.solve(np.asfortranarray(X, dtype=M.dtype), trans)
-        return solve(X.real.copy(), trans) + 1j * solve(X.imag.copy(), trans)
-
-    return Factored(solve, lambda X: solve(X, "H" if is_complex else "T"))
+    return Factored(partial(_solved, lu, is_complex, "N"),
+                    partial(_solved, lu, is_complex, "H" if is_complex else "T"))  # fmt: skip
 
 
-def _nearly_symmetric(M: csc_matrix) -> bool:
+def _solved(lu: Any, is_complex: bool, trans: str, X: Any) -> Array:
+    """The solution by a decomposition, whose dtype need not be that of X."""
+    if X.dtype.kind == "c" and not is_complex:
+        return _solved(lu, False, trans, X.real) + 1j * _solved(lu, False, trans, X.imag)
+    return lu.solve(np.array(X, dtype=complex if is_complex else float, order="F"), trans)
+
+
+def nearly_symmetric(M: Any) -> bool:
     """Whether most entries off the diagonal have a partner."""
+    M = csc_matrix(M)
     pattern = csc_matrix((np.ones(M.nnz), M.indices, M.indptr), M.shape)
     both = pattern.multiply(pattern.T).nnz
     return both >= 0.8 * M.nnz
