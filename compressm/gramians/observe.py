@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from compressm.errors import OptionError
+from compressm.gramians.batches import run, valid_steps, without_padding
 from compressm.gramians.signals import Signal
 from compressm.systems.convert import layer_input, output_is_the_system
 from compressm.systems.find import compressible_layers
@@ -122,7 +123,8 @@ def observe(
     model : nn.Module
         Its parameters and modes do not change.
     batches : iterable
-        Inputs of the model: tensors, or tuples and lists whose first element is one.
+        Inputs of the model: tensors, tuples and lists whose first element is one, or mappings; see
+        `run`. Steps that a mapping marks as padding do not count; see `valid_steps`.
     gradients : bool
         Whether to record gradients too: of a random projection of the model's output, one a batch.
     layers : callable, optional
@@ -145,10 +147,15 @@ def observe(
     try:
         with torch.set_grad_enabled(gradients):
             for batch in batches:
-                y = model(batch[0] if isinstance(batch, (tuple, list)) else batch)
+                seen = {name: len(signals) for name, signals in observer.signals.items()}
+                y = run(model, batch)
                 y = y[0] if isinstance(y, tuple) else getattr(y, "logits", y)
                 if gradients:  # on their way to the parameters they pass the layers' outputs
                     torch.autograd.grad(y, parameters, torch.randn_like(y), allow_unused=True)
+                if (spans := valid_steps(batch)) is not None:
+                    for name, signals in observer.signals.items():
+                        new = signals[seen.get(name, 0) :]
+                        signals[-len(new) :] = [x for s in new for x in without_padding(s, spans)]
     finally:
         for module, mode in modes.items():
             module.training = mode
