@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import argparse
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from compressm._optional import require
 
-__all__ = ["energy_fraction", "name_value", "positive", "require_report", "writable_file"]
+__all__ = [
+    "device",
+    "energy_fraction",
+    "name_value",
+    "order",
+    "positive",
+    "require_report",
+    "seed",
+    "threads",
+    "writable_file",
+    "writable_picture",
+]
+
+PICTURES = ("eps", "jpeg", "jpg", "pdf", "png", "svg", "tif", "tiff", "webp")
+MOST_THREADS = 1024
 
 
 def positive(text: str) -> int:
@@ -34,6 +51,53 @@ def writable_file(text: str) -> Path:
     if path.is_dir() or not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"no file can be written at {path}")
     return path
+
+
+def writable_picture(text: str) -> Path:
+    """A path at which a picture can be written, of a format that matplotlib knows."""
+    path = writable_file(text)
+    if path.suffix.lower().removeprefix(".") not in PICTURES:
+        raise argparse.ArgumentTypeError(
+            f"{path.name} has no ending of a picture; use one of {', '.join(PICTURES)}"
+        )
+    return path
+
+
+def seed(text: str) -> int:
+    """An integer that seeds NumPy and torch."""
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{value:g} is not from 0 to 2**32 - 1")
+    return value
+
+
+def threads(text: str) -> int:
+    """A number of threads."""
+    value = positive(text)
+    if value > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{value} threads are more than {MOST_THREADS}")
+    return value
+
+
+def order(text: str) -> str:
+    """A number of states of at least 1, or the folder of a run."""
+    if text.lstrip("-").isdecimal() and int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of states")
+    return text
+
+
+def device(text: str) -> str:
+    """A device of torch on which a model can be trained here."""
+    try:
+        torch.empty(1, device=text).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        near = get_close_matches(text, ("cpu", "cuda", "mps"), 1, 0.0)
+        raise argparse.ArgumentTypeError(
+            f"torch cannot train on {text!r} here; did you mean {(near or ['cpu'])[0]!r}?"
+            if text.partition(":")[0] not in ("cuda", "mps")
+            else f"{text!r} is not available here; use cpu"
+        ) from error
+    return text
 
 
 def name_value(text: str) -> tuple[str, Any]:

@@ -10,7 +10,15 @@ from typing import Any, get_args
 
 import torch
 
-from compressm.cli.arguments import energy_fraction, positive, require_report, writable_file
+from compressm.cli.arguments import (
+    energy_fraction,
+    positive,
+    require_report,
+    seed,
+    threads,
+    writable_file,
+    writable_picture,
+)
 from compressm.experiments.data import digits, mnist
 from compressm.experiments.demo import DIGITS, MNIST, demo
 from compressm.gramians.types import BuiltIn
@@ -41,7 +49,7 @@ def add_parser(commands: Any) -> None:
         help="folder that holds mnist.npz (default: $COMPRESSM_DATA, else it is downloaded)",
     )
     option("--steps", type=positive, metavar="N", help="training steps of each run")
-    option("--seed", type=int, default=0, metavar="S", help="seed of all random numbers (0)")
+    option("--seed", type=seed, default=0, metavar="S", help="seed of all random numbers (0)")
     option(
         "--energy",
         type=energy_fraction,
@@ -57,14 +65,14 @@ def add_parser(commands: Any) -> None:
     )
     option(
         "--threads",
-        type=positive,
+        type=threads,
         default=1,
         metavar="N",
         help="threads of torch (1: a seed gives the same result on every machine of this type)",
     )
     option(
         "--output",
-        type=writable_file,
+        type=writable_picture,
         default="compressm-demo.png",
         metavar="PNG",
         help="where to save the picture (%(default)s)",

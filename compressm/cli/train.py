@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from compressm.cli.arguments import positive, require_report
+from compressm.cli.arguments import device, order, positive, require_report, seed, threads
 from compressm.experiments.recipes import SHIPPED, load_data, read_recipe
 from compressm.experiments.runs import ARMS, read_run, train
 
@@ -45,10 +45,11 @@ def add_parser(commands: Any) -> None:
     )
     option(
         "--order",
+        type=order,
         metavar="N|RUN",
         help="states of each layer of the small arm: a number, or the folder of a compressed run",
     )
-    option("--seed", type=int, default=0, metavar="S", help="seed of all random numbers (0)")
+    option("--seed", type=seed, default=0, metavar="S", help="seed of all random numbers (0)")
     option("--steps", type=positive, metavar="N", help="training steps, as --set steps=N")
     option(
         "--output",
@@ -62,8 +63,14 @@ def add_parser(commands: Any) -> None:
         metavar="DIR",
         help="folder that holds the data (default: $COMPRESSM_DATA, else they are downloaded)",
     )
-    option("--device", default="cpu", metavar="D", help="where to train, such as cuda (cpu)")
-    option("--threads", type=positive, default=1, metavar="N", help="threads of torch (1)")
+    option(
+        "--device",
+        type=device,
+        default="cpu",
+        metavar="D",
+        help="where to train, such as cuda (cpu)",
+    )
+    option("--threads", type=threads, default=1, metavar="N", help="threads of torch (1)")
     option("--tensorboard", action="store_true", help="write files for TensorBoard as well")
 
 
