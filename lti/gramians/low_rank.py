@@ -212,12 +212,11 @@ class _Side:
         if real:
             inside = inside[inside.imag >= 0]
             inside = np.where(inside.imag > 1e-10 * abs(inside), inside, inside.real)
-        left, shifts = np.ones(len(inside)), []
-        first = [_remaining(inside, p, real).max() for p in inside]
-        i = int(np.argmin(first))
+        left, candidates, shifts = np.ones(len(inside)), inside.conj(), []
+        i = int(np.argmin([_remaining(inside, p, real).max() for p in candidates]))
         while len(shifts) < (len(inside) + 1) // 2:
-            shifts.append(complex(inside[i]))
-            left = left * _remaining(inside, inside[i], real)
+            shifts.append(complex(candidates[i]))
+            left = left * _remaining(inside, candidates[i], real)
             i = int(np.argmax(left))
         return shifts
 

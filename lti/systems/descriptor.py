@@ -61,7 +61,7 @@ def finite_part(A: Array, E: Array, B: Array, C: Array, D: Array) -> FinitePart:
     sizes = np.linalg.norm(A), np.linalg.norm(E)
     A, E, B, C = A.copy(), E.copy(), B.copy(), C.copy()
     while split < n:
-        Z, rank = _null_space_first(E[split:, split:], n * EPS * sizes[1])
+        Z, rank = _null_space_first(E[split:, split:], n * EPS * float(sizes[1]))
         k = n - split - rank
         if k == 0:
             break

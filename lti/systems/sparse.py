@@ -17,7 +17,7 @@ from lti.systems.labels import Labels
 from lti.systems.pencil import CayleyPencil, MatrixPencil, Pencil
 from lti.systems.statespace import StateSpace, _check_labels, _describe
 
-__all__ = ["SparseStateSpace"]
+__all__ = ["SparseStateSpace", "as_sparse"]
 
 MOST_DENSE = 20_000  # states; a dense A takes 3.2 GB then
 SMALL = 200  # states, up to which dense arithmetic is quicker and exact
@@ -117,7 +117,7 @@ class SparseStateSpace:
                     "A is a pencil, which stands for E as well; leave E out, or pass two matrices"
                 )
             return self.A.order, np.zeros(0, dtype=complex if self.A.is_complex else float)
-        A, E = _sparse("A", self.A), _sparse("E", self.E)
+        A, E = as_sparse("A", self.A), as_sparse("E", self.E)
         if A is None or A.shape[0] != A.shape[1]:
             shape = None if A is None else A.shape
             raise DimensionError(f"A must be square, got shape {shape}; pass A as (n, n)")
@@ -264,7 +264,7 @@ class SparseStateSpace:
         return _describe(self, "SparseStateSpace", f"order={self.order}")
 
 
-def _sparse(name: str, x: Any) -> Any:
+def as_sparse(name: str, x: Any) -> Any:
     """A sparse matrix in double precision, compressed by columns and finite."""
     if x is None:
         return None
