@@ -31,6 +31,7 @@ __all__ = [
 
 EPS = 2.0**-52
 NEAR = 1e-8  # a pole this close to the stability boundary is flagged
+LOST = 1e-12  # and one that only the reduced system has
 CANCEL = 1e6  # and Gramians whose product is this much smaller than their sizes
 
 
@@ -48,13 +49,15 @@ def _size(balancing: Balancing) -> np.ndarray:
     return np.abs(to_numpy(balancing.balanced.A)[..., k:, k:]).max(axis=(-2, -1), initial=0.0)
 
 
-def close_to_boundary(sys: System, size: np.ndarray, what: str = "a pole") -> list[str]:
+def close_to_boundary(
+    sys: System, size: np.ndarray, what: str = "a pole", near: float = NEAR
+) -> list[str]:
     """The flag of one pole, where `size` (...) is that of A: rounding moves poles in proportion."""
     poles = to_numpy(sys.poles)
     gap = 1 - np.abs(poles) if sys.is_discrete else -poles.real
     if not sys.is_discrete:
         gap = gap / np.where(size > 0, size, 1.0)[..., None]
-    if not -1.0 < gap.min(initial=1.0) < NEAR:
+    if not -1.0 < gap.min(initial=1.0) < near:
         return []
     smallest = max(gap.min(), 1e-300)
     return [
@@ -157,7 +160,7 @@ def certified(
     stable, cast = stable_part(stored, kept), B.dtype != system.B.dtype
     if not near_unstable(balancing):
         what, exact = "a pole of the reduced system", stable_part(system, kept)
-        flags = [*flags, *close_to_boundary(exact, _size(balancing), what)]
+        flags = [*flags, *close_to_boundary(exact, _size(balancing), what, LOST)]
     inside = is_stable(stable) if cast or _may_be_unstable(balancing, order) else np.asarray(True)
     if not inside.all():
         bound = xp.where(from_numpy(inside, like=bound), bound, float("inf"))
