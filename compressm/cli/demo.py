@@ -10,7 +10,16 @@ from typing import Any, get_args
 
 import torch
 
-from compressm.cli.arguments import energy_fraction, positive, require_report, writable_file
+from compressm.cli.arguments import (
+    console,
+    energy_fraction,
+    picture_file,
+    positive,
+    require_report,
+    seed,
+    threads,
+    writable_file,
+)
 from compressm.experiments.data import digits, mnist
 from compressm.experiments.demo import DIGITS, MNIST, demo
 from compressm.gramians.types import BuiltIn
@@ -41,7 +50,7 @@ def add_parser(commands: Any) -> None:
         help="folder that holds mnist.npz (default: $COMPRESSM_DATA, else it is downloaded)",
     )
     option("--steps", type=positive, metavar="N", help="training steps of each run")
-    option("--seed", type=int, default=0, metavar="S", help="seed of all random numbers (0)")
+    option("--seed", type=seed, default=0, metavar="S", help="seed of all random numbers (0)")
     option(
         "--energy",
         type=energy_fraction,
@@ -57,14 +66,14 @@ def add_parser(commands: Any) -> None:
     )
     option(
         "--threads",
-        type=positive,
+        type=threads,
         default=1,
         metavar="N",
         help="threads of torch (1: a seed gives the same result on every machine of this type)",
     )
     option(
         "--output",
-        type=writable_file,
+        type=picture_file,
         default="compressm-demo.png",
         metavar="PNG",
         help="where to save the picture (%(default)s)",
@@ -76,12 +85,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command, and return its exit code."""
     require_report()
     # Imported late, since report needs the two optional packages
-    from rich.console import Console
-
     from compressm.experiments.report import Watch, picture, table
 
     torch.set_num_threads(arguments.threads)
-    console = Console(highlight=False)
+    terminal = console()
     if arguments.data == "mnist":
         data, settings = mnist(arguments.data_dir), MNIST
     else:
@@ -89,11 +96,11 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = {name: vars(arguments)[name] for name in ("steps", "energy", "gramians")}
     settings = replace(settings, **{k: v for k, v in chosen.items() if v is not None})
 
-    console.print(
+    terminal.print(
         f"{data.name}: {len(data.y_train):,} training and {len(data.y_test):,} test sequences of "
         f"length {data.length}.\nThree runs of {settings.steps:,} steps, seed {arguments.seed}:"
     )
-    watch = Watch(console)
+    watch = Watch(terminal)
     try:
         with watch:
             results = demo(data, settings, seed=arguments.seed, on_step=watch)
@@ -101,15 +108,15 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"compressm: stopped {watch.where()}; nothing was saved.", file=sys.stderr)
         return 130
 
-    console.print()
-    console.print(table(results))
-    console.print(
+    terminal.print()
+    terminal.print(table(results))
+    terminal.print(
         f"Seconds of training steps and compressions, without evaluations; threads: "
         f"{arguments.threads}.",
         style="dim",
     )
     picture(results, arguments.output)
-    console.print(f"\nPicture: {arguments.output.resolve()}", soft_wrap=True)
+    terminal.print(f"\nPicture: {arguments.output.resolve()}", soft_wrap=True)
     if arguments.json:
         report: dict[str, Any] = {
             "data": data.name,
@@ -118,5 +125,5 @@ def run(arguments: argparse.Namespace) -> int:
             "runs": [result.to_dict() for result in results],
         }
         arguments.json.write_text(json.dumps(report, allow_nan=False))
-        console.print(f"Measurements: {arguments.json.resolve()}", soft_wrap=True)
+        terminal.print(f"Measurements: {arguments.json.resolve()}", soft_wrap=True)
     return 0

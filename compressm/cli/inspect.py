@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from compressm._optional import require
 from compressm.checkpoints.weights import layers_in, read_checkpoint
-from compressm.cli.arguments import energy_fraction, name_value, positive, writable_file
+from compressm.cli.arguments import console, energy_fraction, name_value, positive, writable_file
 from compressm.compression.compress import preview
 from compressm.compression.policies import KeepEnergy
 from compressm.errors import DataError
@@ -90,13 +89,10 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command, and return its exit code."""
-    require("rich")
+    terminal = console()
     # Imported late, since the tables need rich
-    from rich.console import Console
-
     from compressm.experiments.tables import gramians_table, preview_table, spectra_table
 
-    console = Console(highlight=False)
     policies: list[Any] = [
         KeepEnergy(energy) for energy in sorted(arguments.energy or (0.9, 0.99, 0.999))
     ]
@@ -110,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
             model, arguments.data, arguments.key, arguments.checkpoint, arguments.sequences
         )
         if assumed:
-            console.print(f"Assumed of the model: {assumed}.\n", style="dim")
+            terminal.print(f"Assumed of the model: {assumed}.\n", style="dim")
         torch.manual_seed(0)  # of the random projections whose gradients stand for the loss
     elif arguments.key or arguments.model:
         raise DataError("--key and --model are of use with --data only; give it, or leave them out")
@@ -128,12 +124,12 @@ def run(arguments: argparse.Namespace) -> int:
     except (TypeError, ValueError) as error:  # from the code of a model that is not ours
         what = arguments.data or "its own Gramians"
         raise DataError(f"the states of the model cannot be scored by {what} ({error})") from error
-    console.print(spectra_table(events[0]))
-    console.print()
+    terminal.print(spectra_table(events[0]))
+    terminal.print()
     if arguments.data:
-        console.print(gramians_table(events, policies, types))
+        terminal.print(gramians_table(events, policies, types))
     else:
-        console.print(preview_table(events, policies))
+        terminal.print(preview_table(events, policies))
     if arguments.json:
         names = [f"{policy.energy:g}" if policy else "default" for policy in policies]
         layers = iter([to_record(event)["event"]["layers"] for event in events])

@@ -113,5 +113,5 @@ def test_what_is_wrong_is_said_in_one_line(inspect, argv, message):
     torch.save(tokens.state_dict(), "tokens.pt")
     np.save("many.npy", np.arange(180).reshape(60, 3) // 25)  # the last are beyond
     code, out, err = inspect(*argv.split())
-    assert (code, out) == (1, "") and err.count("\n") == 1
+    assert (code, out) == (2, "") and err.count("\n") == 1
     assert err.startswith("compressm: ") and message in err

@@ -34,7 +34,7 @@ def test_changes_replace_what_the_file_says():
         ("energy=2", "energy is a fraction"),
         ("lr=-1", "lr must be a positive number"),
         ("lr_floor=1", "lr_floor must lie in"),
-        ("weight_decay=-1", "weight_decay must not be negative"),
+        ("weight_decay=-1", "weight_decay must be a finite number"),
         ("gramians=both", "gramians: input should be 'model', 'input' or 'data'"),
         ("lr", "not of the form name=value"),
         ("lr.x=3", "lr is .* and has no settings in it"),
