@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from compressm.gramians.types import GRAMIAN_TYPES
 
 __all__ = ["add_parser", "run"]
 
+FILES = ("checkpoint.safetensors", "model.safetensors", "pytorch_model.bin")
+
 
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers `commands`."""
@@ -33,7 +36,13 @@ def add_parser(commands: Any) -> None:
     )
     parser.set_defaults(run=run)
     option = parser.add_argument
-    option("checkpoint", metavar="CHECKPOINT", help="a .safetensors file, or what torch.save wrote")
+    option(
+        "checkpoint",
+        type=_weights,
+        metavar="CHECKPOINT",
+        help="a .safetensors file, what torch.save wrote, or a folder: that of a run, or one of "
+        "save_pretrained",
+    )
     option(
         "--energy",
         type=energy_fraction,
@@ -60,7 +69,8 @@ def add_parser(commands: Any) -> None:
     option(
         "--model",
         metavar="MODULE:FUNCTION",
-        help="function without arguments that builds the model, if it is not a SequenceModel",
+        help="function without arguments that builds the model, if it is not a SequenceModel; "
+        "this runs the code of MODULE",
     )
     option(
         "--system",
@@ -85,6 +95,12 @@ def add_parser(commands: Any) -> None:
         "such as discretization=bilinear",
     )
     option("--json", type=writable_file, metavar="FILE", help="also save all of it, with spectra")
+
+
+def _weights(text: str) -> str:
+    """A file of weights, or the one in a folder of `compressm train` or of transformers."""
+    found = [Path(text) / name for name in FILES if Path(text, name).is_file()]
+    return str(found[0]) if found else text
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -54,7 +54,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(CheckpointError, match="No space left"):
         save_tree(tmp_path / "tree", {"a": 2})
     assert load_tree(tmp_path / "tree") == {"a": 1} and os.listdir(tmp_path) == ["tree"]
 
