@@ -4,6 +4,7 @@ from lti._moved import MOVED as _MOVED
 from lti._moved import keep_old_paths as _keep_old_paths
 from lti.errors import (
     CertificateError,
+    ConvergenceError,
     DefectiveError,
     DenseWarning,
     DerivativeError,
@@ -30,6 +31,7 @@ from lti.gramians import (
 from lti.hankel import error_bound, hankel_singular_values, order_for
 from lti.norms import h2_norm, hankel_norm, hinf_norm, linf_norm
 from lti.plotting import plot_error, plot_hsv, plot_reduction, plot_response
+from lti.realization import era
 from lti.reduction import (
     Balancing,
     Claim,
@@ -51,6 +53,7 @@ from lti.reduction import (
 from lti.systems import (
     DiagonalStateSpace,
     Labels,
+    SparseStateSpace,
     StateSpace,
     as_statespace,
     bilinear,
@@ -63,6 +66,7 @@ from lti.systems import (
     impulse_response,
     minimal,
     parallel,
+    second_order,
     series,
     simulate,
     step_response,
@@ -73,6 +77,7 @@ __all__ = [
     "Balancing",
     "CertificateError",
     "Claim",
+    "ConvergenceError",
     "DefectiveError",
     "DenseWarning",
     "DerivativeError",
@@ -89,6 +94,7 @@ __all__ = [
     "Reduction",
     "ReductionMethod",
     "ReductionWarning",
+    "SparseStateSpace",
     "StateSpace",
     "TimebaseError",
     "UnstableError",
@@ -102,6 +108,7 @@ __all__ = [
     "dcgain",
     "diagonalize",
     "discretize",
+    "era",
     "error_bound",
     "feedback",
     "freqsep",
@@ -129,6 +136,7 @@ __all__ = [
     "positive_real_gramians",
     "register_method",
     "save",
+    "second_order",
     "series",
     "simulate",
     "singular_perturbation",

@@ -5,6 +5,7 @@ import warnings
 
 __all__ = [
     "CertificateError",
+    "ConvergenceError",
     "DefectiveError",
     "DenseWarning",
     "DerivativeError",
@@ -58,6 +59,10 @@ class FileError(LTIError):
 
 class DerivativeError(LTIError):
     """A derivative that does not exist, or is not supported."""
+
+
+class ConvergenceError(LTIError):
+    """An iteration that does not reach its accuracy."""
 
 
 class CertificateError(LTIError):

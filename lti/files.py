@@ -1,50 +1,57 @@
-"""Systems in files: MATLAB's .mat, NumPy's .npz, and .json."""
+"""Systems in files: MATLAB's .mat, NumPy's .npz, .json, and Matrix Market files of a folder."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.io import loadmat, savemat
-from scipy.sparse import issparse
+from scipy.io import loadmat, mmread, savemat
+from scipy.sparse import issparse, load_npz
 
 from lti._backend.arrays import to_numpy
 from lti.errors import DenseWarning, FileError, TimebaseError, warn
 from lti.systems.convert import as_statespace
 from lti.systems.labels import Labels
 from lti.systems.protocol import System, SystemLike
+from lti.systems.sparse import SparseStateSpace
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["load", "replacing", "save"]
 
-LIMIT = 20_000  # states; a dense A takes 3.2 GB then
+SMALL = 500  # states, up to which a sparse A without an E is made dense
 # Labels go by the names of MATLAB's properties, which no measured signal is likely to have.
 LABELS = {"name": "Name", "inputs": "InputName", "outputs": "OutputName", "states": "StateName"}
 
 
 def load(path: str | os.PathLike[str], dt: float | bool | None = None) -> System:
-    """Read a system from a file with the variables A, B, C and, optionally, D, Ts or dt, labels.
+    """Read a system from a file with the variables A, B, C and, optionally, D, E, Ts or dt, labels.
 
     Parameters
     ----------
     path : str or path
         A .mat file (MATLAB, up to version 7), an .npz file or a .json file. Variables may be in
         lower case. In JSON, a complex number is a pair ``[re, im]``, and numbers, rows or whole
-        matrices can be ``{"re": ..., "im": ...}``.
+        matrices can be ``{"re": ..., "im": ...}``. Or a folder, or the common beginning of file
+        names, with a Matrix Market file (``rail_1357.A``, ``.B``, ``.C``, and ``.E`` or none, also
+        with ``.mtx``) or a sparse .npz file of `scipy.sparse.save_npz` for each matrix.
     dt : float or True, optional
         Time base to use where the file states none; 0, continuous time, by default. In a file,
         -1 is discrete time without a sampling time, as in MATLAB.
 
     Returns
     -------
-    StateSpace or DiagonalStateSpace
-        Diagonal if the file has ``poles`` in place of ``A``.
+    StateSpace, DiagonalStateSpace or SparseStateSpace
+        Diagonal if the file has ``poles`` in place of ``A``; sparse if A is, and has an E or more
+        than 500 states. With a dense A and an E, the result of `StateSpace.from_descriptor`.
 
     Raises
     ------
@@ -54,7 +61,7 @@ def load(path: str | os.PathLike[str], dt: float | bool | None = None) -> System
     Warns
     -----
     DenseWarning
-        If A is sparse: it is made dense.
+        If A is sparse, has 500 states or fewer, and there is no E: it is made dense.
 
     See Also
     --------
@@ -70,9 +77,12 @@ def load(path: str | os.PathLike[str], dt: float | bool | None = None) -> System
     StateSpace(order=1, inputs=1, outputs=1, continuous, float64)
     """
     path = _path(path)
-    read, _ = FORMATS[_suffix(path)]
-    if not _is(path.is_file):
-        raise FileError(f"there is no file {path}; check its name and folder")
+    if matrices := matrix_files(path):
+        read: Any = partial(_read_matrices, matrices)
+    else:
+        read, _ = FORMATS[_suffix(path)]
+        if not _is(path.is_file):
+            raise FileError(f"there is no file {path}; check its name and folder")
     try:
         record = read(path)
     except FileError:
@@ -82,7 +92,6 @@ def load(path: str | os.PathLike[str], dt: float | bool | None = None) -> System
             f"{path} cannot be read as {path.suffix} ({error}); save the system again, for example "
             "with lti.save"
         ) from error
-    _make_dense(record, path)
     return _system(record, path, dt)
 
 
@@ -211,19 +220,40 @@ def _system(record: dict[str, Any], path: Path, dt: float | bool | None) -> Syst
             f"{path} has no {', '.join(missing)} (it holds {held}); save the matrices as A, B, C, "
             "D, in MATLAB after [A, B, C, D] = ssdata(sys)"
         )
-    _refuse_descriptor(find("E"), path)
-    state, B, C, D = (find(name) for name in (first, "B", "C", "D"))
+    state, B, C, D, E = (find(name) for name in (first, "B", "C", "D", "E"))
     base = _timebase(find("Ts"), find("dt"), dt)
     labels = Labels(**{key: _text(record.get(name), key) for key, name in LABELS.items()})
     if diagonal:
         return DiagonalStateSpace(state, B, C, D, base, _truth(find("conjugate"), path), labels)
+    if E is not None and not issparse(E) and np.array_equal(E, np.eye(len(E))):
+        E = None
+    if E is not None and not issparse(state):
+        B, C, D, E = (x.toarray() if issparse(x) else x for x in (B, C, D, E))
+        found = StateSpace.from_descriptor(E, state, B, C, D, base)
+        return replace(found, labels=labels.without_states())
+    if E is not None or issparse(state) and max(state.shape) > SMALL:
+        return SparseStateSpace(state, B, C, D, E, base, labels)
+    if issparse(state):
+        state = state.toarray()
+        size = " x ".join(map(str, state.shape))
+        warn(f"the sparse A of {path.name} is made dense: {size}, {_size(state)}", DenseWarning)
+    B, C, D = (x.toarray() if issparse(x) else x for x in (B, C, D))
     return StateSpace(state, B, C, D, base, labels)
 
 
-def _record(sys: System) -> dict[str, Any]:
+def _record(sys: System, sparse: bool = False) -> dict[str, Any]:
     diagonal = isinstance(sys, DiagonalStateSpace)
     names = ("poles" if diagonal else "A", "B", "C", "D")
-    record: dict[str, Any] = {name: to_numpy(getattr(sys, name)) for name in names}
+    if isinstance(sys, SparseStateSpace):
+        if not (sparse and issparse(sys.A)):
+            raise FileError(
+                "a sparse system goes into a .mat file, if it has matrices A and E; choose that "
+                "format, or save the reduced system"
+            )
+        record = {name: x for name in ("A", "B", "C", "D", "E")
+                  if (x := getattr(sys, name)) is not None}  # fmt: skip
+    else:
+        record = {name: to_numpy(getattr(sys, name)) for name in names}
     record["dt"] = sys.dt
     if diagonal:
         record["conjugate"] = sys.conjugate
@@ -231,34 +261,8 @@ def _record(sys: System) -> dict[str, Any]:
     return record | {name: text for name, text in labels.items() if text is not None}
 
 
-def _make_dense(record: dict[str, Any], path: Path) -> None:
-    for name in "ABCDEabcde":
-        x: Any = record.get(name)
-        states = max(np.shape(x), default=0)
-        if name in "Aa" and states > LIMIT:
-            raise FileError(
-                f"{path} has {states:,} states, more than the {LIMIT:,} that dense matrices "
-                "allow; reduce it with a sparse method first"
-            )
-        if issparse(x):
-            record[name] = dense = x.toarray()
-            if name in "Aa":
-                warn(
-                    f"the sparse A of {path.name} is made dense: {states:,} x {states:,}, "
-                    f"{_size(dense)}",
-                    DenseWarning,
-                )
-
-
 def _size(x: np.ndarray) -> str:
     return f"{x.nbytes / 1e6:,.1f} MB" if x.nbytes >= 1e6 else f"{x.nbytes / 1e3:,.0f} kB"
-
-
-def _refuse_descriptor(E: Any, path: Path) -> None:
-    if E is not None and not np.array_equal(E, np.eye(len(E))):
-        raise FileError(
-            f"{path} is a descriptor system, E x' = A x + B u; save E \\ A and E \\ B as A and B"
-        )
 
 
 def _timebase(Ts: Any, dt: Any, default: float | bool | None) -> float | bool:
@@ -297,8 +301,33 @@ def _read_mat(path: Path) -> dict[str, Any]:
         raise FileError(f"{path} is of MATLAB's version 7.3; save it with the flag -v7") from None
 
 
+def matrix_files(path: Path) -> dict[str, Path]:
+    """The files of the matrices A, B, C, D, E in a folder, or whose names begin with `path`."""
+    folder, stem = (path, None) if _is(path.is_dir) else (path.parent, path.name)
+    found: dict[str, Path] = {}
+    if not _is(folder.is_dir) or stem and path.suffix.lower() in FORMATS:
+        return found
+    for file in sorted(folder.iterdir()):
+        if match := MATRIX.fullmatch(file.name):
+            if stem is None or match["stem"] == stem:
+                if match["name"] in found:
+                    raise FileError(
+                        f"{folder} has several files for {match['name']}, {found[match['name']]} "
+                        f"and {file}; pass the beginning of the names as well"
+                    )
+                found[match["name"]] = file
+    return found if "A" in found else {}
+
+
+def _read_matrices(files: dict[str, Path], path: Path) -> dict[str, Any]:
+    return {
+        name: load_npz(file) if file.suffix == ".npz" else mmread(file)
+        for name, file in files.items()
+    }
+
+
 def _write_mat(path: Path, sys: System) -> None:
-    record = _record(sys.to_dense())
+    record = _record(sys if isinstance(sys, SparseStateSpace) else sys.to_dense(), sparse=True)
     dt = record.pop("dt")
     record["Ts"] = -1.0 if dt is True else float(dt)
     for name in LABELS.values():
@@ -351,6 +380,8 @@ def _numbers(x: Any, depth: int) -> Any:
     return np.array([_numbers(item, depth - 1) for item in x])
 
 
+# rail_1357.A, A.mtx, rail_1357_A.mtx, rail_1357.A.npz
+MATRIX = re.compile(r"(?:(?P<stem>.+)[._])?(?P<name>[ABCDE])(?:\.mtx|\.npz)?(?:\.gz)?")
 FORMATS = {
     ".mat": (_read_mat, _write_mat),
     ".npz": (_read_npz, _write_npz),

@@ -29,6 +29,7 @@ from lti.gramians.exact import exact_factors, squares
 from lti.gramians.lyapunov import scaled
 from lti.systems.convert import as_statespace
 from lti.systems.protocol import System, SystemLike
+from lti.systems.sparse import SparseStateSpace
 from lti.systems.statespace import DiagonalStateSpace
 
 __all__ = ["error_bound", "hankel_singular_values", "order_for"]
@@ -48,7 +49,7 @@ def hankel_singular_values(sys: SystemLike) -> Array:
     Returns
     -------
     array (..., n)
-        Real, non-negative, descending.
+        Real, non-negative, descending. Of a `SparseStateSpace` the leading ones, (k,).
 
     Raises
     ------
@@ -67,6 +68,9 @@ def hankel_singular_values(sys: SystemLike) -> Array:
     array([2.])
     """
     sys = as_statespace(sys)
+    if isinstance(sys, SparseStateSpace):
+        found = exact_factors(sys)
+        return namespace(sys.B).linalg.svdvals(_cross(found.R, sys.times_E(found.S)))
     # The modes of a conjugate system keep the relative accuracy that real coordinates would lose
     modes = (sys.closed() if isinstance(sys, DiagonalStateSpace) else sys).double()
     found = exact_factors(modes)
@@ -90,6 +94,8 @@ def balanced(
     In torch with the derivatives of the Gramians of `sys` where a factor is `of_system`, and else
     with those of the factor itself.
     """
+    if isinstance(sys, SparseStateSpace):
+        return square_root(S, R, scale, sys.times_E(S))
     if not tracked(*sys.matrices, S, R):
         return square_root(S, R, scale)
     xp = namespace(S)
@@ -107,13 +113,16 @@ def balanced(
     return (b * c)[..., 0] * sigma, ratio * right, left / ratio
 
 
-def square_root(S: Array, R: Array, scale: Array = None) -> tuple[Array, Array, Array]:
+def square_root(
+    S: Array, R: Array, scale: Array = None, ES: Array = None
+) -> tuple[Array, Array, Array]:
     """U diag(sigma) V^H = R^H S, right = S V sigma^-1/2, left = sigma^-1/2 U^H R^H.
 
-    `scale` is the `product_scale` of both, if it is known.
+    `scale` is the `product_scale` of both, if it is known. With an E, ``R^H E S`` takes the place
+    of ``R^H S``: `ES` is the product.
     """
     xp, n = namespace(S), S.shape[-2]
-    U, sigma, Vh = xp.linalg.svd(_cross(R, S), full_matrices=False)
+    U, sigma, Vh = xp.linalg.svd(_cross(R, S if ES is None else ES), full_matrices=False)
     rank, sigma = sigma.shape[-1], pad(sigma, n)
     floor = 4 * EPS * (product_scale(S, R) if scale is None else scale)[..., None]
     top = n * EPS * (sigma[..., :1] if n else 1.0)

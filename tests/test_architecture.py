@@ -74,6 +74,7 @@ LAYERS = {
         "lti.systems",
         "lti.gramians",
         "lti.hankel",
+        "lti.realization",
         "lti.peak",
         "lti.norms",
         "lti.files",

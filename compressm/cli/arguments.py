@@ -49,10 +49,10 @@ def threads(text: str) -> int:
 
 
 def seed(text: str) -> int:
-    """An integer that seeds random numbers."""
+    """An integer that seeds NumPy and torch."""
     value = int(text)
-    if not -(2**63) <= value < 2**63:
-        raise argparse.ArgumentTypeError("a seed must lie in [-2**63, 2**63)")
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{value:g} is not from 0 to 2**32 - 1")
     return value
 
 

@@ -62,8 +62,9 @@ def compress_(
         of random projections of the model's output. If left out, "input" with `data`, and "model"
         without.
     data : iterable, optional
-        Inputs of the model: tensors, tuples whose first element is one, or dicts of arguments,
-        in which an ``attention_mask`` or ``lengths`` says what is padding. `gramians` other than
+        Inputs of the model: tensors, tuples whose first element is one, or dicts of keyword
+        arguments, as a DataLoader yields them; entries that the model does not take are left out,
+        and so is padding by an ``attention_mask`` or ``lengths`` among them. `gramians` other than
         "model" and selective layers need them, and `LayerCut.output_error` is measured on them.
         Each is run once in evaluation mode, and the layers' inputs are kept until the cut: a few
         hundred sequences suffice.
@@ -91,7 +92,7 @@ def compress_(
     4
     """
     options = Options(policy, conjugate, gramians, multiple_of)
-    require_layers(model)
+    require_layers(model, [options.gramians])
     require_optimizers(optimizer, layer_parameters(model))
     signals = _observed(model, [options.gramians], data)
     proposals = propose(model, signals, options)
@@ -146,7 +147,7 @@ def preview(
     one = gramians is None or isinstance(gramians, (str, GramianType))
     types: Any = (gramians,) if one else gramians
     asked = [Options(x, conjugate, kind, multiple_of) for kind in types for x in policies]
-    require_layers(model)
+    require_layers(model, [options.gramians for options in asked])
     signals = _observed(model, [options.gramians for options in asked], data)
 
     @cache

@@ -105,7 +105,7 @@ class Compressor:
         require_schedule(schedule)
         if rollback is not None and not isinstance(rollback, Rollback):
             raise OptionError(f"rollback must be a Rollback(metric, tol), got {rollback!r}")
-        require_layers(model)
+        require_layers(model, [self.options.gramians])
         require_optimizers(optimizer, layer_parameters(model))
         self._replica = replica_of(model)
         self.model = resize_on_load(model if self._replica is None else self._replica.module)

@@ -32,8 +32,8 @@ from compressm.errors import OptionError, SkipError, UnsupportedLayerError
 from compressm.gramians.moments import input_shape_matches, input_width
 from compressm.gramians.output_error import hold_out
 from compressm.gramians.signals import Signal
-from compressm.gramians.types import INPUT, MODEL, state_values
-from compressm.systems.convert import directions, is_supported, to_lti
+from compressm.gramians.types import INPUT, MODEL, GramianType, state_values
+from compressm.systems.convert import directions, is_supported, output_is_the_system, to_lti
 from compressm.systems.find import agree_on_states_, compressible_layers, recognized_layers
 from compressm.systems.wrapped import wrapping
 
@@ -45,8 +45,19 @@ SHORT = 16  # steps of a zero input that a layer is tried on where none was obse
 Planned: TypeAlias = "Plan | Proposal"  # a proposal where the layer cannot be scored
 
 
-def require_layers(model: nn.Module) -> None:
-    """UnsupportedLayerError unless the model has a layer that can be compressed."""
+def require_layers(model: nn.Module, asked: Sequence[GramianType | None] = ()) -> None:
+    """UnsupportedLayerError unless the model has a layer that can be compressed.
+
+    OptionError if one of the Gramian types that are asked for can never be observed of a layer.
+    """
+    for name, layer in compressible_layers(model):
+        needing = [x for x in asked if x is not None and x.needs_gradients]
+        if needing and is_supported(layer) and not output_is_the_system(layer):
+            raise OptionError(
+                f"gramians={needing[0].name!r} needs the gradient at the output of a system, and "
+                f"{name or 'the layer'} ({type(layer).__name__}) goes on after it, with a "
+                "nonlinearity for example; use gramians='input'"
+            )
     if next(compressible_layers(model), None) is not None:
         return
     wrapped = {name: wrapping(layer) for name, layer in recognized_layers(model)}

@@ -169,7 +169,14 @@ class MetricDrop(Policy):
                 f"metric must return a finite number, got {full!r} for the model as it is"
             )
         levels, least = _Levels(spectra), full - self.tol
-        refused = levels.last(lambda orders: not self.metric(cut(orders)) >= least)
+
+        def falls(orders: list[int]) -> bool:
+            value = self.metric(cut(orders))
+            if not isinstance(value, Real):
+                raise OptionError(f"metric must return a number, got {value!r} for a cut model")
+            return not value >= least  # NaN is no metric to accept a cut by
+
+        refused = levels.last(falls)
         if refused + 1 == len(levels):  # not even rounding is allowed
             return [hsv.shape[-1] for hsv in spectra]
         return levels.orders(refused + 1)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from compressm.errors import OptionError
+from compressm.gramians.batches import run, valid_steps, without_padding
 from compressm.gramians.signals import Signal
 from compressm.systems.convert import layer_input, output_is_the_system
 from compressm.systems.find import compressible_layers
@@ -48,7 +48,6 @@ class Observer:
         self.gradients = gradients
         self.training = training
         self.signals: dict[str, list[Signal]] = {}
-        self.mask: Tensor | None = None  # of the batch that is observed
         self._hooks: list[RemovableHandle] = []
         self._passed: set[str] = set()  # layers seen outside of backward passes
 
@@ -61,11 +60,7 @@ class Observer:
 
     def stop(self) -> dict[str, list[Signal]]:
         """Stop recording, and return the signals by the layers' names."""
-        signals = {
-            name: [part for signal in own for part in signal.without_padding()]
-            for name, own in self.signals.items()
-        }
-        self.signals, self.mask = {}, None
+        signals, self.signals = self.signals, {}
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
@@ -109,9 +104,6 @@ class Observer:
         signal = Signal(layer_input(layer, u))
         if signal.u is not u:
             signal.given = u[:1]
-        mask = _mask(kwargs, signal.u.shape[1]) if self.mask is None else self.mask
-        if isinstance(mask, Tensor) and mask.shape == signal.u.shape[:2]:
-            signal.mask = mask.detach().to(signal.u.device) != 0
         self.signals.setdefault(name, []).append(signal)
         y = output[0] if isinstance(output, tuple) else output
         if self.gradients and y.requires_grad and output_is_the_system(layer):
@@ -131,9 +123,8 @@ def observe(
     model : nn.Module
         Its parameters and modes do not change.
     batches : iterable
-        Inputs of the model: tensors, tuples and lists whose first element is one, or dicts of
-        arguments. In a dict, an ``attention_mask`` or ``lengths`` says what is padding, which does
-        not count. Tensors are moved to the device of the model.
+        Inputs of the model: tensors, tuples and lists whose first element is one, or mappings; see
+        `run`. Steps that a mapping marks as padding do not count; see `valid_steps`.
     gradients : bool
         Whether to record gradients too: of a random projection of the model's output, one a batch.
     layers : callable, optional
@@ -156,54 +147,17 @@ def observe(
     try:
         with torch.set_grad_enabled(gradients):
             for batch in batches:
-                args, kwargs, observer.mask = _arguments(model, batch)
-                y = model(*args, **kwargs)
+                seen = {name: len(signals) for name, signals in observer.signals.items()}
+                y = run(model, batch)
                 y = y[0] if isinstance(y, tuple) else getattr(y, "logits", y)
                 if gradients:  # on their way to the parameters they pass the layers' outputs
                     torch.autograd.grad(y, parameters, torch.randn_like(y), allow_unused=True)
+                if (spans := valid_steps(batch)) is not None:
+                    for name, signals in observer.signals.items():
+                        new = signals[seen.get(name, 0) :]
+                        signals[-len(new) :] = [x for s in new for x in without_padding(s, spans)]
     finally:
         for module, mode in modes.items():
             module.training = mode
         signals = observer.stop()
     return signals
-
-
-def _arguments(model: nn.Module, batch: Any) -> tuple[tuple, dict[str, Any], Tensor | None]:
-    """The arguments with which a model takes a batch, on its device; and which steps count."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-
-    def moved(x: Any) -> Any:
-        return x.to(device) if isinstance(x, Tensor) else x
-
-    if not isinstance(batch, Mapping):
-        first = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
-        if not isinstance(first, Tensor):
-            raise OptionError(
-                f"a batch of data= is a tensor, a tuple that begins with one, or a dict of "
-                f"arguments of the model; got {type(first).__name__}"
-            )
-        return (moved(first),), {}, None
-    taken = inspect.signature(model.forward).parameters.values()
-    names = {x.name for x in taken}
-    if not any(x.kind is x.VAR_KEYWORD for x in taken):
-        unknown = [key for key in batch if key not in names]
-        known = {key: moved(x) for key, x in batch.items() if key in names}
-    else:
-        unknown, known = [], {key: moved(x) for key, x in batch.items()}
-    if not known:
-        raise OptionError(
-            f"the model takes none of the entries {unknown} of a batch, only {sorted(names)}; "
-            "rename them"
-        )
-    longest = max((x.shape[1] for x in batch.values() if isinstance(x, Tensor) and x.ndim > 1),
-                  default=0)  # fmt: skip
-    return (), known, _mask(batch, longest)
-
-
-def _mask(given: Mapping[str, Any], longest: int) -> Tensor | None:
-    """Which steps of which sequences are no padding (batch, length), as arguments say it."""
-    mask, lengths = given.get("attention_mask"), given.get("lengths")
-    if mask is None and lengths is not None:
-        lengths = torch.as_tensor(lengths)
-        mask = torch.arange(longest, device=lengths.device) < lengths[:, None]
-    return mask

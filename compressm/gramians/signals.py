@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -21,28 +21,11 @@ class Signal:
         The gradient at its output.
     given : Tensor, optional
         The first sequence as the layer was given it, where that is of another form than `u`.
-    mask : Tensor (batch, length), optional
-        False where a sequence is padding.
     """
 
     u: Tensor
     g: Tensor | None = None
     given: Tensor | None = None
-    mask: Tensor | None = None
-
-    def without_padding(self) -> list[Signal]:
-        """The same sequences without their padding, those of one length together."""
-        if self.mask is None or bool(self.mask.all()):
-            return [replace(self, mask=None)]
-        lengths = self.mask.sum(1)
-        parts = []
-        for n in lengths[lengths > 0].unique().tolist():
-            rows = lengths == n
-            at = self.mask[rows]
-            u, g = (None if x is None else x[rows][at].reshape(-1, n, x.shape[-1])
-                    for x in (self.u, self.g))  # fmt: skip
-            parts.append(Signal(u, g, self.given))
-        return parts
 
     @property
     def example(self) -> Tensor:

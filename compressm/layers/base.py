@@ -62,6 +62,17 @@ class SSMLayer(nn.Module, ABC):
         The state that `optimizer` has of these parameters is reset; see `resize_`.
         """
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Refuse a cast to half precision before anything in the layer is cast."""
+        dtype = fn(torch.empty(0, device=next(self.parameters()).device)).dtype
+        if dtype in (torch.bfloat16, torch.float16):
+            raise lti.OptionError(
+                f"the recurrence of {type(self).__name__} needs parameters in float32 or float64, "
+                f"got a cast to {dtype}; keep the parameters, and use torch.autocast (in Lightning "
+                "precision='bf16-mixed')"
+            )
+        return super()._apply(fn, recurse)
+
     def _layouts(self) -> list[Layout]:
         """Each set of shapes that the parameters may have, with "n" for the number of states."""
         shapes = {name: self.get_parameter(name).shape for name in self.state_axes}

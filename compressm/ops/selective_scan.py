@@ -110,7 +110,8 @@ def _scan(
 
     It is one operation for a compiler, which would unroll the recurrence.
     """
-    y, entered, h = torch.empty_like(x), [], state
+    y, h = torch.empty_like(x), state
+    entered: list[Tensor] = []
     for now in _chunks(len(x)):
         entered.append(h)
         _, states = _states(x[now], dt[now], A, B[now], h)
@@ -174,7 +175,7 @@ def _keep_for_backward(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tenso
 
 
 def _gradients(ctx: Any, gy: Tensor | None, glast: Tensor | None, _: None) -> tuple[Tensor, ...]:
-    x, *_, entered = ctx.saved_tensors
+    x, entered = ctx.saved_tensors[0], ctx.saved_tensors[-1]
     gy = torch.zeros_like(x) if gy is None else gy
     glast = torch.zeros_like(entered[0]) if glast is None else glast
     return _scan_backward(gy, glast, *ctx.saved_tensors)

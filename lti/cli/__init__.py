@@ -47,7 +47,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="lti", description="Smaller linear systems, and how far they are from the large ones."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    model = {"type": Path, "metavar": "MODEL", "help": "a .mat, .npz or .json file with A, B, C, D"}
+    model = {
+        "type": Path,
+        "metavar": "MODEL",
+        "help": "a .mat, .npz or .json file with A, B, C, D, E; or a folder with a file for each",
+    }
     info.add_to(commands, model)
     reduce.add_to(commands, model)
     return parser

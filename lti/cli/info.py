@@ -34,12 +34,7 @@ def info(arguments: argparse.Namespace, notes: list[Any]) -> None:
     with status("reading and measuring"):
         system = load_one(arguments.model)
         balancing = lti.balance(system, unstable="split")
-        stable = balancing.parts.stable
-        norms = {
-            "H2 norm": lti.h2_norm(stable),
-            "H-infinity norm": lti.hinf_norm(stable),
-            "Hankel norm": lti.hankel_norm(stable),
-        }
+        norms = _norms(balancing)
     kept = balancing.smallest_order
     rows = [
         ("states", str(system.order)),
@@ -49,6 +44,8 @@ def info(arguments: argparse.Namespace, notes: list[Any]) -> None:
         *((name + " of the stable part" * bool(kept), number(x)) for name, x in norms.items()),
         *noted(notes),
     ]
+    if balancing.factors.hidden is not None:
+        rows.append(("error bounds", f"estimates: {2 * balancing.factors.hidden:.1g} in each"))
     table(title(arguments.model, system), ("", ""), rows)
 
     hsv, bounds = np.asarray(balancing.hsv), np.asarray(balancing.error_bounds)
@@ -69,6 +66,24 @@ def info(arguments: argparse.Namespace, notes: list[Any]) -> None:
     table("Orders that relative errors need", ("relative error", "order", "error bound"), rows)
 
 
+def _norms(balancing: lti.Balancing) -> dict[str, Any]:
+    """The norms of the stable part; those of a sparse system by its factors and its projection."""
+    stable: Any = balancing.parts.stable
+    if isinstance(stable, lti.SparseStateSpace):
+        h2 = np.inf if stable.D.any() and not stable.is_discrete else np.hypot(
+            np.linalg.norm(stable.C @ balancing.factors.S), np.linalg.norm(stable.D))  # fmt: skip
+        return {
+            "H2 norm": h2,
+            "H-infinity norm of the projection": lti.hinf_norm(balancing.balanced),
+            "Hankel norm": np.asarray(balancing.hsv).max(initial=0.0),
+        }
+    return {
+        "H2 norm": lti.h2_norm(stable),
+        "H-infinity norm": lti.hinf_norm(stable),
+        "Hankel norm": lti.hankel_norm(stable),
+    }
+
+
 def _time(system: Any) -> str:
     if not system.is_discrete:
         return "continuous"
@@ -87,5 +102,8 @@ def _stability(system: Any) -> str:
     text = f"{pole.real + 0:.4g}" + (f" {sign} {abs(pole.imag):.4g}j" if pole.imag else "")
     border = "the unit circle" if system.is_discrete else "the imaginary axis"
     if bad == 0:
+        if poles.size < system.order:
+            point = "one" if system.is_discrete else "zero"
+            return f"stable, by the {poles.size} poles closest to {point}: {text}, ..."
         return f"stable; nearest to {border}: {text}, {distance:.3g} away"
     return f"unstable: {bad} poles on or beyond {border}, the worst {text}, {-distance:.3g} away"

@@ -26,10 +26,12 @@ from lti._backend.shifts import cheap_shift
 from lti.errors import UnstableError
 from lti.gramians.dense import schur_factors
 from lti.gramians.diagonal import closed_forms, diagonal_factors
+from lti.gramians.low_rank import low_rank_factors
 from lti.gramians.lyapunov import SAFE, smith_factors
 from lti.systems.convert import as_statespace
 from lti.systems.discretize import to_discrete
 from lti.systems.protocol import System, SystemLike
+from lti.systems.sparse import SparseStateSpace
 from lti.systems.stability import require_stable
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
@@ -58,11 +60,16 @@ def gramian_factors(sys: SystemLike) -> tuple[Array, Array]:
     Returns
     -------
     S, R : array (..., n, k), array (..., n, l)
+        Of a `SparseStateSpace` of low rank: ``A P E^H + E P A^H + B B^H = 0`` and
+        ``A^H Q E + E^H Q A + C^H C = 0`` to a relative residual of 1e-10, in discrete time
+        ``A P A^H - E P E^H + B B^H = 0`` and its dual.
 
     Raises
     ------
     UnstableError
         If a pole is unstable; it is named.
+    ConvergenceError
+        If the low-rank iteration of a sparse system does not converge.
 
     See Also
     --------
@@ -182,6 +189,8 @@ class ExactFactors:
         The rounding of the factors in units of ``eps |R| |S|``.
     roundoff : float, optional
         How far the Schur form may have moved the Hankel singular values.
+    hidden : float, optional
+        Of low-rank factors: an estimate of what they leave out of the sum of these values.
     """
 
     system: System
@@ -191,6 +200,7 @@ class ExactFactors:
     inverse: Array = None
     roundoff_gain: float = 1.0
     roundoff: float = 0.0
+    hidden: float = 0.0
 
     def in_given_coordinates(self) -> tuple[Array, Array]:
         """The factors of P and Q themselves."""
@@ -203,8 +213,12 @@ def exact_factors(sys: System) -> ExactFactors:
     """Both factors of a system in double precision, in the coordinates in which they are computed.
 
     Those of one dense system are its Schur form; those of others, and of a system that torch
-    follows, the system's own.
+    follows, the system's own. The factors of a sparse system are of low rank.
     """
+    if isinstance(sys, SparseStateSpace):
+        require_stable(sys)
+        found = low_rank_factors(sys)
+        return ExactFactors(sys, found.S, found.R, hidden=found.hidden)
     sys = sys.double()
     follows = tracked(*sys.matrices)
     if follows:

@@ -29,6 +29,7 @@ from lti.reduction.methods import Method, find_method
 from lti.reduction.projection import basis_scaling, orthonormal, project
 from lti.systems.convert import as_statespace
 from lti.systems.protocol import SystemLike
+from lti.systems.sparse import SparseStateSpace
 from lti.systems.split import Split, parts_of
 from lti.systems.stability import boundary_gap
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
@@ -200,7 +201,8 @@ class Balancing:
         if self.method == "square-root" or T.shape[-1] == 0:
             return self.balanced, self.right, self.left
         k, rank, xp = self.smallest_order, T.shape[-1], namespace(T)
-        d = basis_scaling(T, W)
+        times_E = getattr(self.parts.stable, "times_E", None)
+        d = xp.ones((1, 1)) if times_E else basis_scaling(T, W)
         T, W = T / d, W * H(d)
         # Separate blocks for states whose directions in T and W are nearly orthogonal: else their
         # rounding would spread to the others
@@ -208,7 +210,7 @@ class Balancing:
         sound = int(to_numpy(xp.sum(xp.astype(sound, xp.int64), axis=-1)).max(initial=0))
         cuts = sorted({0, max(0, order - k), min(sound, rank), rank})
         blocks = [slice(*ends) for ends in pairwise(cuts)]
-        bases = [orthonormal(T[..., block], W[..., block, :]) for block in blocks]
+        bases = [orthonormal(T[..., x], W[..., x, :], times_E) for x in blocks]
         T = d * xp.concat([T for T, _ in bases], axis=-1)
         W = xp.concat([W for _, W in bases], axis=-2) / H(d)
         small = self.parts.with_projected(project(self.parts.stable, T, W))
@@ -353,7 +355,8 @@ def balance(
     """
     sys = as_statespace(sys)
     one_of("method", method, ("square-root", "balancing-free"))
-    parts = parts_of(sys.double(), unstable, alpha)
+    sparse = isinstance(sys, SparseStateSpace)
+    parts = parts_of(sys if sparse else sys.double(), unstable, alpha)
     k = parts.rest.order
     parts, factors = choose_pair(
         parts,
@@ -369,7 +372,7 @@ def balance(
     S, R = factors.S, factors.R
     xp = namespace(S)
     sigma, right, left = balanced(parts.stable, S, R, factors.of_system, factors.product_scale)
-    turn = _turn(detach(left @ parts.stable.to_dense().B))
+    turn = _turn(detach(left @ (sys if sparse else parts.stable.to_dense()).B))
     right, left = right * conj(turn)[..., None, :], left * turn[..., :, None]
     if k:
         kept = xp.full((*sigma.shape[:-1], k), float("inf"), dtype=sigma.dtype, device=device(S))

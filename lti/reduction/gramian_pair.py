@@ -29,6 +29,7 @@ from lti.systems.algebra import dual, static
 from lti.systems.convert import as_statespace
 from lti.systems.operators import product
 from lti.systems.protocol import System, SystemLike
+from lti.systems.sparse import SparseStateSpace
 from lti.systems.split import Split
 from lti.systems.stability import require_stable
 from lti.systems.statespace import StateSpace
@@ -65,6 +66,9 @@ class GramianPair:
         The rounding of the factors in units of ``eps |R| |S|``, as far as it is known.
     roundoff : float, optional
         What rounding of A may have moved the values by beyond that.
+    hidden : float, optional
+        An estimate of what low-rank factors leave out of the sum of the values: then the error
+        bounds are estimates.
 
     Examples
     --------
@@ -85,6 +89,7 @@ class GramianPair:
     of_system: tuple[bool, bool] = (False, False)
     roundoff_gain: float = 1.0
     roundoff: float = 0.0
+    hidden: float | None = None
 
     @cached_property
     def product_scale(self) -> Array:
@@ -110,6 +115,17 @@ def choose_pair(
     """
     sys = parts.stable
     one_of("weighting", weighting, RULES)
+    if isinstance(sys, SparseStateSpace):
+        if weighted_or_limited := [
+            name for name, value in (("gramians", gramians), ("input_weight", input_weight),
+            ("output_weight", output_weight), ("frequencies", frequencies), ("times", times),
+            ("weighting", None if weighting == "enns" else weighting)) if value is not None
+        ]:  # fmt: skip
+            raise OptionError(
+                f"{', '.join(weighted_or_limited)}= needs dense matrices, and the system is "
+                "sparse; pass sys.to_dense(), or factors as controllability= and observability="
+            )
+        return parts, _sparse_pair(sys, controllability, observability)
     limited = frequencies is not None or times is not None
     weighted = input_weight is not None or output_weight is not None
     supplied = controllability is not None or observability is not None
@@ -183,6 +199,35 @@ def choose_pair(
     )
 
 
+def _sparse_pair(
+    sys: SparseStateSpace, controllability: FactorSource | None, observability: FactorSource | None
+) -> GramianPair:
+    """Low-rank factors of a sparse system, or those that the user supplies."""
+    own = (
+        _supplied("controllability", controllability, sys, None, 0),
+        _supplied("observability", observability, sys, None, 0),
+    )
+    found: Any = exact_factors(sys) if None in own else None
+    S, R = (getattr(found, name) if x is None else x.factor
+            for name, x in zip("SR", own, strict=True))  # fmt: skip
+    names = dict.fromkeys(x.name for x in own if x is not None)
+    hidden = None if found is None or names else float(found.hidden)
+    return GramianPair(
+        S=S,
+        R=R,
+        name=", ".join(names),
+        error_bounds=None if hidden is None else partial(_estimated_bounds, hidden),
+        hidden=hidden,
+    )
+
+
+def _estimated_bounds(hidden: float, sigma: Array) -> Array:
+    """The bounds of the values that are known, and twice the estimate of the sum of the others."""
+    bounds = error_bound(sigma)
+    bounds[:-1] += 2 * hidden
+    return bounds
+
+
 def _scaled_bounds(gain: Array, sigma: Array) -> Array:
     """The bounds of exact Gramians, times the gain (...) of the larger input and output."""
     return gain[..., None] * error_bound(sigma)
@@ -233,7 +278,7 @@ def _weight(name: str, weight: SystemLike | None, sys: System) -> StateSpace | N
 
 
 def _supplied(
-    name: str, source: FactorSource | None, G: StateSpace, move: Array, k: int
+    name: str, source: FactorSource | None, G: Any, move: Any, k: int
 ) -> GramianFactor | None:
     """A user-supplied factor for G, the stable part of a system or its dual, checked.
 
@@ -244,11 +289,11 @@ def _supplied(
         return None
     made = callable(source)
     given = named(source(G) if made else source)
-    factor = _checked(name, given.factor, G, G.order if made else move.shape[-1])
+    factor = _checked(name, given.factor, G, G.order if made or move is None else move.shape[-1])
     return replace(given, factor=move[..., k:, :] @ factor if k and not made else factor)
 
 
-def _checked(name: str, factor: Any, G: StateSpace, n: int) -> Array:
+def _checked(name: str, factor: Any, G: System, n: int) -> Array:
     """A factor of n rows in double precision and in the array library of G."""
     factor = as_array(factor)
     if not is_like(factor, G.B):

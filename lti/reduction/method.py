@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lti._backend.arrays import Array
@@ -12,6 +12,7 @@ from lti.hankel import OrderChoice, no_bounds
 from lti.reduction.balancing import Balancing
 from lti.reduction.bounds import as_it_is, cancelling, certified, divided, near_unstable, rounded
 from lti.reduction.certificate import Reduction
+from lti.systems.sparse import SparseStateSpace
 from lti.systems.statespace import StateSpace
 
 __all__ = ["ReductionMethod"]
@@ -62,7 +63,13 @@ class ReductionMethod:
         )  # fmt: skip
         name = self.name.replace("-", " ")
         name += "" if balancing.exact else f", Gramians {balancing.factors.name}"
-        order = self._order(balancing, choice)
+        order, hidden = self._order(balancing, choice), balancing.factors.hidden
+        if choice.tol is not None and order > rank and hidden is not None:
+            raise OrderError(
+                f"no order has a bound within tol={choice.tol!r}: the low-rank factors of the "
+                f"sparse system give {rank} values above rounding, and the bound of order {rank} "
+                f"is {float(self._bounds(balancing)[rank]):.3g}; allow a larger tol, or give order="
+            )
         if choice.tol is not None and (order > rank or order == n > 0):
             reduction = as_it_is(balancing, choice.tol, name)
         else:
@@ -78,6 +85,15 @@ class ReductionMethod:
             reduction = certified(balancing, system, order, bound, flags, name, choice, T, W)
         for flag in reduction.flags:
             warn(flag, ReductionWarning)
+        if isinstance(balancing.system, SparseStateSpace):
+            claim = replace(reduction.claim, form=balancing.balanced)
+            reduction = replace(reduction, claim=claim)
+        if hidden is not None:  # true of every sparse system, so it is no warning
+            note = (
+                f"the bound is an estimate: {2 * hidden:.1g} of it stand for what the low-rank "
+                "factors leave out"
+            )
+            reduction = replace(reduction, flags=(*reduction.flags, note))
         return reduction
 
     def _formed(self, balancing: Balancing, order: int) -> tuple[StateSpace, Any, Any]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lti._backend.arrays import Array, H, diag, namespace
 from lti.systems.protocol import System
+from lti.systems.sparse import SparseStateSpace
 from lti.systems.statespace import StateSpace
 
 __all__ = ["basis_scaling", "orthonormal", "project"]
@@ -14,6 +17,8 @@ def project(system: System, T: Array, W: Array) -> StateSpace:
 
     A zero row of W, in a batch of unequal ranks, gives a stable pole.
     """
+    if isinstance(system, SparseStateSpace):
+        return system.projected(T, W)
     dense = system.to_dense()
     A, xp = W @ dense.A @ T, namespace(T)
     if dense.batch_shape and not dense.is_discrete:
@@ -21,13 +26,17 @@ def project(system: System, T: Array, W: Array) -> StateSpace:
     return StateSpace(A, W @ dense.B, dense.C @ T, dense.D, dense.dt)
 
 
-def orthonormal(T: Array, W: Array) -> tuple[Array, Array]:
-    """An orthonormal basis of the columns of T, and the W of the same rows with W T = I."""
+def orthonormal(
+    T: Array, W: Array, times_E: Callable[[Array], Array] | None = None
+) -> tuple[Array, Array]:
+    """An orthonormal basis of the columns of T, and the W of the same rows with W (E) T = I."""
     xp = namespace(T)
     idle = xp.all(T == 0, axis=-2)[..., None, :]  # states that a system of a batch does not have
     right = xp.where(idle, 0.0, xp.linalg.qr(T, mode="reduced")[0])
     left = H(xp.where(idle, 0.0, xp.linalg.qr(H(W), mode="reduced")[0]))
-    pairing = left @ right + diag(xp.astype(idle[..., 0, :], T.dtype))
+    pairing = left @ (times_E(right) if times_E else right) + diag(
+        xp.astype(idle[..., 0, :], T.dtype)
+    )
     return right, xp.linalg.solve(pairing, left)
 
 

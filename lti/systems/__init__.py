@@ -6,13 +6,16 @@ from lti.systems.diagonalize import diagonalize
 from lti.systems.discretize import bilinear, discretize, undiscretize
 from lti.systems.labels import Labels
 from lti.systems.response import dcgain, frequency_response
+from lti.systems.second_order import second_order
 from lti.systems.separate import freqsep, minimal
 from lti.systems.simulate import impulse_response, simulate, step_response
+from lti.systems.sparse import SparseStateSpace
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = [
     "DiagonalStateSpace",
     "Labels",
+    "SparseStateSpace",
     "StateSpace",
     "as_statespace",
     "bilinear",
@@ -25,6 +28,7 @@ __all__ = [
     "impulse_response",
     "minimal",
     "parallel",
+    "second_order",
     "series",
     "simulate",
     "step_response",

@@ -9,6 +9,7 @@ from scipy.linalg import matrix_balance
 
 from lti._backend.arrays import Array, H, device, namespace, to_numpy
 from lti.systems.protocol import System
+from lti.systems.sparse import SparseStateSpace
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["dual", "static", "state_scaling"]
@@ -51,6 +52,8 @@ def state_scaling(sys: System) -> np.ndarray:
 
 def host_copy(sys: System) -> System:
     """A NumPy copy of `sys` in double precision."""
+    if isinstance(sys, SparseStateSpace):
+        return sys.to_dense()
     B, C, D = (to_numpy(x) for x in (sys.B, sys.C, sys.D))
     if isinstance(sys, DiagonalStateSpace):
         poles = to_numpy(sys.poles)

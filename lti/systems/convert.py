@@ -6,14 +6,16 @@ import re
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from lti.errors import DimensionError, TimebaseError
 from lti.systems.algebra import static
 from lti.systems.labels import Labels
 from lti.systems.protocol import System
+from lti.systems.sparse import SparseStateSpace
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
-__all__ = ["as_statespace"]
+__all__ = ["as_statespace", "without_sparse"]
 
 GENERIC = re.compile(r"(sys|[uyx])\[\d+\]")  # names that python-control makes up
 
@@ -24,16 +26,17 @@ def as_statespace(obj: Any, dt: float | bool | None = None) -> System:
     Parameters
     ----------
     obj : object
-        A `StateSpace` or `DiagonalStateSpace` (returned as it is); a state-space system or transfer
-        function of python-control (whose labels are kept) or `scipy.signal`; or a tuple
-        ``(A, B, C)``, ``(A, B, C, D)``, ``(A, B, C, D, dt)``.
+        A `StateSpace`, `DiagonalStateSpace` or `SparseStateSpace` (returned as it is); a
+        state-space system or transfer function of python-control (whose labels are kept) or
+        `scipy.signal`; or a tuple
+        ``(A, B, C)``, ``(A, B, C, D)``, ``(A, B, C, D, dt)``, sparse if A is.
     dt : float or True, optional
         Time base to use where `obj` states none: a tuple (then 0 by default), or a python-control
         system with ``dt=None``.
 
     Returns
     -------
-    StateSpace or DiagonalStateSpace
+    StateSpace, DiagonalStateSpace or SparseStateSpace
 
     Raises
     ------
@@ -48,12 +51,14 @@ def as_statespace(obj: Any, dt: float | bool | None = None) -> System:
     >>> lti.as_statespace(([[-1.0]], [[1.0]], [[1.0]]))
     StateSpace(order=1, inputs=1, outputs=1, continuous, float64)
     """
-    if isinstance(obj, (StateSpace, DiagonalStateSpace)):
+    if isinstance(obj, (StateSpace, DiagonalStateSpace, SparseStateSpace)):
         return obj
     if isinstance(obj, (tuple, list)):
         if 3 <= len(obj) <= 5:
             defaults: tuple[Any, ...] = (None, dt or 0)
             A, B, C, D, base = (*obj, *defaults[len(obj) - 3 :])
+            if issparse(A):
+                return SparseStateSpace(A, B, C, D, dt=base)
             return StateSpace(A, B, C, D, base)
         raise DimensionError(
             f"a tuple of {len(obj)} entries is not a system; pass (A, B, C), (A, B, C, D) or "
@@ -85,6 +90,11 @@ def as_statespace(obj: Any, dt: float | bool | None = None) -> System:
             "as_statespace"
         )
     return StateSpace(ss.A, ss.B, ss.C, ss.D, base, labels)
+
+
+def without_sparse(sys: System) -> System:
+    """`sys`, or the dense form of a sparse one, for functions that have no sparse form."""
+    return sys.to_dense() if isinstance(sys, SparseStateSpace) else sys
 
 
 def _labels(name: str, ss: Any) -> Labels:

@@ -23,7 +23,7 @@ from lti._backend.arrays import (
 )
 from lti._backend.checks import one_of, timebase
 from lti.errors import DerivativeError, OptionError, TimebaseError
-from lti.systems.convert import as_statespace
+from lti.systems.convert import as_statespace, without_sparse
 from lti.systems.protocol import System, SystemLike
 from lti.systems.statespace import DiagonalStateSpace
 
@@ -68,7 +68,7 @@ def bilinear(sys: SystemLike, dt: float | bool = True) -> System:
     >>> lti.hankel_singular_values(sys), lti.hankel_singular_values(lti.bilinear(sys, dt=0.1))
     (array([0.5]), array([0.5]))
     """
-    sys = as_statespace(sys)
+    sys = without_sparse(as_statespace(sys))
     if not sys.is_discrete:
         dt = timebase(dt)
         if dt == 0:
@@ -122,7 +122,7 @@ def discretize(
     >>> sys.A, sys.B
     (array([[0.5]]), array([[0.5]]))
     """
-    sys = as_statespace(sys)
+    sys = without_sparse(as_statespace(sys))
     one_of("method", method, METHODS)
     dt = timebase(dt)
     if sys.is_discrete:
@@ -179,7 +179,7 @@ def undiscretize(sys: SystemLike, method: str = "zoh", prewarp: float | None = N
     >>> np.allclose(back.A, sys.A) and np.allclose(back.B, sys.B)
     True
     """
-    sys = as_statespace(sys)
+    sys = without_sparse(as_statespace(sys))
     one_of("method", method, METHODS)
     if not sys.is_discrete or sys.dt is True:
         raise TimebaseError(f"dt={sys.dt!r} is no sampling time; give the system its own")

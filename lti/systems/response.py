@@ -15,6 +15,7 @@ from lti.errors import DimensionError, OptionError
 from lti.systems.convert import as_statespace
 from lti.systems.protocol import System, SystemLike
 from lti.systems.schur import choose_scaling, schur_form
+from lti.systems.sparse import SparseStateSpace
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["dcgain", "frequency_response"]
@@ -54,6 +55,8 @@ def frequency_response(sys: SystemLike, w: Array) -> Array:
     """
     sys = as_statespace(sys)
     s, like = points(sys, w), sys.B
+    if isinstance(sys, SparseStateSpace):
+        return sys.transfer_function(s)
     try:
         response = transfer_function(sys.double(), s)
     except (np.linalg.LinAlgError, RuntimeError):
@@ -89,6 +92,8 @@ def dcgain(sys: SystemLike) -> Array:
     array([[1.5]])
     """
     sys = as_statespace(sys)
+    if isinstance(sys, SparseStateSpace):
+        return sys.gain(1.0 if sys.is_discrete else 0.0)
     G = sys.double()
     dense, xp = G.to_dense(), namespace(G.B)
     pole = 1.0 if sys.is_discrete else 0.0

@@ -14,6 +14,8 @@ from lti.systems.labels import Labels
 from lti.systems.protocol import System
 from lti.systems.schur import SchurForm, schur_form
 from lti.systems.separate import minimal_basis
+from lti.systems.sparse import SparseStateSpace
+from lti.systems.stability import require_stable
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["Split", "parts_of", "split", "whole"]
@@ -83,8 +85,11 @@ class Split:
 def parts_of(sys: System, unstable: str, alpha: float | None = None) -> Split:
     """The parts of `sys`: all of it in the stable part ("raise"), or `split` by stability."""
     one_of("unstable", unstable, ("raise", "split"))
-    if unstable == "split":
+    if unstable == "split" and not isinstance(sys, SparseStateSpace):
         return split(sys, alpha)
+    if unstable == "split":
+        remedy = "a sparse system is not split: stabilise it, or split its dense form (to_dense)"
+        require_stable(sys, remedy=remedy)
     if alpha is not None:
         raise OptionError(
             f'alpha={alpha!r} says which poles are split off; give unstable="split" with it'
@@ -187,6 +192,10 @@ def _sorted(sys: DiagonalStateSpace, margin: float) -> Split:
 
 def whole(sys: System) -> Split:
     """The split of a system that is stable."""
+    if isinstance(sys, SparseStateSpace):
+        none = np.zeros((0, 0))
+        rest = StateSpace(none, sys.B[:0], sys.C[:, :0], None, sys.dt)
+        return Split(sys, rest, none, none, is_whole=True)
     dense = sys.to_dense()
     identity = namespace(dense.A).broadcast_to(eye(sys.order, like=dense.A), dense.A.shape)
     return Split(sys, _part(dense, slice(0, 0), D=False), identity, identity, is_whole=True)

@@ -14,6 +14,7 @@ from lti._backend.arrays import (
     diag,
     eigvals,
     is_complex,
+    is_tensor,
     namespace,
     real,
     to_numpy,
@@ -28,6 +29,7 @@ from lti._backend.checks import (
     timebase,
 )
 from lti.errors import DimensionError
+from lti.systems.descriptor import finite_part
 from lti.systems.labels import Labels
 from lti.systems.operators import Operators
 from lti.systems.protocol import System
@@ -96,6 +98,57 @@ class StateSpace(Operators):
             raise DimensionError(f"A must be square, got shape {A.shape}; pass A as (..., n, n)")
         A, B, C, D = complete(A, B, C, D, n, "A", A.shape[:-2])
         _fill_in(self, A=A, B=B, C=C, D=D)
+
+    @classmethod
+    def from_descriptor(
+        cls, E: Any, A: Any, B: Any, C: Any, D: Any = None, dt: float | bool = 0
+    ) -> StateSpace:
+        """E x' = A x + B u or E x[k+1] = A x[k] + B u[k], E singular or not, without the E.
+
+        The finite part of the pencil is separated from the infinite one by orthogonal
+        transformations and a coupled Sylvester equation; the algebraic equations go into D.
+
+        Parameters
+        ----------
+        E, A : array (n, n)
+            NumPy arrays, real or complex.
+        B, C, D : array (n, m), (p, n), (p, m)
+        dt : float or True, optional
+            As in `StateSpace`.
+
+        Returns
+        -------
+        StateSpace
+            Of as many states as the pencil ``s E - A`` has finite eigenvalues.
+
+        Raises
+        ------
+        OptionError
+            If the pencil is singular, or the transfer function improper.
+
+        Warns
+        -----
+        ReductionWarning
+            If half of the digits may be lost.
+
+        Examples
+        --------
+        >>> import lti, numpy as np
+        >>> E, A = np.diag([1.0, 0.0]), np.array([[-1.0, 1.0], [0.0, -2.0]])
+        >>> lti.StateSpace.from_descriptor(E, A, np.ones((2, 1)), np.ones((1, 2)))
+        StateSpace(order=1, inputs=1, outputs=1, continuous, float64)
+        """
+        if any(is_tensor(x) for x in (E, A, B, C, D)):
+            raise DimensionError("from_descriptor takes NumPy arrays; pass tensor.numpy()")
+        E, A, B, C, D = common(E=E, A=A, B=B, C=C, D=D)
+        sys = cls(A, B, C, D, dt)
+        if sys.batch_shape or E.shape != sys.A.shape:
+            raise DimensionError(
+                f"E and A must be square and of one size, got {E.shape} and {A.shape}; pass one "
+                "system with E of shape (n, n)"
+            )
+        found = finite_part(sys.A, E, sys.B, sys.C, sys.D)
+        return cls(found.A, found.B, found.C, found.D, dt)
 
     @property
     def matrices(self) -> tuple[Array, Array, Array, Array]:

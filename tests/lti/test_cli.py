@@ -14,6 +14,7 @@ from lti.files import load, save
 from lti.reduction import methods
 from lti.reduction.truncation import TRUNCATION
 from tests.lti.helpers import random_dense
+from tests.lti.sparse_systems import rod
 
 UNSTABLE = lti.StateSpace(np.diag([1.0, -1, -2]), np.ones((3, 1)), np.ones((1, 3)))
 
@@ -246,3 +247,17 @@ def test_methods_of_installed_plugins_are_there(capsys, model, monkeypatch):
     monkeypatch.setattr(cli, "entry_points", lambda group: [Plugin()] * (group == "lti.plugins"))
     code, out, _ = run(capsys, "reduce", model, "--order", 4, "--method", "plugged-in")
     assert code == 0 and "plugged in" in " ".join(out.split())
+
+
+def test_sparse_systems(tmp_path, capsys):
+    path = tmp_path / "rod.mat"
+    save(path, rod(600, m=2))
+    assert main(["info", str(path)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "stable, by the 6 poles closest to zero" in said
+    assert "of the projection" in said and "estimates" in said
+    small = tmp_path / "small.mat"
+    assert main(["reduce", str(path), "--tol", "1e-3", "--relative", "-o", str(small)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the bound is an estimate" in said
+    assert 0 < lti.load(small).order < 10

@@ -7,14 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.io import loadmat, savemat
-from scipy.sparse import csc_matrix
+from scipy.io import loadmat, mmwrite, savemat
+from scipy.sparse import csc_matrix, issparse, save_npz
 
 import lti
 from lti import DiagonalStateSpace, Labels, StateSpace, files
 from lti.errors import FileError
 from lti.files import DenseWarning, load, save
 from tests.lti.helpers import random_dense, random_ring
+from tests.lti.sparse_systems import rod
 
 SUFFIXES = (".mat", ".npz", ".json")
 NAMED = Labels("plant", ("force", "wind"), ("place",), ("x", "v", "a longer one"))
@@ -204,20 +205,73 @@ def test_missing_variables(tmp_path):
         load(tmp_path / "x.mat")
 
 
-def test_descriptor_systems_are_not_read_as_others(tmp_path):
+def test_dense_descriptor_systems(tmp_path):
     path = tmp_path / "x.mat"
     savemat(path, {"A": A, "B": B, "C": C, "E": csc_matrix(2 * np.eye(2))})
-    with pytest.raises(FileError, match="x.mat is a descriptor system"):
-        load(path)
+    np.testing.assert_allclose(load(path).A, A / 2)
     savemat(path, {"A": A, "B": B, "C": C, "E": np.eye(2)})
-    assert load(path).order == 2
+    np.testing.assert_array_equal(load(path).A, A)
 
 
-def test_sizes_that_make_no_sense_dense(tmp_path, monkeypatch):
-    savemat(tmp_path / "x.mat", {"A": csc_matrix(A), "B": B, "C": C})
-    monkeypatch.setattr(files, "LIMIT", 1)
-    with pytest.raises(FileError, match="x.mat has 2 states, more than the 1 that dense"):
-        load(tmp_path / "x.mat")
+# ------------------------------------------------------------------ sparse systems
+
+
+@pytest.fixture
+def sparse_system():
+    return rod(30, m=2)
+
+
+def same_matrices(one, other):
+    for name in "ABCDE":
+        X, Y = getattr(one, name), getattr(other, name)
+        assert (X is None) == (Y is None)
+        np.testing.assert_array_equal(*(x.toarray() if issparse(x) else x for x in (X, Y)))
+
+
+def test_sparse_systems_come_back_from_mat(tmp_path, sparse_system):
+    sys = replace(sparse_system, dt=0.5, labels=lti.Labels(inputs=["a", "b"]))
+    save(tmp_path / "x.mat", sys)
+    loaded = load(tmp_path / "x.mat")
+    same_matrices(loaded, sys)
+    assert loaded.dt == 0.5 and loaded.labels.inputs == ("a", "b")
+    for suffix in (".npz", ".json"):
+        with pytest.raises(FileError, match=r"goes into a \.mat file"):
+            save(tmp_path / f"x{suffix}", sys)
+
+
+def test_a_large_sparse_A_stays_sparse(tmp_path):
+    sys = rod(files.SMALL + 1)
+    savemat(tmp_path / "x.mat", {"A": sys.A, "B": csc_matrix(sys.B), "C": sys.C})
+    assert isinstance(load(tmp_path / "x.mat"), lti.SparseStateSpace)
+
+
+@pytest.mark.parametrize("ending", ["", ".mtx", ".npz"])
+@pytest.mark.parametrize("stem", ["", "rod.", "rod_"])
+def test_a_file_for_each_matrix(tmp_path, sparse_system, stem, ending):
+    for name in "ABCE":
+        x = csc_matrix(getattr(sparse_system, name))
+        file = tmp_path / f"{stem}{name}{ending}"
+        if ending == ".npz":
+            save_npz(file, x)
+        else:
+            with file.open("wb") as stream:
+                mmwrite(stream, x, precision=17)
+    found = [load(tmp_path)] + ([load(tmp_path / stem[:-1])] if stem else [])
+    for loaded in found:
+        assert isinstance(loaded, lti.SparseStateSpace)
+        same_matrices(loaded, sparse_system)
+    if stem:
+        (tmp_path / f"other.A{ending}").write_bytes(b"")
+        with pytest.raises(FileError, match="several files for A"):
+            load(tmp_path)
+
+
+def test_a_folder_without_matrices(tmp_path):
+    with pytest.raises(FileError, match="none of .mat, .npz, .json"):
+        load(tmp_path)
+    (tmp_path / "A.mtx").write_text("nonsense")
+    with pytest.raises(FileError, match="cannot be read"):
+        load(tmp_path)
 
 
 def test_places_that_cannot_be_written(tmp_path):

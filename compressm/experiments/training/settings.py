@@ -59,9 +59,9 @@ class Settings:
         if not 0 <= self.lr_floor <= self.lr:
             raise OptionError(f"lr_floor must lie in [0, lr], got {self.lr_floor}")
         if not 0 <= self.weight_decay < float("inf"):
-            raise OptionError(f"weight_decay must be a finite number >= 0, got {self.weight_decay}")
-        if not 0 <= self.dropout <= 1:
-            raise OptionError(f"dropout is a probability, from 0 to 1, got {self.dropout}")
+            raise OptionError(f"weight_decay must be a number >= 0, got {self.weight_decay}")
+        if not 0 <= self.dropout < 1:
+            raise OptionError(f"dropout must lie in [0, 1), got {self.dropout}")
 
     def energy_fraction(self) -> float:
         """The energy fraction that a cut keeps: `energy`, or the default of `gramians`."""

@@ -87,7 +87,7 @@ MODEL = "tests.compressm.foreign_model"
         ("model.pt --data x.npy --option speed=3", "(no layer has an option 'speed'"),
         ("layer.pt --data x.npy", "layer.pt holds no SequenceModel, as it has no encoder.weight"),
         ("mamba.pt --data x.npy", "blocks.1.layer cannot be rebuilt (found no state-space layer"),
-        (f"model.pt --data x.npy --model {MODEL}:build", "model.pt does not fit Own (size mismatch"),
+        (f"model.pt --data x.npy --model {MODEL}:build", "model.pt does not fit Own (size mis"),
         (f"model.pt --data x.npy --model {MODEL}:number", ":number returns no nn.Module but int"),
         (f"model.pt --data x.npy --model {MODEL}:none", "none could not be called (Attribute"),
         (f"model.pt --data x.npy --model {MODEL}", "foreign_model could not be called (TypeError"),

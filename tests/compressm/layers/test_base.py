@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import lti
-from compressm import LRU, S5
+from compressm import DSS, LRU, LSSL, S4, S4D, S5
 from tests.compressm.helpers import is_unchanged, parameters_of
 
 
@@ -55,3 +55,13 @@ def test_a_state_of_another_shape_is_refused(make):
         for call in (lambda s: layer(u, s), lambda s: layer.step(u[:, 0], s)):
             with pytest.raises(lti.DimensionError, match=r"\(batch, d_state\) = \(2, 4\), got"):
                 call(state)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", [LRU, S5, S4D, S4, DSS, LSSL])
+def test_half_precision_parameters_are_refused_before_a_cast(kind, dtype):
+    layer = kind(4, 8)
+    with pytest.raises(lti.OptionError, match=f"recurrence of {kind.__name__} .*autocast"):
+        layer.to(dtype)
+    assert all(p.dtype == torch.float32 for p in layer.parameters())
+    assert layer.double().D.dtype == torch.float64

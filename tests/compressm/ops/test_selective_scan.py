@@ -85,7 +85,7 @@ def test_states_of_all_times_are_not_kept():
         _, last = selective_scan(*parts)
     states = [x for x in kept if x.shape[-2:] == (3, n) and x.ndim >= 3]
     assert sum(x.numel() for x in states) <= 20 * last.numel()
-    assert all(x.untyped_storage().nbytes() <= 8 * last.numel() for x in states)  # no views
+    assert all(x.untyped_storage().nbytes() == 8 * x.numel() for x in states)  # no views
 
 
 def test_states_of_all_times_never_exist_at_once():
@@ -120,7 +120,7 @@ def test_there_is_no_second_derivative():
     parts = arguments(length=3)
     loss = selective_scan(*parts)[0].square().sum()
     (g,) = torch.autograd.grad(loss, parts[0], create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
+    with pytest.raises(RuntimeError, match="no autograd formula"):
         g.sum().backward()
 
 

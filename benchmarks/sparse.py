@@ -1,0 +1,107 @@
+"""Balanced truncation of sparse systems: time, memory, decompositions, columns, residual, bound.
+
+    python benchmarks/sparse.py [rail_371 rail_1357 heat:100000 chain:20000 ...]
+
+Each case runs in a process of its own, on one thread, so that its peak of memory is its own. Where
+pyMOR is installed, its low-rank balanced truncation runs beside (`--pymor`). The rail models are
+read from COMPRESSM_DATA/sparse.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sparse
+
+import lti
+from lti.gramians.low_rank import low_rank_factors
+
+CASES = ("rail_371", "rail_1357", "heat:1000", "heat:10000", "heat:100000", "chain:20000")
+ORDER = 10
+
+
+def heat(n: int) -> lti.SparseStateSpace:
+    """Heat in a square, five-point differences: one heated corner, the mean of another read."""
+    k = round(n**0.5)
+    T = sparse.diags([1.0, -2.0, 1.0], [-1, 0, 1], shape=(k, k)) * (k + 1) ** 2
+    A = sparse.kron(T, sparse.eye(k)) + sparse.kron(sparse.eye(k), T)
+    x, y = np.meshgrid(*2 * [np.arange(1, k + 1) / (k + 1)], indexing="ij")
+    B = ((x < 0.3) & (y < 0.3)).astype(float).ravel()[:, None]
+    C = ((x > 0.6) & (y > 0.7)).astype(float).ravel()[None] / k**2
+    return lti.SparseStateSpace(A, B, C)
+
+
+def chain(n: int) -> lti.SparseStateSpace:
+    """A chain of n / 2 masses with dampers: the last is pushed, its place is read."""
+    k = n // 2
+    K = sparse.diags([-1.0, 2.0, -1.0], [-1, 0, 1], shape=(k, k)) * 1e2
+    D = 0.05 * K + 2.0 * sparse.eye(k)
+    B = np.eye(k, 1, -(k - 1))
+    return lti.second_order(sparse.eye(k), D, K, B, C_position=B.T)
+
+
+def system(case: str) -> lti.SparseStateSpace:
+    name, _, size = case.partition(":")
+    if size:
+        return {"heat": heat, "chain": chain}[name](int(size))
+    folder = Path(os.environ.get("COMPRESSM_DATA", "../shared/data")) / "sparse"
+    return lti.load(folder / f"{case}.mat")
+
+
+def run(case: str) -> None:
+    sys_ = system(case)
+    start, cpu = time.perf_counter(), time.process_time()
+    found = low_rank_factors(sys_)
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    shapes, solves, residual = (found.S.shape[1], found.R.shape[1]), found.solves, found.residuals
+    balancing = lti.balance(sys_, controllability=found.S, observability=found.R)
+    balancing.truncate(order=min(ORDER, balancing.minimal_order))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"{case:<14} {sys_.order:>9} {cpu:8.2f} {wall:8.2f} {memory:8.0f} {solves:5d} "
+        f"{shapes[0]:4d} {shapes[1]:4d} {max(residual):9.1e}",
+        flush=True,
+    )
+
+
+def run_pymor(case: str) -> None:
+    from pymor.models.iosys import LTIModel
+    from pymor.reductors.bt import BTReductor
+
+    sys_ = system(case)
+    model = LTIModel.from_matrices(sys_.A, sys_.B, sys_.C, E=sys_.E)
+    start = time.perf_counter()
+    BTReductor(model).reduce(ORDER)
+    seconds = time.perf_counter() - start
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{case + ' pyMOR':<14} {sys_.order:>9} {seconds:8.2f} {'':7} {memory:8.0f}", flush=True)
+
+
+def alone(*arguments: str) -> None:
+    threads = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    environment = os.environ | dict.fromkeys(threads, "1")
+    subprocess.run([sys.executable, __file__, *arguments], check=True, env=environment)
+
+
+def main() -> None:
+    given = [case for case in sys.argv[1:] if case != "--pymor"]
+    if "--one" in given:
+        (run_pymor if "--pymor" in sys.argv else run)(given[-1])
+        return
+    print(
+        f"{'case':<14} {'states':>9} {'factors':>8} {'rest':>7} {'MB':>8} solves columns   residual"
+    )
+    for case in given or CASES:
+        alone("--one", case)
+        if "--pymor" in sys.argv:
+            alone("--pymor", "--one", case)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Pencils: products with a A + e E and solutions of (a A + e E) X = F, without a dense matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, Protocol
+
+import numpy as np
+from scipy.sparse import csc_matrix, eye_array
+from scipy.sparse.linalg import splu
+
+from lti._backend.arrays import Array
+from lti.errors import OptionError
+
+__all__ = ["CayleyPencil", "Factored", "MatrixPencil", "Pencil", "sparse_factor"]
+
+Scalar = complex | float
+
+
+@dataclass(frozen=True)
+class Factored:
+    """X -> (a A + e E)^-1 X and X -> (a A + e E)^-H X."""
+
+    solve: Callable[[Array], np.ndarray]
+    adjoint: Callable[[Array], np.ndarray]
+
+
+class Pencil(Protocol):
+    """What low-rank methods need of A and E: products, adjoint products and solutions."""
+
+    @property
+    def order(self) -> int:
+        """Number of states n."""
+        ...
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether A or E is complex."""
+        ...
+
+    def product(self, a: Scalar, e: Scalar, X: Array) -> Array:
+        """(a A + e E) X."""
+        ...
+
+    def adjoint_product(self, a: Scalar, e: Scalar, X: Array) -> Array:
+        """(a A + e E)^H X."""
+        ...
+
+    def factor(self, a: Scalar, e: Scalar) -> Factored:
+        """(a A + e E)^-1, or `OptionError` if the matrix is singular."""
+        ...
+
+
+class MatrixPencil:
+    """The pencil of two sparse matrices; E = None is the identity."""
+
+    def __init__(self, A: Any, E: Any = None) -> None:
+        self.A: Any = csc_matrix(A)
+        self.E: Any = None if E is None else csc_matrix(E)
+        self._identity = eye_array(self.order, format="csc")
+
+    @property
+    def order(self) -> int:
+        """Number of states n."""
+        return self.A.shape[0]
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether A or E is complex."""
+        return "c" in (self.A.dtype.kind, "f" if self.E is None else self.E.dtype.kind)
+
+    def product(self, a: Scalar, e: Scalar, X: Array) -> Array:
+        """(a A + e E) X."""
+        Y = a * (self.A @ X) if a else 0.0
+        return Y + e * (X if self.E is None else self.E @ X) if e else Y
+
+    def adjoint_product(self, a: Scalar, e: Scalar, X: Array) -> Array:
+        """(a A + e E)^H X."""
+        Y = np.conj(a) * (self.A.conj().T @ X) if a else 0.0
+        return Y + np.conj(e) * (X if self.E is None else self.E.conj().T @ X) if e else Y
+
+    def factor(self, a: Scalar, e: Scalar) -> Factored:
+        """(a A + e E)^-1 by a sparse LU decomposition."""
+        E = self._identity if self.E is None else self.E
+        M = a * self.A + e * E if a and e else a * self.A if a else e * E
+        return sparse_factor(M, f"{a:.6g} A + {e:.6g} E", self._symmetric)
+
+    @cached_property
+    def _symmetric(self) -> bool:
+        return nearly_symmetric(abs(self.A) + abs(self._identity if self.E is None else self.E))
+
+
+class CayleyPencil:
+    """(A - E, A + E): what is stable in discrete time for (A, E) is in continuous time for it.
+
+    ``(A - E) P (A + E)^H + (A + E) P (A - E)^H = 2 (A P A^H - E P E^H)``, so that the Gramian is
+    the same, of sqrt(2) B.
+    """
+
+    def __init__(self, pencil: Pencil) -> None:
+        self._of = pencil
+        self.order, self.is_complex = pencil.order, pencil.is_complex
+
+    def product(self, a: Scalar, e: Scalar, X: Array) -> Array:
+        """(a (A - E) + e (A + E)) X."""
+        return self._of.product(a + e, e - a, X)
+
+    def adjoint_product(self, a: Scalar, e: Scalar, X: Array) -> Array:
+        """(a (A - E) + e (A + E))^H X."""
+        return self._of.adjoint_product(a + e, e - a, X)
+
+    def factor(self, a: Scalar, e: Scalar) -> Factored:
+        """(a (A - E) + e (A + E))^-1."""
+        return self._of.factor(a + e, e - a)
+
+
+def sparse_factor(M: Any, name: str = "the matrix", symmetric: bool | None = None) -> Factored:
+    """M^-1 by SuperLU, with an ordering for M + M^T where the pattern is nearly symmetric."""
+    M = csc_matrix(M)
+    M.sum_duplicates()
+    options: dict[str, Any] = {}
+    if nearly_symmetric(M) if symmetric is None else symmetric:
+        options = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.1,
+                   "options": {"SymmetricMode": True}}  # fmt: skip
+    try:
+        lu = splu(M, **options)
+    except RuntimeError as error:
+        raise OptionError(
+            f"{name} is singular ({error}): a pole lies there, or the pencil is singular; move the "
+            "frequency or shift a little, or remove states that no equation determines"
+        ) from error
+    is_complex = M.dtype.kind == "c"
+    return Factored(partial(_solved, lu, is_complex, "N"),
+                    partial(_solved, lu, is_complex, "H" if is_complex else "T"))  # fmt: skip
+
+
+def _solved(lu: Any, is_complex: bool, trans: str, X: Any) -> Array:
+    """The solution by a decomposition, whose dtype need not be that of X."""
+    if X.dtype.kind == "c" and not is_complex:
+        return _solved(lu, False, trans, X.real) + 1j * _solved(lu, False, trans, X.imag)
+    return lu.solve(np.array(X, dtype=complex if is_complex else float, order="F"), trans)
+
+
+def nearly_symmetric(M: Any) -> bool:
+    """Whether most entries off the diagonal have a partner."""
+    M = csc_matrix(M)
+    pattern = csc_matrix((np.ones(M.nnz), M.indices, M.indptr), M.shape)
+    both = pattern.multiply(pattern.T).nnz
+    return both >= 0.8 * M.nnz

@@ -1,0 +1,113 @@
+"""Reductions of sparse systems: the dense results, a certificate that says what it estimates."""
+
+import numpy as np
+import pytest
+from scipy.io import loadmat
+
+import lti
+from lti.reduction import sampled
+from tests.lti.helpers import claiming, same_response
+from tests.lti.sparse_systems import random_pencil, rod
+
+SYSTEMS = {
+    "rod": lambda: rod(50, m=2, p=3),
+    "nonsymmetric": lambda: random_pencil(E="any"),
+    "complex": lambda: random_pencil(E="any", is_complex=True),
+    "discrete": lambda: random_pencil(E="any", dt=0.5),
+}
+
+
+@pytest.mark.parametrize("method", [lti.balanced_truncation, lti.singular_perturbation])
+@pytest.mark.parametrize("make", SYSTEMS.values(), ids=SYSTEMS)
+def test_agrees_with_the_dense_route(make, method):
+    sys = make()
+    found, expected = method(sys, order=4), method(sys.small_dense(), order=4)
+    same_response(found.system, expected.system, 1e-8)
+    for name in ("lower_bound", "error_bound"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-6)
+    assert found.original is sys and found.order == 4
+    E = sys.pencil.product(0.0, 1.0, np.eye(sys.order))
+    np.testing.assert_allclose(found.W @ E @ found.T, np.eye(4), atol=1e-9)
+    assert found.verify() == pytest.approx(expected.verify(), rel=1e-6)
+
+
+def test_balancing_free_and_energy():
+    sys = rod(50, m=2, p=3)
+    plain = lti.balanced_truncation(sys, energy=0.999)
+    free = lti.balanced_truncation(sys, energy=0.999, method="balancing-free")
+    assert plain.order == free.order
+    same_response(plain.system, free.system, 1e-9)
+
+
+def test_a_tolerance_is_kept():
+    sys = rod(700)
+    reduction = lti.balanced_truncation(sys, tol=1e-4, relative=True)
+    limit = 1e-4 * reduction.hsv[0]
+    assert reduction.error_bound <= limit
+    assert 0 < reduction.verify() <= reduction.error_bound
+    assert "measured at least" in str(reduction)
+    assert any("the bound is an estimate" in flag for flag in reduction.flags)
+    smaller = lti.balanced_truncation(sys, order=reduction.order - 1)
+    assert smaller.error_bound > limit
+
+
+def test_the_sampled_error_is_close_to_the_norm(monkeypatch):
+    """Of lightly damped modes too, whose error has sharp peaks."""
+    for sys in (rod(60, m=2, p=2), random_pencil(60, E="any", seed=4), rod(60, dt=0.1)):
+        reduction = lti.balanced_truncation(sys, order=4)
+        exact = reduction.verify()
+        monkeypatch.setattr(sampled, "SMALL", 10)
+        found, w = reduction.verify(return_frequency=True)
+        monkeypatch.undo()
+        assert 0.99 * exact < found <= exact * (1 + 1e-9)
+        response = lti.frequency_response(sys, [w]) - lti.frequency_response(reduction.system, [w])
+        assert np.linalg.norm(response[0], 2) == pytest.approx(found)
+
+
+def test_a_measured_error_above_the_bound_is_refused():
+    reduction = lti.balanced_truncation(rod(600), order=2)
+    wrong = claiming(reduction, error_bound=reduction.error_bound / 100)
+    with pytest.raises(lti.CertificateError):
+        wrong.verify()
+
+
+def test_a_tolerance_below_what_is_known_is_refused():
+    with pytest.raises(lti.OrderError, match="low-rank factors of the sparse system give"):
+        lti.balanced_truncation(rod(300), tol=1e-30)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"frequencies": (0, 1)}, {"times": (0, 1)}, {"weighting": "wang"},
+     {"input_weight": lti.StateSpace([[-1.0]], [[1.0]], [[1.0]])},
+     {"gramians": lambda G: None}],
+)  # fmt: skip
+def test_dense_options_are_refused(options):
+    with pytest.raises(lti.OptionError, match="needs dense matrices"):
+        lti.balance(rod(20), **options)
+
+
+def test_user_supplied_factors():
+    """Balanced POD: factors from snapshots, of the states and of the dual system."""
+    sys = rod(60)
+    S, R = lti.gramian_factors(sys)
+    states = lti.GramianFactor(S, "observed", 1)
+    reduction = lti.balanced_truncation(sys, order=3, controllability=states, observability=R)
+    expected = lti.balanced_truncation(sys, order=3)
+    assert reduction.method == "balanced truncation, Gramians observed, user-supplied"
+    assert np.isinf(reduction.error_bound)
+    same_response(reduction.system, expected.system, 1e-9)
+    with pytest.raises(lti.DimensionError, match="60 states"):
+        lti.balance(sys, controllability=S[:5])
+
+
+@pytest.mark.parametrize("name", ["rail_371", "rail_1357"])
+def test_rail(data_file, name):
+    m = loadmat(data_file(f"sparse/{name}.mat"))
+    sys = lti.SparseStateSpace(m["A"], m["B"], m["C"], E=m["E"])
+    reduction = lti.balanced_truncation(sys, tol=1e-3)
+    assert reduction.lower_bound <= reduction.verify() <= reduction.error_bound <= 1e-3
+    if name == "rail_371":
+        dense = lti.balanced_truncation(sys.small_dense(), tol=1e-3)
+        assert reduction.order == dense.order
+        assert reduction.error_bound == pytest.approx(dense.error_bound, rel=1e-6)

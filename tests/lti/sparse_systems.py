@@ -1,0 +1,44 @@
+"""Sparse systems for tests, small enough to be compared with their dense form."""
+
+import numpy as np
+import scipy.sparse as sparse
+
+import lti
+
+
+def rod(n, *, m=1, p=1, dt=0, ends=False):
+    """Heat in a rod: E x' = A x + B u by finite elements, E the mass matrix."""
+    h = 1 / (n + 1)
+    A = sparse.diags([1.0, -2.0, 1.0], [-1, 0, 1], shape=(n, n), format="csr") / h
+    E = sparse.diags([1.0, 4.0, 1.0], [-1, 0, 1], shape=(n, n), format="csr") * (h / 6)
+    at = np.linspace(0, 1, n)
+    B = np.stack([np.exp(-50 * (at - c) ** 2) for c in np.linspace(0.2, 0.7, m)], axis=1) * h
+    C = np.stack([(abs(at - c) < 0.1) * h * 5 for c in np.linspace(0.8, 0.4, p)])
+    if dt:
+        A = E + A * (0.01 * 0.5)  # explicit Euler would be unstable: an implicit step
+        E = E - sparse.diags([1.0, -2.0, 1.0], [-1, 0, 1], shape=(n, n)) / h * (0.01 * 0.5)
+    return lti.SparseStateSpace(A, B, C, None, E, dt)
+
+
+def random_pencil(n=30, m=2, p=3, *, E="spd", is_complex=False, dt=0, seed=0):
+    """A stable sparse system with oscillating modes; E the identity, definite or nonsymmetric."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape):
+        X = rng.standard_normal(shape)
+        return X + 1j * rng.standard_normal(shape) if is_complex else X
+
+    J = sparse.random(n, n, 0.1, random_state=rng, data_rvs=rng.standard_normal)
+    A0 = (J - J.T) * 3 - sparse.diags(rng.uniform(0.2, 3, n))  # dissipative
+    if is_complex:
+        A0 = A0 + 1j * sparse.diags(rng.standard_normal(n))
+    if dt:  # inside of the unit disc by the Cayley transform of a stable matrix
+        X = A0.toarray() * 0.5
+        A0 = sparse.csc_array(np.linalg.solve(np.eye(n) - X, np.eye(n) + X))
+    L = sparse.eye(n)
+    if E is not None:
+        L = sparse.diags(rng.uniform(0.5, 2, n)) + 0.2 * sparse.random(n, n, 0.1, random_state=rng)
+    R = L.T if E == "spd" else sparse.eye(n) + 0.1 * sparse.random(n, n, 0.1, random_state=rng)
+    if E is None:
+        return lti.SparseStateSpace(A0, normal(n, m), normal(p, n), normal(p, m), None, dt)
+    return lti.SparseStateSpace(L @ A0 @ R, normal(n, m), normal(p, n), normal(p, m), L @ R, dt)

@@ -1,0 +1,104 @@
+"""Descriptor systems: the finite part responds as the pencil does, or the reason is given."""
+
+import numpy as np
+import pytest
+from scipy.io import loadmat
+
+import lti
+from lti.systems.descriptor import finite_part
+
+S = np.array([0.1, 1j, -3 + 2j, 40j])
+
+
+def mixed(blocks, n=5, m=2, p=3, *, is_complex=False, seed=0):
+    """E, A, B, C with n finite eigenvalues and nilpotent blocks of these sizes, in random bases."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape):
+        X = rng.standard_normal(shape)
+        return X + 1j * rng.standard_normal(shape) if is_complex else X
+
+    size = n + sum(blocks)
+    E, A = np.zeros((size, size)), np.eye(size)
+    E[:n, :n] = np.eye(n)
+    A = A.astype(complex) if is_complex else A
+    A[:n, :n] = normal(n, n) - 4 * np.eye(n)
+    B, C, at = normal(size, m), normal(p, size), n
+    for k in blocks:
+        E[at : at + k, at : at + k] = np.eye(k, k=1)
+        B[at + 1 : at + k] = 0.0  # proper: inputs enter at the first state of a chain only
+        at += k
+    L, R = normal(size, size), normal(size, size)
+    return L @ E @ R, L @ A @ R, L @ B, C @ R
+
+
+def pencil_response(E, A, B, C, s):
+    return C @ np.linalg.solve(s * E - A, B)
+
+
+@pytest.mark.parametrize("is_complex", [False, True], ids=["real", "complex"])
+@pytest.mark.parametrize(
+    ("blocks", "index"), [((), 0), ((1,), 1), ((1, 1, 1), 1), ((2,), 2), ((3, 1), 3), ((2, 2), 2)]
+)
+def test_responds_as_the_pencil(blocks, index, is_complex):
+    E, A, B, C = mixed(blocks, is_complex=is_complex)
+    D = np.ones((3, 2))
+    found = finite_part(A, E, B, C, D)
+    assert found.index == index and len(found.A) == 5 and found.condition >= 1
+    sys = lti.StateSpace.from_descriptor(E, A, B, C, D, 0.1)
+    assert sys.order == 5 and sys.dt == 0.1
+    for s in S:
+        expected = pencil_response(E, A, B, C, s) + D
+        found = sys.C @ np.linalg.solve(s * np.eye(5) - sys.A, sys.B) + sys.D
+        np.testing.assert_allclose(found, expected, atol=1e-9 * np.abs(expected).max())
+
+
+def test_only_algebraic_equations():
+    sys = lti.StateSpace.from_descriptor(np.zeros((2, 2)), -2 * np.eye(2), np.eye(2), np.eye(2))
+    assert sys.order == 0
+    np.testing.assert_allclose(sys.D, np.eye(2) / 2)
+
+
+def test_an_improper_system_is_refused():
+    """y = u' as the second state of a chain."""
+    E, A = np.array([[0.0, 1.0], [0.0, 0.0]]), np.eye(2)
+    with pytest.raises(lti.OptionError, match=r"improper: it grows as s\^1.*index 2"):
+        lti.StateSpace.from_descriptor(E, A, [[0.0], [1.0]], [[1.0, 0.0]])
+    # Seen by no output, it does no harm
+    assert lti.StateSpace.from_descriptor(E, A, [[0.0], [1.0]], [[0.0, 1.0]]).order == 0
+
+
+def test_a_singular_pencil_is_refused():
+    E, A, B, C = mixed((1,))
+    A, E = A.copy(), E.copy()
+    A[:, 0], E[:, 0] = A[:, 1], E[:, 1]
+    with pytest.raises(lti.OptionError, match="pencil s E - A is singular"):
+        lti.StateSpace.from_descriptor(E, A, B, C)
+
+
+def test_other_input_is_refused():
+    E, A, B, C = mixed(())
+    with pytest.raises(lti.DimensionError, match="E and A must be square"):
+        lti.StateSpace.from_descriptor(E[:3], A, B, C)
+    with pytest.raises(lti.NonFiniteError, match="E has"):
+        lti.StateSpace.from_descriptor(E * np.nan, A, B, C)
+
+
+def test_lost_digits_are_warned_of():
+    E, A = np.diag([1.0, 1e-10]), np.array([[-1.0, 1.0], [1.0, -1.0001]])
+    with pytest.warns(lti.ReductionWarning, match="digits"):
+        lti.StateSpace.from_descriptor(E, A, np.ones((2, 1)), np.ones((1, 2)))
+
+
+@pytest.mark.slow
+def test_a_constrained_chain_of_masses(data_file):
+    """Index 3: a constraint takes a position, a velocity and its multiplier."""
+    m = loadmat(data_file("sparse/msd_600_index3.mat"))
+    E, A, B, C = (m[name].toarray() for name in "EABC")
+    keep = 1201
+    found = finite_part(A, E, B, C, np.zeros((3, 1)))
+    assert found.index == 3 and len(found.A) == keep - 3
+    for s in (0.01j, 1j):
+        got = found.C @ np.linalg.solve(s * np.eye(keep - 3) - found.A, found.B) + found.D
+        expected = pencil_response(E, A, B, C, s)
+        np.testing.assert_allclose(got, expected, atol=1e-9 * np.abs(expected).max())

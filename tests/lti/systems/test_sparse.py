@@ -1,0 +1,150 @@
+"""Sparse systems: what they accept, how they respond, and when they become dense."""
+
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse as sparse
+
+import lti
+from lti.systems.sparse import SMALL
+from tests.lti.helpers import same_response
+from tests.lti.sparse_systems import random_pencil, rod
+
+W = np.array([0.0, 0.1, 1.0, 30.0])
+FORMS = {
+    "identity": {"E": None},
+    "definite": {"E": "spd"},
+    "nonsymmetric": {"E": "any"},
+    "complex": {"E": "any", "is_complex": True},
+    "discrete": {"E": "any", "dt": 0.5},
+}
+
+
+@pytest.mark.parametrize("m", [1, 4], ids=["few inputs", "few outputs"])
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_responds_as_its_dense_form(form, m):
+    sys = random_pencil(m=m, **form)
+    dense = sys.small_dense()
+    w = np.append(W, -3.0) if sys.dt == 0 else W[:3]
+    expected = lti.frequency_response(dense, w)
+    found = lti.frequency_response(sys, w)
+    assert np.abs(found - expected).max() < 1e-12 * np.abs(expected).max()
+    gain = lti.dcgain(sys)
+    assert np.abs(gain - lti.dcgain(dense)).max() < 1e-12 * np.abs(expected).max()
+    assert gain.dtype == (complex if form.get("is_complex") else float)
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "coo", "lil", "dia"])
+def test_any_sparse_format_and_array_or_matrix(form):
+    sys = rod(20)
+    for make in (sparse.csr_matrix, sparse.csr_array):
+        A = make(sys.A).asformat(form)
+        other = lti.as_statespace((A, sparse.csr_array(sys.B), sys.C), 0.5)
+        assert isinstance(other, lti.SparseStateSpace) and other.dt == 0.5
+        assert (other.A != sys.A).nnz == 0 and type(other.B) is np.ndarray
+
+
+def test_says_what_it_is():
+    sys = lti.SparseStateSpace(*rod(9).matrices[:3], dt=0.1, labels=lti.Labels(inputs=["heat"]))
+    assert repr(sys) == "SparseStateSpace(order=9, inputs=1, outputs=1, discrete dt=0.1, float64)"
+    assert sys.labels.inputs == ("heat",) and not sys.D.any() and sys.batch_shape == ()
+
+
+A, B, C = (rod(5).A, np.ones((5, 1)), np.ones((1, 5)))
+WRONG = [
+    ((A[:4], B, C), {}, lti.DimensionError, "A must be square"),
+    ((A, B[:4], C), {}, lti.DimensionError, r"B has shape \(4, 1\) but A has 5 states"),
+    ((A, B, C[:, :4]), {}, lti.DimensionError, "C has shape"),
+    ((A, B, C, np.ones((2, 2))), {}, lti.DimensionError, "D has shape"),
+    ((A, B, C), {"E": sparse.eye(4)}, lti.DimensionError, r"E has shape \(4, 4\) but A \(5, 5\)"),
+    ((A * np.nan, B, C), {}, lti.NonFiniteError, "A has 13 entries"),
+    ((A, B * np.inf, C), {}, lti.NonFiniteError, "B has 5 entries"),
+    ((A, B, C), {"E": sparse.eye(5) * np.nan}, lti.NonFiniteError, "E has 5"),
+    ((A, B, C), {"dt": -1}, lti.TimebaseError, "dt=-1"),
+    ((A, B, C), {"labels": lti.Labels(inputs=["a", "b"])}, lti.DimensionError, "1 inputs but 2"),
+    ((None, B, C), {}, lti.DimensionError, "A must be square"),
+    ((np.ones(5), B, C), {}, lti.DimensionError, "A must be a matrix"),
+    ((A, np.array([["x"]] * 5), C), {}, lti.DimensionError, "numbers"),
+]
+
+
+@pytest.mark.parametrize(("matrices", "options", "error", "message"), WRONG)
+def test_refuses_what_is_no_system(matrices, options, error, message):
+    with pytest.raises(error, match=message):
+        lti.SparseStateSpace(*matrices, **options)
+
+
+def test_a_frequency_at_a_pole_is_refused():
+    n = 4
+    sys = lti.SparseStateSpace(sparse.csc_array((n, n)), np.ones((n, 1)), np.ones((1, n)))
+    with pytest.raises(lti.OptionError, match="singular"):
+        lti.frequency_response(sys, [0.0])
+    with pytest.raises(lti.OptionError, match="singular"):
+        lti.dcgain(sys)
+
+
+@pytest.mark.parametrize("dt", [0, 0.5])
+def test_poles_are_those_closest_to_the_origin_or_to_one(dt):
+    n = SMALL + 50
+    sys = rod(n, dt=dt)
+    expected = sys.small_dense().poles
+    expected = expected[np.argsort(abs(expected - (1 if dt else 0)))][: len(sys.poles)]
+    found = sys.poles[np.argsort(abs(sys.poles - (1 if dt else 0)))]
+    assert np.abs(found - expected).max() < 1e-6 * np.abs(expected).max()
+    small = rod(20, dt=dt)
+    assert len(small.poles) == 20
+
+
+DENSE = {
+    "hinf_norm": lti.hinf_norm,
+    "h2_norm": lti.h2_norm,
+    "controllability_gramian": lti.controllability_gramian,
+    "minimal": lti.minimal,
+    "step_response": lambda sys: lti.step_response(sys, np.linspace(0, 1, 5)),
+    "series": lambda sys: lti.series(sys, sys),
+    "feedback": lambda sys: lti.feedback(sys, sys),
+    "discretize": lambda sys: lti.discretize(sys, 0.1),
+    "bilinear": lti.bilinear,
+    "freqsep": lambda sys: lti.freqsep(sys, 50.0),
+    "modal": lambda sys: lti.modal_truncation(sys, order=3).system,
+    "hankel_norm_approximation": lambda sys: lti.hankel_norm_approximation(sys, order=2).system,
+    "diagonalize": lti.diagonalize,
+}
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_other_functions_make_it_dense_and_say_so(name):
+    sys = rod(12)
+    with pytest.warns(lti.DenseWarning, match="12 x 12"):
+        found = DENSE[name](sys)
+    expected = DENSE[name](sys.small_dense())
+    for one, other in zip(*(x if isinstance(x, tuple) else (x,) for x in (found, expected)),
+                          strict=True):  # fmt: skip
+        if hasattr(one, "B"):
+            assert same_response(one, other, 1e-9) is None
+        else:
+            np.testing.assert_allclose(one, other, rtol=1e-9)
+
+
+def test_large_systems_are_not_made_dense():
+    n = 20_001
+    sys = lti.SparseStateSpace(-sparse.eye(n), np.ones((n, 1)), np.ones((1, n)))
+    with pytest.raises(lti.DimensionError, match="20,001 states is too large"):
+        lti.hinf_norm(sys)
+
+
+def test_torch_tensors_are_refused():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(lti.DimensionError, match="B is a torch tensor"):
+        lti.SparseStateSpace(A, torch.ones(5, 1), C)
+
+
+def test_stays_sparse():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", lti.DenseWarning)
+        sys = rod(600)
+        lti.frequency_response(sys, W)
+        reduction = lti.balanced_truncation(sys, order=3)
+        reduction.verify()
+        assert reduction.original is sys
