@@ -161,7 +161,10 @@ def replacing(path: Path) -> Iterator[Path]:
     path = path.resolve()
     partial = path.with_name(path.name + ".partial")
     try:
+        partial.touch()
+        mode = (path if path.exists() else partial).stat().st_mode
         yield partial
+        partial.chmod(mode)  # some writers give nobody else access
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from compressm._optional import require
+from compressm.checkpoints.weights import load_weights_
 from compressm.errors import CheckpointError
-from compressm.systems.sizes import resize_on_load
 
 __all__ = ["load_pretrained"]
 
@@ -56,20 +56,10 @@ def load_pretrained(folder: str | Path) -> nn.Module:
         )
     state = _weights(folder)
     dtype = next((x.dtype for x in state.values() if x.is_floating_point()), None)
-    model: Any = resize_on_load(kind(config).to(dtype))
-    try:
-        missing, unexpected = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise CheckpointError(f"the weights in {folder} do not fit {name}: {error}") from error
+    model: Any = kind(config).to(dtype)
+    if reason := load_weights_(model, state):
+        raise CheckpointError(f"the weights in {folder} do not fit {name}: {reason}")
     model.tie_weights()
-    own = dict(model.named_parameters(remove_duplicate=False))
-    loaded = {id(own[key]) for key in state if key in own}
-    lost = [key for key in missing if key not in own or id(own[key]) not in loaded]
-    if lost or unexpected:
-        raise CheckpointError(
-            f"the weights in {folder} are of another model than {name}: "
-            f"{(lost or unexpected)[0]} is {'missing' if lost else 'unknown to it'}"
-        )
     return model.eval()
 
 

@@ -19,8 +19,9 @@ from compressm.layers import SSMLayer
 from compressm.models import LAYERS
 from compressm.systems.convert import is_supported
 from compressm.systems.foreign import FAMILIES
+from compressm.systems.sizes import resize_on_load
 
-__all__ = ["layers_in", "prefixes", "read_checkpoint"]
+__all__ = ["layers_in", "load_weights_", "prefixes", "read_checkpoint"]
 
 
 # The states of a selective layer are scored by data, so a file says nothing about them
@@ -68,7 +69,40 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     tensors = {k: v for k, v in _items(content) if isinstance(v, Tensor)}
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors; save the state dict of a model")
+    for name in tensors:
+        if not (isinstance(name, str) and name.isprintable()):
+            raise CheckpointError(
+                f"{path} gives a tensor the name {name!r}, which is no printable text; save the "
+                "state dict of a model"
+            )
     return tensors
+
+
+def load_weights_(model: nn.Module, tensors: Mapping[str, Tensor]) -> str | None:
+    """Load a state dict; why it does not fit, or None if it does.
+
+    A tensor may be missing if it is tied to one that is there. Layers are resized, see
+    `resize_on_load`.
+
+    Parameters
+    ----------
+    model : nn.Module
+    tensors : mapping of str to Tensor
+
+    Returns
+    -------
+    str or None
+    """
+    try:
+        missing, unexpected = resize_on_load(model).load_state_dict(dict(tensors), strict=False)
+    except RuntimeError as error:
+        return str(error).splitlines()[-1].strip()  # one of the tensors that do not fit
+    own = dict(model.named_parameters(remove_duplicate=False))
+    loaded = {id(own[name]) for name in tensors if name in own}
+    lost = [name for name in missing if name not in own or id(own[name]) not in loaded]
+    if lost:
+        return f"{lost[0]} is missing"
+    return f"{unexpected[0]} is unknown to it" if unexpected else None
 
 
 def _plain(path: Path) -> Any:
@@ -157,19 +191,23 @@ def _theirs(group: Mapping[str, Tensor]) -> nn.Module | None:
     layer = nn.Module()
     for name, value in group.items():
         path, _, own = name.rpartition(".")
-        _path(layer, path).register_parameter(own, nn.Parameter(value, value.is_floating_point()))
+        part = nn.Parameter(value, value.is_floating_point())
+        _path(layer, path)._parameters[own] = part
     return layer if is_supported(layer) else None
 
 
 def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
     path, _, own = name.rpartition(".")
-    _path(model, path).add_module(own, layer)
+    _modules(_path(model, path))[own] = layer
 
 
 def _path(module: nn.Module, path: str) -> nn.Module:
     """The part of `module` under a dotted name, made of empty modules where there is none."""
     for part in filter(None, path.split(".")):
-        if not hasattr(module, part):
-            module.add_module(part, nn.Module())
-        module = module.get_submodule(part)
+        module = _modules(module).setdefault(part, nn.Module())
     return module
+
+
+def _modules(module: nn.Module) -> dict[str, Any]:
+    """The parts of a module, by names that add_module would refuse, such as "forward"."""
+    return module._modules

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
-from difflib import get_close_matches
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +15,21 @@ import torch
 from compressm._optional import require
 
 __all__ = [
+    "console",
     "device",
     "energy_fraction",
+    "folder",
     "name_value",
-    "order",
+    "order_or_run",
+    "picture_file",
     "positive",
     "require_report",
     "seed",
     "threads",
     "writable_file",
-    "writable_picture",
 ]
 
-PICTURES = ("eps", "jpeg", "jpg", "pdf", "png", "svg", "tif", "tiff", "webp")
-MOST_THREADS = 1024
+MOST_THREADS = 1024  # torch takes any number, and the system ends the process
 
 
 def positive(text: str) -> int:
@@ -35,6 +38,43 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not a positive number")
     return value
+
+
+def threads(text: str) -> int:
+    """A number of threads."""
+    value = positive(text)
+    if value > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{value} threads are more than {MOST_THREADS}")
+    return value
+
+
+def seed(text: str) -> int:
+    """An integer that seeds NumPy and torch."""
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{value:g} is not from 0 to 2**32 - 1")
+    return value
+
+
+def order_or_run(text: str) -> int | str:
+    """A positive number of states, or the folder of a run."""
+    return positive(text) if text.lstrip("+-").isdecimal() else text
+
+
+def device(text: str) -> str:
+    """A device of torch that can be used on this machine."""
+    if text == "gpu":
+        raise argparse.ArgumentTypeError("there is no device 'gpu'; did you mean 'cuda'?")
+    if text.partition(":")[0] == "meta":
+        raise argparse.ArgumentTypeError("the device meta holds no numbers; take cpu or cuda")
+    try:
+        torch.empty(0, device=text)
+    except Exception as error:  # each backend of torch has its own
+        raise argparse.ArgumentTypeError(
+            f"torch cannot use the device {text!r} ({str(error).splitlines()[0]}); take cpu, or "
+            "install a torch that is built for it"
+        ) from error
+    return text
 
 
 def energy_fraction(text: str) -> float:
@@ -48,56 +88,47 @@ def energy_fraction(text: str) -> float:
 def writable_file(text: str) -> Path:
     """A path at which a file can be written, which is checked before the training starts."""
     path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"no file can be written at {path}")
-    return path
-
-
-def writable_picture(text: str) -> Path:
-    """A path at which a picture can be written, of a format that matplotlib knows."""
-    path = writable_file(text)
-    if path.suffix.lower().removeprefix(".") not in PICTURES:
-        raise argparse.ArgumentTypeError(
-            f"{path.name} has no ending of a picture; use one of {', '.join(PICTURES)}"
-        )
-    return path
-
-
-def seed(text: str) -> int:
-    """An integer that seeds NumPy and torch."""
-    value = int(text)
-    if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"{value:g} is not from 0 to 2**32 - 1")
-    return value
-
-
-def threads(text: str) -> int:
-    """A number of threads."""
-    value = positive(text)
-    if value > MOST_THREADS:
-        raise argparse.ArgumentTypeError(f"{value} threads are more than {MOST_THREADS}")
-    return value
-
-
-def order(text: str) -> str:
-    """A number of states of at least 1, or the folder of a run."""
-    if text.lstrip("-").isdecimal() and int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number of states")
-    return text
-
-
-def device(text: str) -> str:
-    """A device of torch on which a model can be trained here."""
     try:
-        torch.empty(1, device=text).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        near = get_close_matches(text, ("cpu", "cuda", "mps"), 1, 0.0)
+        new = not path.exists()
+        if new or path.is_file() or path.is_dir():  # a pipe would wait for its reader
+            path.open("ab").close()
+        if new:
+            path.unlink()
+    except OSError as error:
         raise argparse.ArgumentTypeError(
-            f"torch cannot train on {text!r} here; did you mean {(near or ['cpu'])[0]!r}?"
-            if text.partition(":")[0] not in ("cuda", "mps")
-            else f"{text!r} is not available here; use cpu"
+            f"no file can be written at {path} ({error.strerror})"
         ) from error
-    return text
+    return path
+
+
+def folder(text: str) -> Path:
+    """A folder that exists or can be made."""
+    path = Path(text)
+    try:
+        with suppress(FileNotFoundError):
+            os.stat(path)  # a name that is too long
+        nearest = next(x for x in (path, *path.absolute().parents) if x.exists())
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{nearest} is a file")
+        if not os.access(nearest, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(
+            f"no folder can be made at {path} ({error.strerror})"
+        ) from error
+    return path
+
+
+def picture_file(text: str) -> Path:
+    """A path at which a picture can be written, in a format that its name shows."""
+    backend = require("matplotlib.backend_bases", "matplotlib")
+    formats = sorted(backend.FigureCanvasBase.get_supported_filetypes())
+    if Path(text).suffix.lower().removeprefix(".") not in formats:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no picture that can be written: its name must end with one of "
+            f".{', .'.join(formats)}"
+        )
+    return writable_file(text)
 
 
 def name_value(text: str) -> tuple[str, Any]:
@@ -109,6 +140,17 @@ def name_value(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except json.JSONDecodeError:
         return name, value
+
+
+def console() -> Any:
+    """A console of rich that prints names as they are, and raises if nobody reads it."""
+    rich = require("rich.console", "rich")
+
+    class Plain(rich.Console):
+        def on_broken_pipe(self) -> None:  # which would end the process without a word
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    return Plain(highlight=False, markup=False)
 
 
 def require_report() -> None:

@@ -11,13 +11,14 @@ from typing import Any, get_args
 import torch
 
 from compressm.cli.arguments import (
+    console,
     energy_fraction,
+    picture_file,
     positive,
     require_report,
     seed,
     threads,
     writable_file,
-    writable_picture,
 )
 from compressm.experiments.data import digits, mnist
 from compressm.experiments.demo import DIGITS, MNIST, demo
@@ -72,7 +73,7 @@ def add_parser(commands: Any) -> None:
     )
     option(
         "--output",
-        type=writable_picture,
+        type=picture_file,
         default="compressm-demo.png",
         metavar="PNG",
         help="where to save the picture (%(default)s)",
@@ -84,12 +85,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command, and return its exit code."""
     require_report()
     # Imported late, since report needs the two optional packages
-    from rich.console import Console
-
     from compressm.experiments.report import Watch, picture, table
 
     torch.set_num_threads(arguments.threads)
-    console = Console(highlight=False)
+    terminal = console()
     if arguments.data == "mnist":
         data, settings = mnist(arguments.data_dir), MNIST
     else:
@@ -97,11 +96,11 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = {name: vars(arguments)[name] for name in ("steps", "energy", "gramians")}
     settings = replace(settings, **{k: v for k, v in chosen.items() if v is not None})
 
-    console.print(
+    terminal.print(
         f"{data.name}: {len(data.y_train):,} training and {len(data.y_test):,} test sequences of "
         f"length {data.length}.\nThree runs of {settings.steps:,} steps, seed {arguments.seed}:"
     )
-    watch = Watch(console)
+    watch = Watch(terminal)
     try:
         with watch:
             results = demo(data, settings, seed=arguments.seed, on_step=watch)
@@ -109,15 +108,15 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"compressm: stopped {watch.where()}; nothing was saved.", file=sys.stderr)
         return 130
 
-    console.print()
-    console.print(table(results))
-    console.print(
+    terminal.print()
+    terminal.print(table(results))
+    terminal.print(
         f"Seconds of training steps and compressions, without evaluations; threads: "
         f"{arguments.threads}.",
         style="dim",
     )
     picture(results, arguments.output)
-    console.print(f"\nPicture: {arguments.output.resolve()}", soft_wrap=True)
+    terminal.print(f"\nPicture: {arguments.output.resolve()}", soft_wrap=True)
     if arguments.json:
         report: dict[str, Any] = {
             "data": data.name,
@@ -126,5 +125,5 @@ def run(arguments: argparse.Namespace) -> int:
             "runs": [result.to_dict() for result in results],
         }
         arguments.json.write_text(json.dumps(report, allow_nan=False))
-        console.print(f"Measurements: {arguments.json.resolve()}", soft_wrap=True)
+        terminal.print(f"Measurements: {arguments.json.resolve()}", soft_wrap=True)
     return 0

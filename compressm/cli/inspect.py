@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from compressm._optional import require
 from compressm.checkpoints.weights import layers_in, read_checkpoint
-from compressm.cli.arguments import energy_fraction, name_value, positive, writable_file
+from compressm.cli.arguments import console, energy_fraction, name_value, positive, writable_file
 from compressm.compression.compress import preview
 from compressm.compression.policies import KeepEnergy
 from compressm.errors import DataError
@@ -20,6 +20,8 @@ from compressm.experiments.training import to_record
 from compressm.gramians.types import GRAMIAN_TYPES
 
 __all__ = ["add_parser", "run"]
+
+FILES = ("checkpoint.safetensors", "model.safetensors", "pytorch_model.bin")
 
 
 def add_parser(commands: Any) -> None:
@@ -34,7 +36,13 @@ def add_parser(commands: Any) -> None:
     )
     parser.set_defaults(run=run)
     option = parser.add_argument
-    option("checkpoint", metavar="CHECKPOINT", help="a .safetensors file, or what torch.save wrote")
+    option(
+        "checkpoint",
+        type=_weights,
+        metavar="CHECKPOINT",
+        help="a .safetensors file, what torch.save wrote, or a folder: that of a run, or one of "
+        "save_pretrained",
+    )
     option(
         "--energy",
         type=energy_fraction,
@@ -61,7 +69,8 @@ def add_parser(commands: Any) -> None:
     option(
         "--model",
         metavar="MODULE:FUNCTION",
-        help="function without arguments that builds the model, if it is not a SequenceModel",
+        help="function without arguments that builds the model, if it is not a SequenceModel; "
+        "this runs the code of MODULE",
     )
     option(
         "--system",
@@ -88,15 +97,18 @@ def add_parser(commands: Any) -> None:
     option("--json", type=writable_file, metavar="FILE", help="also save all of it, with spectra")
 
 
+def _weights(text: str) -> str:
+    """A file of weights, or the one in a folder of `compressm train` or of transformers."""
+    found = [Path(text) / name for name in FILES if Path(text, name).is_file()]
+    return str(found[0]) if found else text
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run the command, and return its exit code."""
-    require("rich")
+    terminal = console()
     # Imported late, since the tables need rich
-    from rich.console import Console
-
     from compressm.experiments.tables import gramians_table, preview_table, spectra_table
 
-    console = Console(highlight=False)
     policies: list[Any] = [
         KeepEnergy(energy) for energy in sorted(arguments.energy or (0.9, 0.99, 0.999))
     ]
@@ -110,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
             model, arguments.data, arguments.key, arguments.checkpoint, arguments.sequences
         )
         if assumed:
-            console.print(f"Assumed of the model: {assumed}.\n", style="dim")
+            terminal.print(f"Assumed of the model: {assumed}.\n", style="dim")
         torch.manual_seed(0)  # of the random projections whose gradients stand for the loss
     elif arguments.key or arguments.model:
         raise DataError("--key and --model are of use with --data only; give it, or leave them out")
@@ -128,12 +140,12 @@ def run(arguments: argparse.Namespace) -> int:
     except (TypeError, ValueError) as error:  # from the code of a model that is not ours
         what = arguments.data or "its own Gramians"
         raise DataError(f"the states of the model cannot be scored by {what} ({error})") from error
-    console.print(spectra_table(events[0]))
-    console.print()
+    terminal.print(spectra_table(events[0]))
+    terminal.print()
     if arguments.data:
-        console.print(gramians_table(events, policies, types))
+        terminal.print(gramians_table(events, policies, types))
     else:
-        console.print(preview_table(events, policies))
+        terminal.print(preview_table(events, policies))
     if arguments.json:
         names = [f"{policy.energy:g}" if policy else "default" for policy in policies]
         layers = iter([to_record(event)["event"]["layers"] for event in events])

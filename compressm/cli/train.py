@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from compressm.cli.arguments import device, order, positive, require_report, seed, threads
-from compressm.experiments.recipes import SHIPPED, load_data, read_recipe
+from compressm.cli.arguments import (
+    console,
+    device,
+    folder,
+    order_or_run,
+    positive,
+    require_report,
+    seed,
+    threads,
+)
+from compressm.errors import RecipeError
+from compressm.experiments.recipes import SHIPPED, Recipe, load_data, read_recipe
 from compressm.experiments.runs import ARMS, read_run, train
 
 __all__ = ["add_parser", "run"]
@@ -45,7 +56,7 @@ def add_parser(commands: Any) -> None:
     )
     option(
         "--order",
-        type=order,
+        type=order_or_run,
         metavar="N|RUN",
         help="states of each layer of the small arm: a number, or the folder of a compressed run",
     )
@@ -53,7 +64,7 @@ def add_parser(commands: Any) -> None:
     option("--steps", type=positive, metavar="N", help="training steps, as --set steps=N")
     option(
         "--output",
-        type=Path,
+        type=folder,
         metavar="DIR",
         help="folder of the run (runs/CONFIG-ARM-SEED)",
     )
@@ -78,8 +89,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command, and return its exit code."""
     require_report()
     # Imported late, since report needs the two optional packages
-    from rich.console import Console
-
     from compressm.experiments.report import Watch
     from compressm.experiments.report.results import plus
 
@@ -87,14 +96,18 @@ def run(arguments: argparse.Namespace) -> int:
     steps = [f"steps={arguments.steps}"] if arguments.steps else []
     recipe = read_recipe(arguments.recipe, [*arguments.set, *steps])
     name = f"{Path(arguments.recipe).stem}-{arguments.arm}-{arguments.seed}"
-    folder = arguments.output or Path("runs") / name
-    console = Console(highlight=False)
-    watch = Watch(console)
+    place = arguments.output or Path("runs") / name
+    terminal = console()
+    watch = Watch(terminal)
+    order = arguments.order
+    if isinstance(order, str):
+        order = read_run(order).mean_order
+    _require_memory(recipe, order)
     data = load_data(recipe, arguments.data_dir)
-    console.print(
+    terminal.print(
         f"{data.name}: {len(data.y_train):,} training and {len(data.y_test):,} test sequences of "
         f"length {data.length}.\nArm {arguments.arm}, {recipe.steps:,} steps, seed "
-        f"{arguments.seed}, in {folder}:",
+        f"{arguments.seed}, in {place}:",
         soft_wrap=True,
     )
     try:
@@ -102,10 +115,10 @@ def run(arguments: argparse.Namespace) -> int:
             result = train(
                 recipe,
                 data,
-                folder,
+                place,
                 arm=arguments.arm,
                 seed=arguments.seed,
-                order=_order(arguments.order),
+                order=order,
                 device=arguments.device,
                 resume=arguments.resume,
                 tensorboard=arguments.tensorboard,
@@ -118,15 +131,21 @@ def run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 130
-    console.print(
+    terminal.print(
         f"Accuracy {result.accuracy:.2%} on all test sequences, {plus(result.orders)} states, "
         f"{result.parameters:,} parameters, {result.seconds:.1f} s of training."
     )
     return 0
 
 
-def _order(text: str | None) -> int | None:
-    """A number of states, or that of the run in a folder."""
-    if text is None:
-        return None
-    return int(text) if text.isdecimal() else read_run(text).mean_order
+def _require_memory(recipe: Recipe, order: int | None) -> None:
+    """RecipeError if the parameters of the model alone are more than the memory of the machine."""
+    width, states = recipe.d_model, order or recipe.d_state
+    # At least B or C of the layer and the matrix after it, each with gradient and two moments
+    needed = 4 * 4 * recipe.n_layers * width * (states + 2 * width)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise RecipeError(
+            f"training this model needs at least {needed / 2**30:,.0f} GiB of memory, and this "
+            f"machine has {memory / 2**30:,.0f}; lower d_model, d_state or n_layers"
+        )

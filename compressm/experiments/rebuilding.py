@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from compressm._optional import require
-from compressm.checkpoints.weights import layers_in, prefixes, read_checkpoint
+from compressm.checkpoints.weights import layers_in, load_weights_, prefixes, read_checkpoint
 from compressm.errors import CheckpointError, DataError, MissingPackageError
 from compressm.experiments.data import Dataset
 from compressm.experiments.recipes import DATASETS, load_data, read_recipe
@@ -78,13 +78,10 @@ def rebuilt(path: str | Path, factory: str | None = None, **options: Any) -> tup
             f"pool={model.pool}, and the defaults of layer options that tensors do not show; "
             "--option NAME=VALUE sets them"
         )
-    try:
-        model.load_state_dict(_group(tensors, model.state_dict()))
-    except RuntimeError as error:
+    if reason := load_weights_(model, _group(tensors, model.state_dict())):
         raise CheckpointError(
-            f"{path} does not fit {type(model).__name__} ({' '.join(str(error).split())}); build "
-            "the model that was saved"
-        ) from error
+            f"{path} does not fit {type(model).__name__} ({reason}); build the model that was saved"
+        )
     for parameter in model.parameters():  # gramians="data" needs their gradients
         parameter.requires_grad_(parameter.is_floating_point())
     return model.eval(), assumed

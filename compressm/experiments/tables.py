@@ -25,9 +25,9 @@ def spectra_table(event: CompressionEvent) -> Table:
         Of any preview of the model.
     """
     table = Table(box=None, pad_edge=False, title="Layers", title_justify="left")
-    table.add_column("layer", no_wrap=True)
-    for column in ("channels", "states", "parameters", "flops a step", "hsv[0]", *FRACTIONS):
-        table.add_column(column, justify="right")
+    table.add_column("layer", overflow="fold")
+    for column in ("channels", "states", "parameters", "flops\na step", "hsv[0]", *FRACTIONS):
+        table.add_column(column, justify="right", no_wrap=True)  # names get the lines they need
     for cut in event.layers:
         if cut.hsv.size == 0:
             table.add_row(cut.name, "", f"{cut.before}", f"{cut.parameters[0]:,}")
@@ -62,9 +62,9 @@ def preview_table(events: Sequence[CompressionEvent], policies: Sequence[KeepEne
     """
     table = Table(box=None, pad_edge=False, title="If cut now", title_justify="left")
     table.add_column("keep")
-    table.add_column("layer", no_wrap=True)
-    for column in ("states", "order", "error bound", "parameters", "flops a step"):
-        table.add_column(column, justify="right")
+    table.add_column("layer", overflow="fold")
+    for column in ("states", "order", "error\nbound", "parameters", "flops\na step"):
+        table.add_column(column, justify="right", no_wrap=True)
     notes = []
     for policy, event in zip(policies, events, strict=True):
         for cut in event.layers:
@@ -106,7 +106,7 @@ def gramians_table(
     title = "If cut now, states scored by"
     table = Table(box=None, pad_edge=False, title=title, title_justify="left")
     table.add_column("keep")
-    table.add_column("layer", no_wrap=True)
+    table.add_column("layer", overflow="fold")
     for gramians in types:
         table.add_column(gramians, justify="right")
     notes = []

@@ -76,6 +76,10 @@ class LRU(SSMLayer):
         max_phase: float = 2 * math.pi,
     ) -> None:
         super().__init__()
+        if not 0 <= r_min <= r_max <= 1:
+            raise lti.OptionError(
+                f"r_min and r_max must be radii with 0 <= r_min <= r_max <= 1, got {r_min}, {r_max}"
+            )
         radius = torch.empty(d_state).uniform_(r_min**2, r_max**2).sqrt()
         phase = max_phase * (1 - torch.rand(d_state))  # never 0, whose log is not finite
         self.nu_log = nn.Parameter(radius.log().neg().log())

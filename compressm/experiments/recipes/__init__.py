@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any, Literal, get_type_hints
 
+import torch
 from torch import nn
 
+import lti
 from compressm._optional import require
 from compressm.compression.model_policies import Budget
+from compressm.compression.options import Options
 from compressm.compression.policies import ErrorBound, KeepEnergy, Policy, States
 from compressm.errors import OptionError, RecipeError
 from compressm.experiments.data import Dataset, cifar, digits, mnist, spoken_digits
@@ -38,6 +43,7 @@ PENALTIES = {
     "tail_energy": tail_energy,
 }
 POLICIES = (ErrorBound, States, Budget)
+LARGEST_TRIAL = 256  # states: larger layers take long to build
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,15 +104,19 @@ def read_recipe(source: str | Path, changes: Iterable[str] = ()) -> Recipe:
     path = SHIPPED.get(str(source), Path(source))
     yaml = require("yaml", "pyyaml")
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+        given = _read(path.read_text(encoding="utf-8"))
         if not isinstance(given, dict):
             raise RecipeError(f"{source} holds no settings: write a line 'name: value' for each")
         for change in changes:
-            _change_(given, change, yaml.safe_load)
+            _change_(given, change, _read)
     except (OSError, UnicodeDecodeError) as error:
+        near = get_close_matches(str(source), SHIPPED, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "give a YAML file, or one of "
         raise RecipeError(
-            f"there is no recipe {source}: give a YAML file, or one of {', '.join(SHIPPED)}"
+            f"there is no recipe {source}: {hint}{'' if near else ', '.join(SHIPPED)}"
         ) from error
+    except RecursionError as error:
+        raise RecipeError(f"{source} is nested too deeply; a recipe is a flat file") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"{source}: {' '.join(str(error).split())}") from error
     try:
@@ -136,6 +146,20 @@ def load_data(recipe: Recipe, folder: str | Path | None = None) -> Dataset:
         return load(**recipe.data_options, **place)
     except ValueError as error:
         raise RecipeError(f"data_options: {error}") from error
+
+
+def _read(text: str) -> Any:
+    """YAML, in which no name is set twice."""
+    yaml = require("yaml", "pyyaml")
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names = Counter(key.value for key, _ in node.value if isinstance(key.value, str))
+            if twice := [name for name, count in names.items() if count > 1]:
+                raise RecipeError(f"{', '.join(twice)} is set twice; leave one of the lines out")
+            return super().construct_mapping(node, deep)
+
+    return yaml.load(text, Loader)  # a SafeLoader: no code is run
 
 
 def _change_(given: dict[str, Any], change: str, read: Callable[[str], Any]) -> None:
@@ -175,10 +199,22 @@ def _recipe(given: Mapping[str, Any]) -> Recipe:
     )
     try:
         recipe = Recipe(**values)
+        Options(recipe.make_policy(), recipe.conjugate, recipe.gramians)
     except OptionError as error:
         raise RecipeError(str(error)) from error
-    recipe.make_policy()
+    _try_layer(recipe)
     return recipe
+
+
+@torch.random.fork_rng(devices=[])
+def _try_layer(recipe: Recipe) -> None:
+    """RecipeError if the layer does not take its options, before anything is loaded or trained."""
+    if recipe.d_state > LARGEST_TRIAL:
+        return
+    try:
+        LAYERS[recipe.layer](1, recipe.d_state, **recipe.layer_options)
+    except (RuntimeError, TypeError, ValueError, lti.LTIError) as error:
+        raise RecipeError(f"layer_options: {error}".splitlines()[0]) from error
 
 
 def _checked(
@@ -194,7 +230,9 @@ def _checked(
             values[name] = pydantic.TypeAdapter(hints[name]).validate_python(value)
         except pydantic.ValidationError as error:
             said = error.errors()[0]["msg"]
-            raise RecipeError(f"{name}: {said[0].lower()}{said[1:]}, got {value!r}") from error
+            raise RecipeError(
+                f"{name}: {said[0].lower()}{said[1:]}, got {shortened(value)}"
+            ) from error
     return values
 
 

@@ -144,13 +144,13 @@ def test_the_command_prints_what_a_preview_says(tmp_path, capsys):
 
 
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path, capsys):
-    assert main(["inspect", str(tmp_path / "no.pt")]) == 1
+    assert main(["inspect", str(tmp_path / "no.pt")]) == 2
     assert capsys.readouterr().err == f"compressm: there is no file {tmp_path / 'no.pt'}\n"
     path = tmp_path / "weights.pt"
     torch.save(S4D(2, 4).state_dict(), path)
-    assert main(["inspect", str(path), "--option", "discretization=foo"]) == 1
+    assert main(["inspect", str(path), "--option", "discretization=foo"]) == 2
     assert "discretization must be" in capsys.readouterr().err
-    assert main(["inspect", str(path), "--option", "discretisation=zoh"]) == 1
+    assert main(["inspect", str(path), "--option", "discretisation=zoh"]) == 2
     assert "no layer has an option 'discretisation'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["inspect", "x.pt", "--option", "bilinear"])

@@ -41,9 +41,24 @@ def test_demo_on_mnist(call, tmp_path):
     assert (tmp_path / "m.png").is_file()
 
 
-def test_missing_data_is_one_sentence_and_code_1(call):
+@pytest.mark.parametrize(
+    "path, message",
+    [
+        ("x.xyz", "x.xyz is no picture that can be written: its name must end with one of"),
+        ("x", "x is no picture"),
+        (300 * "n" + ".png", "File name too long"),
+        ("/proc/x.png", "no file can be written at /proc/x.png"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_said_before_training(call, capsys, path, message):
+    with pytest.raises(SystemExit) as caught:
+        call("demo", "--output", path)
+    assert caught.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_missing_data_is_one_sentence_and_code_2(call):
     code, out, err = call("demo", "--data", "mnist", "--data-dir", "nowhere")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert err.startswith("compressm: there is no file nowhere") and err.count("\n") == 1
 
 
@@ -51,10 +66,10 @@ def test_missing_data_is_one_sentence_and_code_1(call):
     "module, package",
     [("rich", "rich"), ("matplotlib", "matplotlib"), ("sklearn.datasets", "scikit-learn")],
 )
-def test_missing_package_is_one_sentence_and_code_1(call, monkeypatch, module, package):
+def test_missing_package_is_one_sentence_and_code_2(call, monkeypatch, module, package):
     monkeypatch.setitem(sys.modules, module, None)
     code, out, err = call("demo")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert f"'pip install {package}'" in err and err.count("\n") == 1
 
 

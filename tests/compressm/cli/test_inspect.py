@@ -6,11 +6,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from compressm import LRU, KeepEnergy, Mamba, preview
 from tests.compressm.experiments.helpers import walks
 from tests.compressm.foreign_layers import MinimalLRU
+from tests.compressm.foreign_model import Own
 from tests.compressm.helpers import model_of
 
 
@@ -85,7 +87,7 @@ MODEL = "tests.compressm.foreign_model"
         ("model.pt --data x.npy --option speed=3", "(no layer has an option 'speed'"),
         ("layer.pt --data x.npy", "layer.pt holds no SequenceModel, as it has no encoder.weight"),
         ("mamba.pt --data x.npy", "blocks.1.layer cannot be rebuilt (found no state-space layer"),
-        (f"model.pt --data x.npy --model {MODEL}:build", "model.pt does not fit Own (Error"),
+        (f"model.pt --data x.npy --model {MODEL}:build", "model.pt does not fit Own (size mis"),
         (f"model.pt --data x.npy --model {MODEL}:number", ":number returns no nn.Module but int"),
         (f"model.pt --data x.npy --model {MODEL}:none", "none could not be called (Attribute"),
         (f"model.pt --data x.npy --model {MODEL}", "foreign_model could not be called (TypeError"),
@@ -113,5 +115,65 @@ def test_what_is_wrong_is_said_in_one_line(inspect, argv, message):
     torch.save(tokens.state_dict(), "tokens.pt")
     np.save("many.npy", np.arange(180).reshape(60, 3) // 25)  # the last are beyond
     code, out, err = inspect(*argv.split())
-    assert (code, out) == (1, "") and err.count("\n") == 1
+    assert (code, out) == (2, "") and err.count("\n") == 1
     assert err.startswith("compressm: ") and message in err
+
+
+# ------------------------------------------------------------------ what a file may hold
+
+
+@pytest.mark.parametrize("name", ["forward", "training", "_modules", "[red]x", "a b"])
+def test_any_name_that_can_be_printed_is_a_name(inspect, name):
+    torch.save({f"{name}.{k}": x for k, x in LRU(2, 4).state_dict().items()}, "named.pt")
+    code, out, _ = inspect("named.pt")
+    assert code == 0 and any(line.startswith(f"{name} ") for line in out.splitlines())
+
+
+@pytest.mark.parametrize("name", [0, "esc\x1b[31m"])
+def test_other_names_are_refused(inspect, name):
+    torch.save({name: torch.ones(2)} | LRU(2, 4).state_dict(), "named.pt")
+    code, out, err = inspect("named.pt")
+    assert (code, out) == (2, "") and f"the name {name!r}, which is no printable text" in err
+
+
+@pytest.mark.parametrize("data", [(), ("--data", "x.npy")])
+def test_tables_fit_80_columns_whatever_the_names(inspect, monkeypatch, data):
+    monkeypatch.setenv("COLUMNS", "80")
+    model = model_of(d_state=12)
+    prefix = "" if data else "a_long_name.of_a_wrapper.around_the.model."
+    torch.save({f"{prefix}{k}": x for k, x in model.state_dict().items()}, "long.pt")
+    code, out, _ = inspect("long.pt", *data)
+    assert code == 0 and "…" not in out and max(map(len, out.splitlines())) <= 80
+
+
+def test_a_folder_stands_for_the_weights_in_it(inspect, tmp_path):
+    (tmp_path / "run").mkdir()
+    save_file(LRU(2, 4).state_dict(), "run/model.safetensors")
+    assert inspect("run") == inspect("run/model.safetensors")
+    save_file(LRU(3, 5).state_dict(), "run/checkpoint.safetensors")
+    assert inspect("run") == inspect("run/checkpoint.safetensors")
+
+
+@pytest.mark.parametrize("states", [8, 5])
+def test_tied_weights_may_be_missing_and_layers_may_have_been_cut(inspect, states):
+    tensors = tied(states).state_dict()
+    del tensors["out.weight"]
+    torch.save(tensors, "tied.pt")
+    code, out, err = inspect(
+        "tied.pt", "--data", "x.npy", "--model", "tests.compressm.cli.test_inspect:tied"
+    )
+    assert (code, err) == (0, "") and f"  {states}  " in out.splitlines()[3]
+
+
+def tied(n=8):
+    """Return a model whose readout is tied to its encoder."""
+    model = Own(n)
+    model.encoder, model.out = nn.Linear(2, 2), nn.Linear(2, 2)
+    model.out.weight = model.encoder.weight
+    return model
+
+
+@pytest.mark.parametrize("numbers", [np.uint8, np.int64])
+def test_whole_numbers_with_channels_are_no_tokens(inspect, numbers):
+    np.save("pixels.npy", np.arange(9 * 30 * 2).reshape(9, 30, 2).astype(numbers))
+    assert inspect("model.pt", "--data", "pixels.npy", "--energy", "0.9")[0] == 0

@@ -45,9 +45,9 @@ def test_shipped_recipes_train(name, folder, capsys):
 def test_the_command_line_says_what_is_wrong(folder, capsys, monkeypatch):
     monkeypatch.chdir(folder)
     command = ["train", "smnist", "--set", *TINY_RECIPE, "--data-dir", "."]
-    assert cli.main(["train", "smnist", "--set", "lrr=1"]) == 1
+    assert cli.main(["train", "smnist", "--set", "lrr=1"]) == 2
     assert "did you mean 'lr'" in capsys.readouterr().err
-    assert cli.main([*command, "--arm", "small", "--order", "nowhere"]) == 1
+    assert cli.main([*command, "--arm", "small", "--order", "nowhere"]) == 2
     assert "nowhere holds no run" in capsys.readouterr().err
     assert cli.main([*command, "--arm", "small", "--order", "3"]) == 0
     assert (folder / "runs" / "smnist-small-0" / "run.json").is_file()
@@ -71,3 +71,70 @@ def test_runs_in_folders_of_one_name_stay_two(folder, capsys, monkeypatch):
         "page-spectra-a-run.png",
         "page-spectra-b-run.png",
     }
+
+
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("--arm small --order 0", "0 is not a positive number"),
+        ("--arm small --order -3", "-3 is not a positive number"),
+        (f"--seed {10**30}", "is not from 0 to 2**32 - 1"),
+        ("--seed -1", "is not from 0 to 2**32 - 1"),
+        ("--device gpu", "did you mean 'cuda'?"),
+        ("--device meta", "the device meta holds no numbers"),
+        ("--device nowhere", "torch cannot use the device 'nowhere'"),
+        ("--threads 1000000", "1000000 threads are more than"),
+        (f"--output {LONG}", "File name too long"),
+        ("--output own.yaml", "own.yaml is a file"),
+        ("--set dropout=5", "dropout must lie in [0, 1), got 5"),
+        ("--set dropout=.nan", "dropout must lie in [0, 1), got nan"),
+        ("--set weight_decay=.nan", "weight_decay must be a number >= 0"),
+        ("--set layer_options.r_min=1 layer_options.r_max=0.5", "0 <= r_min <= r_max <= 1"),
+        ("--set layer=s5 layer_options.dt_min=1", "layer_options: "),
+        ("--set policy.tol=0.1 gramians=input", "use gramians='model'"),
+        ("--set d_state=10000000000", "GiB of memory"),
+        ("--arm small --order 10000000000", "GiB of memory"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_data_are_loaded(
+    call, capsys, monkeypatch, tmp_path, argv, message
+):
+    def loaded(*arguments):
+        raise AssertionError("data were loaded")
+
+    monkeypatch.setattr("compressm.cli.train.load_data", loaded)
+    write_recipe(tmp_path)
+    try:
+        code, out, err = call("train", "own.yaml", "--set", *TINY_RECIPE, *argv.split())
+    except SystemExit as refused:
+        code, (out, err) = refused.code, capsys.readouterr()
+    assert (code, out) == (2, "") and message in err
+    assert [path.name for path in tmp_path.iterdir()] == ["own.yaml"]
+
+
+def write_recipe(folder, more=""):
+    """Write a recipe of digits into a folder."""
+    text = "data: digits\nd_model: 4\nd_state: 8\nn_layers: 1\nsteps: 2\nbatch_size: 4\nlr: 0.01\n"
+    (folder / "own.yaml").write_text(text + more)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("lr: 0.1\n", "lr is set twice"),
+        ("data_options: " + 2000 * "[" + 2000 * "]", "nested too deeply"),
+        ("lr_floor: [" + 99 * "1, " + "1]", "..."),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_one_line(call, tmp_path, more, message):
+    write_recipe(tmp_path, more)
+    code, out, err = call("train", "own.yaml")
+    assert (code, out) == (2, "") and message in err and err.count("\n") == 1
+    assert len(err) < 200
+
+
+def test_a_misspelt_recipe_is_guessed(call):
+    assert "did you mean 'smnist'?" in call("train", "smnits")[2]

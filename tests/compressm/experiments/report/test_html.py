@@ -104,6 +104,6 @@ def test_the_table_of_cuts(page):
 
 
 def test_what_is_no_run_is_one_sentence(tmp_path, capsys):
-    assert cli.main(["report", str(tmp_path)]) == 1
+    assert cli.main(["report", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert "holds no run" in err and err.count("\n") == 1
