@@ -75,7 +75,14 @@ def test_page(page, tmp_path, monkeypatch):
 SHORT = {"penalty.py": ["--steps", "3", "--plot", "penalty.png"]}  # where the whole takes minutes
 
 
-@pytest.mark.parametrize("script", sorted(ROOT.glob("examples/*.py")), ids=lambda path: path.name)
+LONG = ("after_training.py", "ddp.py")
+EXAMPLES = [
+    pytest.param(path, id=path.name, marks=[pytest.mark.slow] if path.name in LONG else [])
+    for path in sorted(ROOT.glob("examples/*.py"))
+]
+
+
+@pytest.mark.parametrize("script", EXAMPLES)
 def test_example(script, tmp_path):
     command = [sys.executable, "-W", "error", str(script), *SHORT.get(script.name, [])]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
@@ -106,6 +113,7 @@ def test_api_page_is_complete(package):
     assert sorted(listed) == sorted(importlib.import_module(package).__all__)
 
 
+@pytest.mark.slow  # `make docs` builds them too
 def test_documentation_builds_without_warnings(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "docs", str(tmp_path)],

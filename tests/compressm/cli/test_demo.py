@@ -28,6 +28,7 @@ def test_demo_on_digits(call, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_demo_that_cuts_nothing(call, tmp_path):
     code, out, _ = call(*"demo --steps 1 --energy 1".split())
     assert code == 0 and "256 → 256 states" in out

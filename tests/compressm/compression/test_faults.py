@@ -138,7 +138,14 @@ def test_the_run_is_cut_and_a_cut_is_taken_back(unharmed):
 
 
 @pytest.mark.parametrize(
-    ("fault", "at"), [("step", 7), ("cut", 8), ("rollback", 11), ("checkpoint", 9), ("rename", 9)]
+    ("fault", "at"),
+    [
+        pytest.param("step", 7, marks=pytest.mark.slow),
+        ("cut", 8),
+        pytest.param("rollback", 11, marks=pytest.mark.slow),
+        pytest.param("checkpoint", 9, marks=pytest.mark.slow),
+        ("rename", 9),
+    ],
 )
 def test_a_killed_run_resumes_to_the_bit(tmp_path, unharmed, fault, at):
     assert run(tmp_path, fault).returncode == -signal.SIGKILL

@@ -320,7 +320,7 @@ OF_TORCH = pytest.mark.filterwarnings("ignore:.*should not be instantiated:Depre
 
 
 @OF_TORCH
-@pytest.mark.parametrize("system", ["real", "complex"])
+@pytest.mark.parametrize("system", ["real", pytest.param("complex", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("penalty", PENALTIES)
 def test_an_exact_penalty_compiles_whole(penalty, system):
     torch.compiler.reset()
