@@ -75,7 +75,7 @@ def test_page(page, tmp_path, monkeypatch):
 SHORT = {"penalty.py": ["--steps", "3", "--plot", "penalty.png"]}  # where the whole takes minutes
 
 
-LONG = ("after_training.py", "ddp.py")
+LONG = ("after_training.py", "ddp.py", "lightning_loop.py", "penalty.py")
 EXAMPLES = [
     pytest.param(path, id=path.name, marks=[pytest.mark.slow] if path.name in LONG else [])
     for path in sorted(ROOT.glob("examples/*.py"))

@@ -207,6 +207,7 @@ def test_hinf_is_the_largest_gain(sys):
     assert max(*peaks, feed, grid_peak(sys)) >= norm * (1 - 1e-6)
 
 
+@pytest.mark.slow
 def test_hinf_of_a_thousand_random_systems():
     for seed in range(500):
         for dt in (0, True):
