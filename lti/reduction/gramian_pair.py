@@ -290,7 +290,9 @@ def _supplied(
     made = callable(source)
     given = named(source(G) if made else source)
     factor = _checked(name, given.factor, G, G.order if made or move is None else move.shape[-1])
-    return replace(given, factor=move[..., k:, :] @ factor if k and not made else factor)
+    if k and move is not None and not made:
+        factor = move[..., k:, :] @ factor
+    return replace(given, factor=factor)
 
 
 def _checked(name: str, factor: Any, G: System, n: int) -> Array:
