@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from compressm import CheckpointError, KeepEnergy, OptionError, RunError
+import lti
+from compressm import CheckpointError, KeepEnergy, RunError
 from compressm.compression.policies import ENERGIES
 from compressm.experiments.runs import _write, read_run, train
 from compressm.experiments.training import to_record
@@ -177,7 +178,7 @@ def test_the_log_is_that_of_the_checkpoint(recipe, data, tmp_path, lines):
 
 
 def test_a_start_that_failed_leaves_a_folder_to_another_run(recipe, data, tmp_path):
-    with pytest.raises(OptionError, match="r_min and r_max"):
+    with pytest.raises(lti.OptionError, match="r_min and r_max"):
         train(replace(recipe, layer_options={"r_min": 3.0}), data, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} <= {".lock"}
     train(recipe, data, tmp_path, seed=1)
