@@ -119,7 +119,7 @@ def counting_configs(model: nn.Module) -> list[Any]:
     return list({id(config): config for _, config in with_config(model)}.values())
 
 
-def with_config(model: nn.Module) -> Iterator[tuple[nn.Module, Any]]:
+def with_config(model: nn.Module) -> Iterator[tuple[Any, Any]]:
     """The parts of a model that ``save_pretrained`` saves, each with its configuration."""
     for part in model.modules():
         config = getattr(part, "config", None)
