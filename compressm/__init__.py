@@ -36,6 +36,7 @@ from compressm.errors import (
     RunError,
     SkipError,
     TrainingError,
+    UnequalStatesWarning,
     UnsupportedLayerError,
 )
 from compressm.gramians.types import GramianType, register_gramian_type, state_values
@@ -99,6 +100,7 @@ __all__ = [
     "SkipError",
     "States",
     "TrainingError",
+    "UnequalStatesWarning",
     "UnsupportedLayerError",
     "compress_",
     "hankel_nuclear_norm",

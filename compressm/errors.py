@@ -15,6 +15,7 @@ __all__ = [
     "RunError",
     "SkipError",
     "TrainingError",
+    "UnequalStatesWarning",
     "UnsupportedLayerError",
 ]
 
@@ -41,6 +42,10 @@ class SkipError(CompressmError):
 
 class NothingRemovedWarning(UserWarning):
     """`compress_` left every layer as it was; the message says why, or what would remove states."""
+
+
+class UnequalStatesWarning(UserWarning):
+    """Layers keep different numbers of states, so `from_pretrained` cannot load what was saved."""
 
 
 class DistributedError(CompressmError, RuntimeError):

@@ -48,8 +48,8 @@ def save_tree(path: str | Path, tree: Any) -> None:
             require("safetensors.torch").save_file(tensors, partial, {KEY: json.dumps(record)})
     except (OSError, full) as error:
         raise CheckpointError(
-            f"{path} cannot be written ({error}); make room or choose another folder, an old file "
-            "is still there"
+            f"{path} cannot be written ({error}); make room or choose another folder; an old "
+            "file is left as it was"
         ) from error
 
 

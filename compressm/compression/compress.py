@@ -28,6 +28,7 @@ from compressm.gramians.signals import Signal
 from compressm.gramians.types import GramianType
 from compressm.ops.optimizers import require_optimizers
 from compressm.systems.find import compressible_layers, layer_parameters, selective_layers
+from compressm.systems.sizes import resize_on_load
 
 __all__ = ["compress_", "outlook", "preview"]
 
@@ -98,7 +99,7 @@ def compress_(
     proposals = propose(model, signals, options)
     event = CompressionEvent(0, tuple(cut for cut, _ in proposals))
     if not dry_run:
-        apply_(model, proposals, optimizer)
+        apply_(resize_on_load(model), proposals, optimizer)
         if not event.removed:
             warnings.warn(str(event), NothingRemovedWarning, stacklevel=3)
     return event

@@ -20,6 +20,7 @@ __all__ = [
     "selective_layers",
     "ssm_layers",
     "stored_states",
+    "with_config",
 ]
 
 Layers = Iterator[tuple[str, nn.Module]]
@@ -101,7 +102,7 @@ def agree_on_states_(model: nn.Module) -> None:
         the layers keep different numbers, the configuration cannot express it and does not change:
         load the state dict as described at `keep_states_`, not by ``from_pretrained``.
     """
-    for part, config in _with_config(model):
+    for part, config in with_config(model):
         sizes = {state_count(layer) for _, layer in selective_layers(part)}
         for name in COUNTS:
             if len(sizes) == 1 and hasattr(config, name):
@@ -115,10 +116,11 @@ def counting_configs(model: nn.Module) -> list[Any]:
     ----------
     model : nn.Module
     """
-    return list({id(config): config for _, config in _with_config(model)}.values())
+    return list({id(config): config for _, config in with_config(model)}.values())
 
 
-def _with_config(model: nn.Module) -> Iterator[tuple[nn.Module, Any]]:
+def with_config(model: nn.Module) -> Iterator[tuple[Any, Any]]:
+    """The parts of a model that ``save_pretrained`` saves, each with its configuration."""
     for part in model.modules():
         config = getattr(part, "config", None)
         # only what is saved with its configuration: a block may hold only some of the layers

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from compressm.errors import UnequalStatesWarning
 from compressm.layers import Mamba, SSMLayer
 from compressm.ops.resize import tensors_of, write_
-from compressm.systems.find import agree_on_states_, compressible_layers
+from compressm.systems.find import (
+    agree_on_states_,
+    compressible_layers,
+    selective_layers,
+    with_config,
+)
 from compressm.systems.foreign import family_of
-from compressm.systems.selective.form import SelectiveForm, form_of
+from compressm.systems.selective.form import SelectiveForm, form_of, state_count
 
 __all__ = ["resize_on_load"]
 
@@ -22,9 +30,11 @@ Shapes = dict[str, tuple[int, ...]]
 def resize_on_load(model: nn.Module) -> nn.Module:
     """From now on ``model.load_state_dict`` resizes layers to the states that were saved.
 
-    Layers of `compressm` do so by themselves. `Compressor` and the callbacks call this for the
-    model that they get; call it yourself before weights of other sizes are loaded into a model that
-    was never compressed in this process, for example in ``__init__`` of a ``LightningModule``.
+    Layers of `compressm` do so by themselves. `Compressor`, `compress_` and the callbacks call this
+    for the model that they get; call it yourself before weights of other sizes are loaded into a
+    model that was never compressed in this process, for example in ``__init__`` of a
+    ``LightningModule``. A model of ``transformers`` then warns in ``save_pretrained`` if its layers
+    keep different numbers of states.
 
     Parameters
     ----------
@@ -53,6 +63,10 @@ def resize_on_load(model: nn.Module) -> nn.Module:
             layer.register_load_state_dict_pre_hook(_resize)
     if _agree not in model._load_state_dict_post_hooks.values():
         model.register_load_state_dict_post_hook(_agree)
+    for part, _ in with_config(model):
+        if "save_pretrained" not in vars(part):
+            # a partial, as deepcopy and pickle bind it to the copy
+            part.save_pretrained = partial(_save_pretrained, part)
     return model
 
 
@@ -76,6 +90,20 @@ def _resize(layer: nn.Module, state_dict: Mapping[str, Any], prefix: str, *rest:
     state = vars(layer).get("state")
     if isinstance(state, Tensor):  # left over from the last sequence
         layer.state = state.new_zeros(*state.shape[:-1], n)
+
+
+def _save_pretrained(model: Any, *args: Any, **options: Any) -> Any:
+    """``save_pretrained`` of the model, with a warning where `from_pretrained` will fail."""
+    sizes = [state_count(layer) for _, layer in selective_layers(model)]
+    if len(set(sizes)) > 1:
+        warnings.warn(
+            f"the layers keep different numbers of states, {min(sizes)} to {max(sizes)}, and one "
+            "configuration holds one number: load this folder by compressm.load_pretrained, as "
+            "from_pretrained fails",
+            UnequalStatesWarning,
+            stacklevel=2,
+        )
+    return type(model).save_pretrained(model, *args, **options)
 
 
 def _agree(model: nn.Module, *_: Any) -> None:

@@ -12,7 +12,14 @@ with warnings.catch_warnings():
     import neural_ssm.ssm
     import s5
 
-__all__ = ["MinimalLRU", "PublishedS4D", "PytorchLRU", "neural_ssm", "s5"]
+__all__ = ["MinimalLRU", "PublishedS4D", "PytorchLRU", "neural_lru", "neural_ssm", "s5"]
+
+
+def neural_lru(d_model, d_state):
+    """The LRU of neural-ssm, without the graph that it keeps from its construction."""
+    layer = neural_ssm.ssm.LRU(d_model, d_model, d_state, rmax=0.98)
+    layer.lambdas, layer.B = layer.lambdas.detach(), layer.B.detach()  # deepcopy takes leaves only
+    return layer
 
 
 class MinimalLRU(nn.Module):

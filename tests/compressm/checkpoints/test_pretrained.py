@@ -1,12 +1,21 @@
 """Folders of save_pretrained: each layer comes back with as many states as it had."""
 
+import copy
 import json
+import pickle
+import warnings
 
 import pytest
 import torch
 import transformers
 
-from compressm import CheckpointError, keep_states_, load_pretrained
+from compressm import (
+    CheckpointError,
+    UnequalStatesWarning,
+    keep_states_,
+    load_pretrained,
+    resize_on_load,
+)
 from compressm.systems.find import selective_layers, stored_states
 
 TOKENS = torch.arange(12).reshape(2, 6)
@@ -51,6 +60,25 @@ def test_unequal_sizes_come_back(tmp_path, kind, tied):
         )
     tie = found.get_output_embeddings().weight is found.get_input_embeddings().weight
     assert tie == tied
+
+
+@pytest.mark.parametrize(
+    "copied", [lambda x: x, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
+def test_unequal_sizes_warn_where_they_are_saved(tmp_path, copied):
+    full = resize_on_load(language_model())
+    model = copied(full)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UnequalStatesWarning)
+        model.save_pretrained(tmp_path / "equal")
+    for kept, (_, layer) in zip(([0, 4], [1, 2, 5]), selective_layers(model), strict=True):
+        keep_states_(layer, kept)
+    with pytest.warns(UnequalStatesWarning, match=r"2 to 3, .* compressm\.load_pretrained"):
+        model.save_pretrained(tmp_path / "unequal")
+    with torch.no_grad():
+        assert torch.equal(
+            load_pretrained(tmp_path / "unequal")(TOKENS).logits, model(TOKENS).logits
+        )
 
 
 def test_weights_in_several_files(tmp_path):

@@ -12,6 +12,7 @@ from compressm import CheckpointError, Every, KeepEnergy, Rollback, SequenceMode
 from compressm.integrations.huggingface import CompressionCallback
 from compressm.systems.find import selective_layers, stored_states
 from tests.compressm.helpers import is_unchanged, parameters_of
+from tests.compressm.selective_layers import language_model
 
 
 class Classifier(nn.Module):
@@ -165,6 +166,33 @@ def test_the_best_foreign_model_is_loaded_whatever_its_size(tmp_path, best, expe
     trainer.train()
     assert sizes(trainer.model) == expected
     assert trainer.model(**{k: v[None] for k, v in data(1)[0].items()})["loss"].isfinite()
+
+
+@pytest.mark.parametrize("name", ["Mamba", "Mamba2", "FalconMamba"])
+def test_a_model_of_transformers_resumes_and_ends_with_the_best(tmp_path, name):
+    """The model itself is trained, whose configuration follows the sizes, up and down."""
+
+    def train(folder, resume=None, **options):
+        model = language_model(name)
+        trainer = trainer_of(
+            folder, model, two_states(), save_strategy="steps", save_steps=2, max_steps=6, seed=1,
+            eval_strategy="steps", eval_steps=2, **options,
+        )  # fmt: skip
+        text = [{"input_ids": row, "labels": row} for row in torch.arange(240).reshape(24, 10) % 11]
+        trainer.train_dataset, trainer.eval_dataset = text, text[:2]
+        trainer.compute_metrics = lambda _: {"score": float(trainer.state.global_step == 2)}
+        trainer.train(resume_from_checkpoint=resume)
+        return model
+
+    whole = train(tmp_path)
+    resumed = train(tmp_path / "again", str(tmp_path / "checkpoint-4"))
+    assert sizes(whole) == sizes(resumed) == [2, 2] and whole.config.state_size == 2
+    assert is_unchanged(resumed, parameters_of(whole))
+    best = train(
+        tmp_path / "best", load_best_model_at_end=True,
+        metric_for_best_model="score", greater_is_better=True,
+    )  # fmt: skip
+    assert sizes(best) == [6, 6] and best.config.state_size == 6
 
 
 def two_states():
