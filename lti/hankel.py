@@ -69,7 +69,7 @@ def hankel_singular_values(sys: SystemLike) -> Array:
     """
     sys = as_statespace(sys)
     if isinstance(sys, SparseStateSpace):
-        found = exact_factors(sys)
+        found, sys = exact_factors(sys), sys.finite_part
         return namespace(sys.B).linalg.svdvals(_cross(found.R, sys.times_E(found.S)))
     # The modes of a conjugate system keep the relative accuracy that real coordinates would lose
     modes = (sys.closed() if isinstance(sys, DiagonalStateSpace) else sys).double()

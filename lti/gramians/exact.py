@@ -216,7 +216,8 @@ def exact_factors(sys: System) -> ExactFactors:
     follows, the system's own. The factors of a sparse system are of low rank.
     """
     if isinstance(sys, SparseStateSpace):
-        require_stable(sys)
+        sys = sys.finite_part
+        require_stable(sys, remedy="stabilise the system first: a sparse one is not split")
         found = low_rank_factors(sys)
         return ExactFactors(sys, found.S, found.R, hidden=found.hidden)
     sys = sys.double()

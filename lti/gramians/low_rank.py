@@ -254,4 +254,4 @@ def _growth(sys: SparseStateSpace, side: _Side) -> str:
     excess = abs(pole) - 1 if sys.is_discrete else pole.real
     if excess >= 0:
         text += f"a pole near {pole:.4g} is unstable; "
-    return f'{text}stabilise the system first, or reduce with unstable="split"'
+    return f"{text}stabilise the system first"

@@ -355,7 +355,8 @@ def balance(
     """
     sys = as_statespace(sys)
     one_of("method", method, ("square-root", "balancing-free"))
-    sparse = isinstance(sys, SparseStateSpace)
+    if sparse := isinstance(sys, SparseStateSpace):
+        sys = sys.finite_part
     parts = parts_of(sys if sparse else sys.double(), unstable, alpha)
     k = parts.rest.order
     parts, factors = choose_pair(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -14,7 +15,15 @@ from scipy.sparse.linalg import splu
 from lti._backend.arrays import Array
 from lti.errors import OptionError
 
-__all__ = ["CayleyPencil", "Factored", "MatrixPencil", "Pencil", "sparse_factor"]
+__all__ = [
+    "CayleyPencil",
+    "Factored",
+    "MatrixPencil",
+    "Pencil",
+    "nearly_symmetric",
+    "require_nonsingular",
+    "sparse_factor",
+]
 
 Scalar = complex | float
 
@@ -134,6 +143,20 @@ def sparse_factor(M: Any, name: str = "the matrix", symmetric: bool | None = Non
     is_complex = M.dtype.kind == "c"
     return Factored(partial(_solved, lu, is_complex, "N"),
                     partial(_solved, lu, is_complex, "H" if is_complex else "T"))  # fmt: skip
+
+
+def require_nonsingular(E: Any) -> None:
+    """Raise `OptionError` if the pivots of E say that it is singular to working precision."""
+    E = csc_matrix(E)
+    lu: Any = None
+    with contextlib.suppress(RuntimeError):
+        lu = splu(E)
+    pivots = np.zeros(1) if lu is None else abs(lu.U.diagonal())
+    if pivots.min(initial=1.0) <= 1e-14 * abs(E).max():
+        raise OptionError(
+            "E is singular, and its algebraic equations do not show as zero rows and columns; "
+            "transform it to diag(E_1, 0), or use a dense lti.StateSpace.from_descriptor"
+        )
 
 
 def _solved(lu: Any, is_complex: bool, trans: str, X: Any) -> Array:

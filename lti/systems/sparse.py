@@ -13,8 +13,9 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
 from lti._backend.arrays import Array, is_tensor, widen
 from lti._backend.checks import common, timebase
 from lti.errors import DenseWarning, DimensionError, NonFiniteError, OptionError, warn
+from lti.systems.index_one import IndexOnePencil, algebraic_part
 from lti.systems.labels import Labels
-from lti.systems.pencil import CayleyPencil, MatrixPencil, Pencil
+from lti.systems.pencil import CayleyPencil, MatrixPencil, Pencil, require_nonsingular
 from lti.systems.statespace import StateSpace, _check_labels, _describe
 
 __all__ = ["SparseStateSpace", "as_sparse"]
@@ -41,7 +42,9 @@ class SparseStateSpace:
     D : array (p, m), optional
         Feedthrough; zero if left out.
     E : sparse matrix or array (n, n), optional
-        Nonsingular; the identity if left out.
+        The identity if left out. It is nonsingular, or has zero rows and columns for algebraic
+        equations that determine as many states (index 1); these are then eliminated without being
+        solved, and a reduction is one of the system without them.
     dt : float or True, optional
         As in `StateSpace`.
     labels : Labels, optional
@@ -138,6 +141,24 @@ class SparseStateSpace:
         """The pencil itself, or in discrete time its Cayley transform: stable is Re < 0."""
         return CayleyPencil(self.pencil) if self.is_discrete else self.pencil
 
+    @cached_property
+    def finite_part(self) -> SparseStateSpace:
+        """The system without the algebraic equations that zero rows and columns of E show.
+
+        Of semi-explicit systems of index 1, ``E = diag(E_1, 0)`` up to the order of rows and
+        columns; other systems are returned as they are.
+        """
+        if self.E is None or hasattr(self.A, "factor"):
+            return self
+        rows, columns = algebraic_part(self.E)
+        if not rows.any():
+            require_nonsingular(self.E)
+            return self
+        pencil = IndexOnePencil(self.A, self.E, rows, columns)
+        B, C, D = pencil.ports(self.B, self.C, self.D, rows, columns)
+        labels = self.labels.without_states()
+        return SparseStateSpace(pencil, B, C, D, dt=self.dt, labels=labels)
+
     @property
     def matrices(self) -> tuple[Any, Any, Any, Any]:
         """A, B, C, D."""
@@ -178,6 +199,8 @@ class SparseStateSpace:
 
         All of them of a system of up to 200 states.
         """
+        if self.finite_part is not self:
+            return self.finite_part.poles
         n = self.order
         if n <= SMALL:
             return self.small_dense().poles
@@ -222,6 +245,8 @@ class SparseStateSpace:
                 f"with dense matrices up to {MOST_DENSE:,}; reduce the system first "
                 "(lti.balanced_truncation)"
             )
+        if self.finite_part is not self:
+            return self.finite_part.small_dense()
         A = self.pencil.product(1.0, 0.0, np.eye(self.order))
         if self.E is None and self.pencil is not self.A:
             return StateSpace(A, self.B, self.C, self.D, self.dt, self.labels)

@@ -90,6 +90,8 @@ def parts_of(sys: System, unstable: str, alpha: float | None = None) -> Split:
     if unstable == "split":
         remedy = "a sparse system is not split: stabilise it, or split its dense form (to_dense)"
         require_stable(sys, remedy=remedy)
+        if alpha is not None:
+            raise OptionError(f"alpha={alpha!r} splits a dense system only; pass sys.to_dense()")
     if alpha is not None:
         raise OptionError(
             f'alpha={alpha!r} says which poles are split off; give unstable="split" with it'

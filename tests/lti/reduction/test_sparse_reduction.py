@@ -111,3 +111,17 @@ def test_rail(data_file, name):
         dense = lti.balanced_truncation(sys.small_dense(), tol=1e-3)
         assert reduction.order == dense.order
         assert reduction.error_bound == pytest.approx(dense.error_bound, rel=1e-6)
+
+
+def test_unstable_poles_are_refused_and_not_split():
+    n = 300
+    A = -np.linspace(1.0, 300.0, n)
+    A[3] = 0.25
+    sys = lti.SparseStateSpace(np.diag(A), np.ones((n, 1)), np.ones((1, n)))
+    for unstable in ("raise", "split"):
+        with pytest.raises(lti.UnstableError, match="0.25.*not split"):
+            lti.balance(sys, unstable=unstable)
+    with pytest.raises(lti.OptionError, match="splits a dense system only"):
+        lti.balance(rod(20), unstable="split", alpha=-1.0)
+    reduction = lti.balanced_truncation(rod(20), order=2, unstable="split")  # nothing to split
+    assert reduction.order == 2

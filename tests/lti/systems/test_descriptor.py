@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sparse
 from scipy.io import loadmat
 
 import lti
 from lti.systems.descriptor import finite_part
+from tests.lti.helpers import same_response
+from tests.lti.sparse_systems import random_pencil
 
 S = np.array([0.1, 1j, -3 + 2j, 40j])
 
@@ -88,6 +91,63 @@ def test_lost_digits_are_warned_of():
     E, A = np.diag([1.0, 1e-10]), np.array([[-1.0, 1.0], [1.0, -1.0001]])
     with pytest.warns(lti.ReductionWarning, match="digits"):
         lti.StateSpace.from_descriptor(E, A, np.ones((2, 1)), np.ones((1, 2)))
+
+
+def semi_explicit(n=30, k=8, seed=0):
+    """A sparse system of which k equations in the middle are algebraic."""
+    rng = np.random.default_rng(seed)
+    sys = random_pencil(n, E="spd", seed=seed)
+    size, at = n + k, rng.permutation(n + k)
+    A = sparse.block_diag([sys.A, -2 * sparse.eye(k)]) + sparse.block_array(
+        [[None, 0.3 * sparse.random(n, k, 0.2, random_state=rng)],
+         [0.3 * sparse.random(k, n, 0.2, random_state=rng), None]])  # fmt: skip
+    E = sparse.block_diag([sys.E, sparse.csc_array((k, k))])
+    B, C = rng.standard_normal((size, 2)), rng.standard_normal((3, size))
+    A, E = (sparse.csc_array(x)[at][:, at[::-1]] for x in (A, E))
+    return A, B, C, np.ones((3, 2)), E
+
+
+def test_sparse_systems_of_index_one():
+    A, B, C, D, E = semi_explicit()
+    sys = lti.SparseStateSpace(A, B, C, D, E)
+    dense = lti.StateSpace.from_descriptor(E.toarray(), A.toarray(), B, C, D)
+    w = np.array([0.0, 0.3, 5.0])
+    expected = lti.frequency_response(dense, w)
+    np.testing.assert_allclose(lti.frequency_response(sys, w), expected, atol=1e-10)
+    np.testing.assert_allclose(lti.frequency_response(sys.finite_part, w), expected, atol=1e-10)
+    found, exact = lti.hankel_singular_values(sys), lti.hankel_singular_values(dense)
+    assert np.abs(found - exact[: len(found)]).max() < 1e-9 * exact[0]
+    reduction = lti.balanced_truncation(sys, order=6)
+    assert reduction.original.order == 30
+    same_response(reduction.system, lti.balanced_truncation(dense, order=6).system, 1e-8)
+    assert reduction.lower_bound <= reduction.verify() <= reduction.error_bound
+
+
+@pytest.mark.parametrize(("a", "e"), [(1.0, -2.0), (1.0, -1 + 3j), (0.0, 1.0), (-1.0, 0.0)])
+def test_the_operations_of_index_one_fit(a, e):
+    A, B, C, D, E = semi_explicit()
+    pencil = lti.SparseStateSpace(A, B, C, D, E).finite_part.pencil
+    full = a * pencil.product(1.0, 0.0, np.eye(30)) + e * pencil.product(0.0, 1.0, np.eye(30))
+    X = np.random.default_rng(1).standard_normal((30, 2))
+    np.testing.assert_allclose(pencil.product(a, e, X), full @ X, atol=1e-10)
+    np.testing.assert_allclose(pencil.adjoint_product(a, e, X), full.conj().T @ X, atol=1e-10)
+    inverse = pencil.factor(a, e)
+    np.testing.assert_allclose(full @ inverse.solve(X), X, atol=1e-9)
+    np.testing.assert_allclose(full.conj().T @ inverse.adjoint(X), X, atol=1e-9)
+
+
+def test_sparse_systems_of_a_higher_index_are_refused():
+    A, B, C, D, E = semi_explicit()
+    zero = np.flatnonzero(E.toarray().any(axis=1) == 0)
+    A = A.tolil()
+    A[zero[0]] = 0.0
+    A[zero[0], np.flatnonzero(E.toarray().any(axis=0))[0]] = 1.0  # a constraint on a state
+    with pytest.raises(lti.OptionError, match="index above 1"):
+        lti.balance(lti.SparseStateSpace(A, B, C, D, E))
+    E = E.tolil()
+    E[zero[0], np.flatnonzero(E.toarray().any(axis=0))[0]] = 1.0
+    with pytest.raises(lti.OptionError, match="7 zero rows and"):
+        lti.balance(lti.SparseStateSpace(A, B, C, D, E))
 
 
 @pytest.mark.slow
