@@ -53,7 +53,7 @@ def save_report(runs: Sequence[Run], path: Path) -> list[Path]:
     written, images = [path], {}
     for name, figure in _figures(runs):
         content = io.BytesIO()
-        figure.savefig(content, dpi=160)
+        figure.savefig(content, dpi=160, bbox_inches="tight")
         images[name] = base64.b64encode(content.getvalue()).decode()
         written.append(path.with_name(f"{path.stem}-{name}.png"))
         written[-1].write_bytes(content.getvalue())

@@ -20,6 +20,7 @@ INK, FAINT = "#333333", "#b8b8b8"
 HALO = withStroke(linewidth=3, foreground="white")
 # Okabe and Ito's palette, which people with colour blindness can tell apart
 COLORS = ("#555555", "#0072B2", "#D55E00")
+STYLES = ("solid", "dashed", "dotted", "dashdot")  # of runs that share a color
 
 
 def picture(results: Sequence[RunResult], path: str | os.PathLike[str]) -> None:
@@ -29,7 +30,7 @@ def picture(results: Sequence[RunResult], path: str | os.PathLike[str]) -> None:
     draw_spectra(left, result=results[1])
     labels = [f"{x.name}\n{x.accuracy:.1%}, {plus(x.orders)} states" for x in results]
     draw_accuracy(right, results, COLORS, labels)
-    figure.savefig(path, dpi=160)
+    figure.savefig(path, dpi=160, bbox_inches="tight")  # labels may stand out a little
 
 
 def _plain(axes: Axes) -> None:
@@ -51,6 +52,9 @@ def draw_spectra(axes: Axes, result: RunResult, place: int = 0) -> None:
     curves |= {step: cut.hsv for step, cut in own.items() if cut.hsv.size}
     curves = {step: hsv.reshape(-1, hsv.shape[-1]).max(0) for step, hsv in curves.items()}
     height, drop = 0.99, min(0.07, 0.35 / max(1, len(cuts)))
+    # No room for rounding errors below
+    lowest = max(min(hsv[hsv > 0].min() / hsv[0] for hsv in curves.values()), 1e-5)
+    ends = {step: int((hsv >= lowest * hsv[0]).sum()) for step, hsv in curves.items()}
     for rank, step in reversed(list(enumerate(sorted(curves)))):
         hsv = curves[step] / curves[step][0]
         index = np.arange(1, len(hsv) + 1)
@@ -59,9 +63,10 @@ def draw_spectra(axes: Axes, result: RunResult, place: int = 0) -> None:
         axes.semilogy(index[:kept], hsv[:kept], color=color, linewidth=2)
         axes.semilogy(index[kept - 1 :], hsv[kept - 1 :], color=color, linewidth=1.2, alpha=0.4)
         if step not in cuts:
+            refused = f"step {step:,}: not cut" if step in own else f"after step {step:,}"
             axes.annotate(
-                "before training" if step == 0 else f"after step {step:,}",
-                (kept, hsv[-1]),
+                refused if step else "before training",
+                (ends[step], hsv[ends[step] - 1]),
                 xytext=(6, 0),
                 textcoords="offset points",
                 va="center",
@@ -89,12 +94,12 @@ def draw_spectra(axes: Axes, result: RunResult, place: int = 0) -> None:
             path_effects=[HALO],
         )
         height -= drop
-    # Room for the labels above the largest value; no room for rounding errors below
-    lowest = max(axes.get_ylim()[0], 1e-5)
-    axes.set_xlim(0, 1.35 * max(int((hsv > lowest * hsv[0]).sum()) for hsv in curves.values()))
+    axes.set_xlim(0, 1.02 * max(ends.values()))
     axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 1])
     axes.minorticks_off()
-    axes.set_ylim(lowest, 10 ** (0.1 + 5 * drop * len(cuts)))
+    # Room for the labels of cuts above the largest value, in the share of the height they take
+    above = drop * len(cuts)
+    axes.set_ylim(0.7 * lowest, (1.4 / lowest) ** (above / (1 - above)) * 1.4)
     axes.set_title("Hankel singular values: each cut keeps the solid part", loc="left", color=INK)
     axes.set_xlabel("index (two for each stored complex state)", color=INK)
     seen = " under the layer's inputs" if result.settings.gramians == "input" else ""
@@ -111,10 +116,10 @@ def draw_accuracy(
 ) -> None:
     """Accuracy over time; the axis is logarithmic in the error, which shows how runs differ."""
     ends = []
-    for result, color in zip(results, colors, strict=True):
+    for result, color, line in zip(results, colors, _lines(colors), strict=True):
         seconds = [point.seconds for point in result.history]
         errors = [max(1 - point.accuracy, 1e-3) for point in result.history]
-        axes.semilogy(seconds, errors, color=color, linewidth=2)
+        axes.semilogy(seconds, errors, color=color, linewidth=2, linestyle=line)
         axes.plot(seconds[-1], errors[-1], "o", color=color, markersize=6, zorder=5)
         ends.append((seconds[-1], errors[-1]))
     axes.invert_yaxis()
@@ -136,11 +141,12 @@ def draw_orders(
 ) -> None:
     """Stored states over steps: a thin line for each layer, a thick one for their mean."""
     ends = []
-    for result, color in zip(results, colors, strict=True):
+    wide = np.linspace(4, 1.5, len(results)) if len(results) > 1 else (2,)  # so that none is hidden
+    for result, color, line, width in zip(results, colors, _lines(colors), wide, strict=True):
         steps = [point.step for point in result.history]
         orders = np.array([point.orders for point in result.history])
         axes.plot(steps, orders, color=color, linewidth=0.8, alpha=0.5)
-        axes.plot(steps, orders.mean(1), color=color, linewidth=2)
+        axes.plot(steps, orders.mean(1), color=color, linewidth=width, linestyle=line)
         ends.append((steps[-1], float(orders[-1].mean())))
     axes.set_ylim(0)
     label_ends(axes, ends, colors, labels, gap)
@@ -156,21 +162,30 @@ def label_ends(
     labels: Sequence[str],
     gap: float,
 ) -> None:
-    """Label the curves to the right of the longest one, with a distance of at least `gap`."""
-    longest = max(x for x, _ in ends)
-    axes.set_xlim(0, 1.45 * longest)
+    """Label the curves beside the axes, at least `gap` apart, each with a line to its end."""
+    axes.set_xlim(0, 1.02 * max(x for x, _ in ends))
     to_axes = axes.transData + axes.transAxes.inverted()
-    places = [to_axes.transform((longest, y)) for _, y in ends]
+    heights = [float(to_axes.transform(end)[1]) for end in ends]
     ceiling = 1.0
-    for i in sorted(range(len(ends)), key=lambda i: -places[i][1]):
-        ceiling = min(places[i][1], ceiling - gap)
+    for i in sorted(range(len(ends)), key=lambda i: -heights[i]):
+        ceiling = min(heights[i], ceiling - gap)
         axes.annotate(
             labels[i],
-            (places[i][0], ceiling),
-            xycoords="axes fraction",
-            xytext=(9, 0),
-            textcoords="offset points",
+            ends[i],
+            xytext=(1.03, ceiling),
+            textcoords="axes fraction",
             color=colors[i],
             va="center",
-            path_effects=[HALO],
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colors[i],
+                "linewidth": 0.8,
+                "alpha": 0.5,
+                "relpos": (0, 0.5),
+            },
         )
+
+
+def _lines(colors: Sequence[str]) -> list[str]:
+    """A style for each line, another one for each line of the same color."""
+    return [STYLES[colors[:i].count(color) % len(STYLES)] for i, color in enumerate(colors)]
