@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,7 @@ from lti._backend.shifts import optimal_shift
 from lti.errors import NonFiniteError, UnstableError
 from lti.gramians.exact import ExactFactors, exact_factors
 from lti.hankel import square_root
-from lti.systems.algebra import host_copy, member, state_scaling
+from lti.systems.algebra import host_copy, in_units, member, state_scaling
 from lti.systems.decouple import block_sizes
 from lti.systems.discretize import to_continuous, to_discrete
 from lti.systems.operators import difference
@@ -22,7 +21,7 @@ from lti.systems.protocol import System
 from lti.systems.response import points, responder, transfer_function
 from lti.systems.schur import schur_form
 from lti.systems.split import split
-from lti.systems.stability import is_stable, require_stable
+from lti.systems.stability import is_stable, require_stable, time_unit
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["peak", "peak_gain", "peak_or_pole", "stacked", "with_derivative"]
@@ -140,7 +139,7 @@ def _peak_of_modest(G: System, F: System | None, rtol: float) -> Peak:
     if F is not None:  # what is equal in the two leaves no rounding
         G, F = replace(G, D=G.D - F.D), replace(F, D=0 * F.D)
     forms = [_quick_and_minimal(x) for x in (G, F) if x is not None]
-    rate = 1.0 if G.is_discrete else _rate(forms[0][1].poles)
+    rate = 1.0 if G.is_discrete else time_unit(forms[0][1].poles)
     forms = [(_in_time(quick, rate), _in_time(minimal, rate)) for quick, minimal in forms]
     model: Any = forms[0][1] if F is None else difference(forms[0][1], forms[1][1])
     respond = [responder(quick, SCAN) for quick, _ in forms]
@@ -202,11 +201,6 @@ def _peak_of_modest(G: System, F: System | None, rtol: float) -> Peak:
     return float(best[0]), float(rate * best[1])
 
 
-def _rate(poles: np.ndarray) -> float:
-    """A power of two for the unit of time, in which the fastest pole is about one."""
-    return 2.0 ** math.frexp(np.abs(poles).max(initial=0.5))[1]
-
-
 def _in_time(sys: System, rate: float) -> System:
     """The same gains, at frequencies smaller by `rate`."""
     if rate == 1.0:
@@ -255,8 +249,7 @@ def _modes_of(sys: StateSpace) -> tuple[np.ndarray, Callable[[np.ndarray], np.nd
 
 def _in_units(sys: StateSpace) -> StateSpace:
     """The same system in units of its states in which its matrices are balanced."""
-    d = state_scaling(sys)
-    return replace(sys, A=sys.A / d[:, None] * d, B=sys.B / d[:, None], C=sys.C * d)
+    return in_units(sys, state_scaling(sys))
 
 
 def _on_the_line(sys: System, level: float) -> tuple[System, Callable]:

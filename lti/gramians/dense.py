@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lti._backend.arrays import frobenius, lq_factor, real
-from lti.errors import NonFiniteError, UnstableError
+from lti._backend.arrays import frobenius, lq_factor, real, times
+from lti._backend.checks import in_range
+from lti.errors import UnstableError
 from lti.gramians.hammarling import factor
 from lti.gramians.lyapunov import EPS, TINY, gap
 from lti.systems.schur import SchurForm, choose_scaling, quasi_triangular_poles, schur_form
-from lti.systems.stability import require_stable_poles
+from lti.systems.stability import require_stable_poles, time_unit
 
 __all__ = ["SchurFactors", "schur_factors"]
 
@@ -98,23 +99,17 @@ def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -
                 _factors(schur_form(A, scaling), B, C, discrete),
                 key=lambda x: x.roundoff,
             )
-    both = float(b) * float(c)
-    if not math.isfinite(both):
-        raise NonFiniteError(
-            f"B and C have entries up to {b:.3g} and {c:.3g}, whose product is beyond the range of "
-            "double precision; choose other units of inputs or outputs"
-        )
+    product = in_range("the Hankel singular values are", times(b, c * found.product))
     return replace(
-        found, B=b * found.B, C=c * found.C, U=b * found.U, V=c * found.V,
-        product=both * found.product,
-    )  # fmt: skip
+        found, B=b * found.B, C=c * found.C, U=b * found.U, V=c * found.V, product=product
+    )
 
 
 def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> SchurFactors:
     poles, T = form.poles, form.T
     require_stable_poles(poles, discrete)
     B, C = form.Q.conj().T @ (B / form.d[:, None]), (C * form.d) @ form.Q
-    rate = 1.0 if discrete else _rate(poles)
+    rate = 1.0 if discrete else time_unit(poles)
     T, inputs, outputs = T / rate, B / math.sqrt(rate), C / math.sqrt(rate)
     if discrete:
         T = to_continuous(form.T)
@@ -133,12 +128,6 @@ def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> S
     if discrete:
         K = (K - T @ K - (K - T @ K) @ T) / 2
     return SchurFactors(form, B, C, U, V, product, _roundoff(form.T / rate, K, form.edges))
-
-
-def _rate(poles: np.ndarray) -> float:
-    """A unit of time, a power of four, in which no product of poles leaves the range of numbers."""
-    top = float(abs(poles).max(initial=0.0))
-    return 1.0 if not top or 2.0**-200 < top < 2.0**200 else 4.0 ** (math.frexp(top)[1] // 2)
 
 
 def _narrow(B: np.ndarray) -> np.ndarray:

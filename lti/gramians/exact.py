@@ -11,11 +11,14 @@ from lti._backend.arrays import (
     Array,
     H,
     detach,
+    device,
     frobenius,
     from_numpy,
     matmul,
+    namespace,
     narrow,
     on_host,
+    real,
     to_numpy,
     torch_backend,
     tracing,
@@ -150,6 +153,21 @@ def observability_gramian(sys: SystemLike) -> Array:
 def double_factors(sys: System) -> tuple[Array, Array]:
     """`gramian_factors` in double precision, whatever the precision of `sys`."""
     return exact_factors(sys).in_given_coordinates()
+
+
+def balanced_units(sys: System) -> Array:
+    """Powers of two (..., n): units of the states in which P_ii and Q_ii are about equal.
+
+    Those of a state that does nothing stay as they are.
+    """
+    S, R = double_factors(sys)
+    xp = namespace(S)
+    if 0 in S.shape[-2:] or 0 in R.shape[-2:]:
+        return real(xp.ones(S.shape[:-1], dtype=S.dtype, device=device(S)))
+    s, r = (xp.max(xp.abs(X), axis=-1) for X in (S, R))
+    both = (s > 0) & (r > 0)
+    ratio = xp.log2(xp.where(both, s, 1.0)) - xp.log2(xp.where(both, r, 1.0))
+    return 2.0 ** xp.round(ratio / 2)
 
 
 def squares(sys: System, S: Array = None, R: Array = None) -> tuple[Array, Array]:

@@ -20,9 +20,9 @@ from lti._backend.arrays import (
 )
 from lti._backend.shifts import optimal_shift
 from lti.errors import OptionError
-from lti.gramians.exact import double_factors
+from lti.gramians.exact import balanced_units, double_factors
 from lti.gramians.spectral import stacked_factor
-from lti.systems.algebra import dual
+from lti.systems.algebra import dual, in_units
 from lti.systems.discretize import to_discrete
 from lti.systems.protocol import System
 from lti.systems.response import resolvent
@@ -136,15 +136,15 @@ def time_limited_factors(sys: System, windows: Any) -> tuple[Array, Array]:
     ----------
     Gawronski, Juang (1990), as for `frequency_limited_factors`.
     """
-    sys = sys.to_dense()
+    d = balanced_units(sys)
+    sys = in_units(sys.to_dense(), d)
     pairs = _intervals("times", windows, 0.0, math.inf)
     if sys.is_discrete:
         pairs = [_steps(pair, 1.0 if sys.dt is True else float(sys.dt)) for pair in pairs]
     xp = namespace(sys.A)
     parts = [_window(sys, start, stop) for start, stop in pairs]
-    return tuple(
-        lq_factor(xp.concat(list(factors), axis=-1)) for factors in zip(*parts, strict=True)
-    )
+    S, R = (lq_factor(xp.concat(list(factors), axis=-1)) for factors in zip(*parts, strict=True))
+    return d[..., None] * S, R / d[..., None]
 
 
 def _window(sys: System, start: float, stop: float) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import eigvals
 
 from lti._backend.arrays import Array
-from lti.errors import ConvergenceError, NonFiniteError, UnstableError
+from lti.errors import ConvergenceError, UnstableError
 from lti.systems.pencil import Factored, Pencil
 from lti.systems.sparse import SparseStateSpace
 
@@ -85,11 +85,11 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
              _Side(pencil, gain * sys.C.conj().T, True, drop))  # fmt: skip
     shifts: list[complex] = []
     solves, real = 0, not pencil.is_complex and all(side.W.dtype.kind == "f" for side in sides)
-    before = None
+    before, start = None, 0.0
     while True:
         worst = max(sides, key=lambda side: side.residual)
         if before is None and worst.residual <= CHECK * tol:
-            before = _sum_of_values(sys, sides)
+            before, start = _sum_of_values(sys, sides), worst.residual
         elif worst.residual <= tol:
             break
         if solves >= MOST:
@@ -108,13 +108,15 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
             side.step(inverse, p, real)
             if not np.isfinite(side.residual) or side.residual > GROWTH:
                 raise UnstableError(_growth(sys, side))
-    S, R = (side.factor() for side in sides)
-    # Of the sum of values, the residual hides less than its last reduction has brought, and what
-    # was dropped less than the smallest directions that were not
+    S, R = (side.scale * side.factor() for side in sides)
+    # Of the sum of values, the residual hides less than its last reduction has brought: a smaller
+    # reduction by 1/q^2 goes on as a geometric series. What was dropped hides less than the
+    # smallest directions that were not
     values = _sum_of_values(sys, sides)
     hidden = max(0.0, values - _sum_of_values(sys, sides, 10 * drop))
     if before is not None:
-        hidden += max(0.0, values - before)
+        q = min(0.99, (worst.residual / start) ** 0.5) if start else 0.0
+        hidden += max(0.0, values - before) * max(1.0, q / (1 - q))
     return LowRank(S, R, (sides[0].residual, sides[1].residual), hidden, solves)
 
 
@@ -123,9 +125,9 @@ class _Side:
 
     def __init__(self, pencil: Pencil, B: Array, dual: bool, drop: float) -> None:
         self.pencil, self.dual, self.drop = pencil, dual, drop
-        self.size = float(np.linalg.norm(B, 2)) if B.size else 0.0
-        if not np.isfinite(self.size):
-            raise NonFiniteError("B or C is beyond the range of double precision; scale it")
+        top = float(abs(B).max(initial=0.0)) or 1.0
+        self.scale = top * float(np.linalg.norm(B / top, 2) or 1.0) if B.size else 1.0
+        B = B / self.scale  # so that squares neither overflow nor vanish
         # Inputs that say the same as others take no columns
         Q, R = np.linalg.qr(B)
         U, s, _ = np.linalg.svd(R)
@@ -153,7 +155,7 @@ class _Side:
             self._append(2 * (-a) ** 0.5 * np.hstack([X, (d * d + 1) ** 0.5 * V.imag]))
             self.W = self.W - 4 * a * self.product(0.0, 1.0, X)
         norm = np.linalg.norm(self.W.conj().T @ self.W, 2)
-        self.residual = float(norm) / self.size**2
+        self.residual = float(norm)
 
     def _append(self, V: Array) -> None:
         self.blocks.append(V)
@@ -237,7 +239,8 @@ def _leading(Z: Array, drop: float) -> Array:
 def _sum_of_values(sys: SparseStateSpace, sides: tuple[_Side, _Side], drop: float = 0.0) -> float:
     """The sum of the Hankel singular values that the factors so far give, above `drop`."""
     S, R = (_above(side.factor(), drop) for side in sides)
-    return float(np.linalg.svd(R.conj().T @ sys.times_E(S), compute_uv=False).sum())
+    values = np.linalg.svd(R.conj().T @ sys.times_E(S), compute_uv=False)
+    return float(sides[0].scale) * (float(sides[1].scale) * float(values.sum()))
 
 
 def _above(S: Array, drop: float) -> Array:

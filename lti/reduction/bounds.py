@@ -57,9 +57,9 @@ def close_to_boundary(
     gap = 1 - np.abs(poles) if sys.is_discrete else -poles.real
     if not sys.is_discrete:
         gap = gap / np.where(size > 0, size, 1.0)[..., None]
-    if not -1.0 < gap.min(initial=1.0) < near:
+    smallest = gap.min(initial=1.0)
+    if not 0 < smallest < near:  # beyond the boundary it is another flag
         return []
-    smallest = max(gap.min(), 1e-300)
     return [
         f"{what}, {poles.ravel()[gap.argmin()]:.9g}, is within {smallest:.1g} of the stability "
         "boundary, relative to the size of A: rounding this pole changes the system by about "

@@ -16,11 +16,11 @@ from scipy.linalg import solve_continuous_are, solve_discrete_are
 from lti._backend.arrays import Array, to_numpy, tracked
 from lti._backend.checks import positive
 from lti.errors import DerivativeError, DimensionError, OptionError
-from lti.gramians.exact import double_factors
+from lti.gramians.exact import balanced_units, double_factors
 from lti.hankel import error_bound
 from lti.norms import hinf_norm
 from lti.reduction.gramian_pair import GramianPair
-from lti.systems.algebra import dual
+from lti.systems.algebra import dual, in_units
 from lti.systems.statespace import StateSpace
 
 __all__ = [
@@ -69,7 +69,7 @@ def lqg_gramians(sys: StateSpace) -> GramianPair:
     >>> lti.balance(sys, gramians=lti.lqg_gramians).truncate(1).method
     'balanced truncation, Gramians LQG'
     """
-    G = _on_host(sys)
+    G, d = _on_host(sys)
 
     def factor(G: StateSpace) -> Array:
         A, B, C, D = G.matrices
@@ -82,7 +82,7 @@ def lqg_gramians(sys: StateSpace) -> GramianPair:
         # The cost of u = -F x
         return _observed(G, A - B @ F, np.concatenate([C - D @ F, F]))
 
-    return GramianPair(S=factor(dual(G)), R=factor(G), name="LQG")
+    return _pair(d, factor(dual(G)), factor(G), name="LQG")
 
 
 def bounded_real_gramians(sys: StateSpace, gamma: float = 1.0) -> GramianPair:
@@ -124,7 +124,7 @@ def bounded_real_gramians(sys: StateSpace, gamma: float = 1.0) -> GramianPair:
     (True, True)
     """
     positive("gamma", gamma)
-    G = _on_host(sys)
+    G, d = _on_host(sys)
     norm = float(hinf_norm(G))
     if norm >= gamma:
         raise OptionError(
@@ -137,9 +137,10 @@ def bounded_real_gramians(sys: StateSpace, gamma: float = 1.0) -> GramianPair:
         weight = D.conj().T @ D - np.eye(G.n_inputs)
         return _extended(G, C, weight, C.conj().T @ D, f"no gain of {gamma:g} or more")
 
-    return GramianPair(
-        S=factor(dual(G)),
-        R=factor(G),
+    return _pair(
+        d,
+        factor(dual(G)),
+        factor(G),
         name="bounded real",
         error_bounds=partial(_times, gamma),
     )
@@ -184,7 +185,7 @@ def positive_real_gramians(sys: StateSpace) -> GramianPair:
     >>> bool(reduction.verify() <= reduction.error_bound)
     True
     """
-    G = _on_host(sys)
+    G, d = _on_host(sys)
     if G.n_inputs != G.n_outputs:
         raise DimensionError(
             "a passive system has as many inputs as outputs, got "
@@ -202,9 +203,10 @@ def positive_real_gramians(sys: StateSpace) -> GramianPair:
         return _extended(G, G.C[:0], -(G.D + G.D.conj().T), -G.C.conj().T, "G + G^H > 0")
 
     gain = float(hinf_norm(StateSpace(G.A, G.B, G.C, delta, G.dt)))
-    return GramianPair(
-        S=factor(dual(G)),
-        R=factor(G),
+    return _pair(
+        d,
+        factor(dual(G)),
+        factor(G),
         name="positive real",
         error_bounds=partial(_of_inverse, gain, 1 / float(lowest)),
     )
@@ -250,7 +252,7 @@ def stochastic_gramians(sys: StateSpace) -> GramianPair:
     >>> bool(reduction.verify() <= reduction.error_bound)
     True
     """
-    G = _on_host(sys)
+    G, d = _on_host(sys)
     A, B, C, D = G.matrices
     gains = np.linalg.svd(D, compute_uv=False)
     if G.n_outputs > G.n_inputs or gains.min(initial=1.0) <= 1e-14 * gains.max(initial=1.0):
@@ -266,9 +268,10 @@ def stochastic_gramians(sys: StateSpace) -> GramianPair:
         power, B_W = power + CS @ CS.conj().T, A @ S @ CS.conj().T + B @ D.conj().T
     phase = StateSpace(A, B_W, C, power / 2, G.dt)  # G G~ = phase + phase~
     R = _extended(phase, C[:0], -power, -C.conj().T, "G without zeros on the boundary")
-    return GramianPair(
-        S=S,
-        R=R,
+    return _pair(
+        d,
+        S,
+        R,
         name="stochastic",
         error_bounds=None if G.is_discrete else _relative_bounds,
         weights=(_inverse_factor(phase, power), None),
@@ -310,8 +313,13 @@ def _relative_bounds(sigma: Array) -> Array:
     return np.concatenate([np.expm1(tails), np.zeros_like(tails[..., :1])], axis=-1)
 
 
-def _on_host(sys: StateSpace) -> StateSpace:
-    """A single system as NumPy arrays in double precision."""
+def _pair(d: np.ndarray, S: Array, R: Array, **about: Any) -> GramianPair:
+    """The pair of factors in the units d, in those of the system."""
+    return GramianPair(S=d[:, None] * S, R=R / d[:, None], **about)
+
+
+def _on_host(sys: StateSpace) -> tuple[StateSpace, np.ndarray]:
+    """A single system as NumPy arrays in double precision, in units d of its own, and d."""
     if sys.batch_shape:
         raise DimensionError(
             f"Riccati equations are solved for one system, got a batch of shape {sys.batch_shape}; "
@@ -322,7 +330,9 @@ def _on_host(sys: StateSpace) -> StateSpace:
             "Riccati equations have no derivative; detach the system from its graph first"
         )
     A, B, C, D = (to_numpy(x) for x in sys.double().to_dense().matrices)
-    return StateSpace(A, B, C, D, sys.dt)
+    G = StateSpace(A, B, C, D, sys.dt)
+    d = balanced_units(G)
+    return in_units(G, d), d
 
 
 def _solution(G: StateSpace, Q: Array, R: Array, S: Array, need: str) -> Any:

@@ -12,7 +12,7 @@ from lti.systems.protocol import System
 from lti.systems.sparse import SparseStateSpace
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
-__all__ = ["dual", "static", "state_scaling"]
+__all__ = ["dual", "in_units", "state_scaling", "static"]
 
 
 def dual(sys: System) -> StateSpace:
@@ -28,6 +28,12 @@ def static(D: Array, dt: float | bool) -> StateSpace:
         return xp.zeros((rows, columns), dtype=D.dtype, device=device(D))
 
     return StateSpace(empty(0, 0), empty(0, m), empty(p, 0), D, dt)
+
+
+def in_units(sys: Any, d: Array) -> StateSpace:
+    """(A_ij / d_i d_j, B / d, C d, D): the states in units d (..., n)."""
+    A = sys.A / d[..., :, None] * d[..., None, :]
+    return StateSpace(A, sys.B / d[..., :, None], sys.C * d[..., None, :], sys.D, sys.dt)
 
 
 def state_scaling(sys: System) -> np.ndarray:

@@ -43,6 +43,7 @@ class IndexOnePencil:
         at = [np.concatenate([np.flatnonzero(~x), np.flatnonzero(x)]) for x in (rows, columns)]
         self._A, self._E = (csc_matrix(csc_matrix(x)[at[0]][:, at[1]]) for x in (A, E))
         self.order = k = int(np.count_nonzero(~rows))
+        self._algebraic = len(rows) - k
         self.is_complex = "c" in (self._A.dtype.kind, self._E.dtype.kind)
         self.A11, self.A12 = self._A[:k, :k], self._A[:k, k:]
         self.A21, self.E = self._A[k:, :k], self._E[:k, :k]
@@ -50,7 +51,7 @@ class IndexOnePencil:
             self.A22 = sparse_factor(self._A[k:, k:], "A_22")
         except OptionError as error:
             raise OptionError(
-                f"the {len(rows) - k} algebraic equations do not determine as many states (A_22 is "
+                f"the {self._algebraic} algebraic equations do not determine as many states (A_22 is "
                 "singular): the pencil has an index above 1, or is singular; use a dense "
                 "lti.StateSpace.from_descriptor"
             ) from error
@@ -73,10 +74,9 @@ class IndexOnePencil:
         if not a:
             return sparse_factor(e * self.E, name)
         whole = sparse_factor(a * self._A + e * self._E, name, self._symmetric)
-        missing = self._A.shape[0] - k
 
         def padded(X: Array) -> Array:
-            return np.concatenate([X, np.zeros((missing, X.shape[1]), dtype=X.dtype)])
+            return np.concatenate([X, np.zeros((self._algebraic, X.shape[1]), dtype=X.dtype)])
 
         return Factored(
             lambda X: whole.solve(padded(X))[:k], lambda X: whole.adjoint(padded(X))[:k]

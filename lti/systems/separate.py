@@ -10,7 +10,7 @@ import numpy as np
 from lti._backend.arrays import from_numpy, narrow, to_numpy, tracked
 from lti._backend.checks import positive
 from lti.errors import DefectiveError, DerivativeError, DimensionError
-from lti.systems.algebra import state_scaling
+from lti.systems.algebra import in_units, state_scaling
 from lti.systems.convert import as_statespace
 from lti.systems.decouple import decouple
 from lti.systems.protocol import SystemLike
@@ -78,7 +78,7 @@ def minimal_basis(G: StateSpace, tol: float) -> tuple[np.ndarray, np.ndarray]:
     """T, W of the states that inputs reach and outputs see, in the sense of `minimal`."""
     # LAPACK counts the diagonal too, which no scaling changes
     d = state_scaling(replace(G, A=G.A - np.diag(np.diagonal(G.A))))
-    G = replace(G, A=G.A / d[:, None] * d, B=G.B / d[:, None], C=G.C * d)
+    G = in_units(G, d)
     V = _reached(G.A, G.B, tol)
     A, _, C = _projected(G, V.conj().T, V)
     V = V @ _reached(A.conj().T, C.conj().T, tol)

@@ -153,21 +153,31 @@ def split(sys: System, alpha: float | None = None) -> Split:
 
 
 def _parts(sys: StateSpace, T: np.ndarray, W: np.ndarray, k: int) -> Split:
-    """The two parts of a dense system; of its rest only what inputs reach and outputs see."""
+    """The two parts of a dense system; of its rest only what inputs reach and outputs see.
+
+    In a batch, if as many states do nothing in each of its systems.
+    """
     if k == 0:
         return whole(sys)
     xp = namespace(sys.A)
     T, W = (xp.astype(from_numpy(x, like=sys.A), sys.A.dtype) for x in (T, W))
     turned = StateSpace(W @ sys.A @ T, W @ sys.B, sys.C @ T, sys.D, sys.dt)
     rest = _part(turned, slice(0, k), D=False)
-    if not sys.batch_shape:
-        A, B, C, D = (to_numpy(x) for x in rest.matrices)
-        X, Y = minimal_basis(StateSpace(A, B, C, D, sys.dt), 10 * k**2 * EPS)
-        if len(Y) < k:
-            X, Y = (from_numpy(x, like=sys.A) for x in (X, Y))
-            rest = StateSpace(Y @ rest.A @ X, Y @ rest.B, rest.C @ X, rest.D, sys.dt)
-            T = xp.concat([T[..., :k] @ X, T[..., k:]], axis=-1)
-            W = xp.concat([Y @ W[..., :k, :], W[..., k:, :]], axis=-2)
+    A, B, C, D = (to_numpy(x) for x in rest.matrices)
+    batch = tuple(sys.batch_shape)
+    bases = [
+        minimal_basis(StateSpace(A[i], B[i], C[i], D[i], sys.dt), 10 * k**2 * EPS)
+        for i in np.ndindex(batch)
+    ]
+    kept = {len(Y) for _, Y in bases}
+    if len(kept) == 1 and k not in kept:  # systems of a batch have one order
+        X, Y = (
+            from_numpy(np.reshape(x, (*batch, *x[0].shape)), like=sys.A)
+            for x in map(np.stack, zip(*bases, strict=True))
+        )
+        rest = StateSpace(Y @ rest.A @ X, Y @ rest.B, rest.C @ X, rest.D, sys.dt)
+        T = xp.concat([T[..., :k] @ X, T[..., k:]], axis=-1)
+        W = xp.concat([Y @ W[..., :k, :], W[..., k:, :]], axis=-2)
     return Split(_part(turned, slice(k, None), D=True), rest, T, W)
 
 

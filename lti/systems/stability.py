@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from lti.errors import UnstableError
 from lti.systems.protocol import System
 from lti.systems.statespace import StateSpace
 
-__all__ = ["boundary_gap", "is_stable", "require_stable", "require_stable_poles"]
+__all__ = ["boundary_gap", "is_stable", "require_stable", "require_stable_poles", "time_unit"]
 
 REMEDY = 'remove or stabilise these modes first, or reduce with unstable="split"'
 
@@ -44,6 +45,11 @@ def boundary_gap(sys: System) -> Any:
     """min 1 - |p|, or min -Re p (...): how far from the boundary the closest pole is."""
     poles = to_numpy(sys.poles)
     return (1 - np.abs(poles) if sys.is_discrete else -poles.real).min(axis=-1, initial=np.inf)
+
+
+def time_unit(poles: np.ndarray) -> float:
+    """A power of four, about the size of the largest pole: products of poles stay in range."""
+    return 4.0 ** (math.frexp(np.abs(poles).max(initial=0.0) or 1.0)[1] // 2)
 
 
 def is_stable(system: StateSpace) -> Any:

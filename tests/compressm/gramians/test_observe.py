@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from compressm import (
@@ -230,7 +231,6 @@ def test_gradients_of_padding_do_not_count():
 
 
 def test_transformers_batches_are_data():
-    transformers = pytest.importorskip("transformers")
     config = transformers.MambaConfig(
         vocab_size=16, hidden_size=8, state_size=6, num_hidden_layers=1
     )

@@ -1,5 +1,8 @@
 """Low-rank factors of sparse systems: residuals, dense values, shared decompositions."""
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sparse
@@ -146,3 +149,13 @@ def test_a_singular_E_is_refused(n):
     E[0, 1] = E[1, 0] = 1.0
     with pytest.raises(lti.OptionError, match="singular"):
         lti.balance(lti.SparseStateSpace(sys.A, sys.B, sys.C, E=E))
+
+
+@pytest.mark.parametrize("b, c", [(1e200, 1e-200), (1e170, 1.0), (1e-200, 1.0), (3e-160, 1e-140)])
+def test_values_of_any_magnitude(b, c):
+    sys = FORMS["nonsymmetric"](0)
+    usual = lti.hankel_singular_values(sys)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = lti.hankel_singular_values(replace(sys, B=b * sys.B, C=c * sys.C))
+    np.testing.assert_allclose(found[:5], b * c * usual[:5], rtol=1e-10)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lti
-from tests.lti.helpers import chain, exact_gramian, exact_values, in_other_units
+from tests.lti.helpers import chain, exact_gramian, exact_values, in_other_units, random_dense
 
 CHAINS = [(10, 1e4, False), (10, 1e5, False), (4, 1e8, False), (5, 1e6, False), (5, 1e6, True),
           (7, 1e3, True), (12, 3e2, False)]  # fmt: skip
@@ -121,3 +121,36 @@ def test_a_batch_agrees_with_its_members_in_any_units():
     for ours, one in zip(hsv, systems, strict=True):
         exact = lti.hankel_singular_values(one)
         np.testing.assert_allclose(ours, exact, rtol=0, atol=1e-11 * exact[0])
+
+
+LOW = lti.StateSpace([[-1.0]], [[1.0]], [[2.0]])
+OPTIONS = [
+    {"gramians": lti.lqg_gramians},
+    {"gramians": lti.bounded_real_gramians},
+    {"gramians": lti.positive_real_gramians},
+    {"gramians": lti.stochastic_gramians},
+    {"times": (0, 2.0)},
+    {"times": [(1.0, 3.0), (4.0, 5.0)]},
+    {"frequencies": (0.1, 2.0)},
+    {"input_weight": LOW, "output_weight": LOW},
+]
+
+
+def modest(dt):
+    """Gain below one, passive, and without zeros on the boundary."""
+    sys = random_dense(6, 1, 1, dt=dt, seed=4)
+    return 0.6 * (sys * (0.4 / float(lti.hinf_norm(sys))) + np.eye(1))
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda x: "-".join([*x, str(x)[:40]]))
+@pytest.mark.parametrize("dt", [0, 0.5])
+def test_other_gramians_do_not_depend_on_units(options, dt):
+    if dt and "input_weight" in options:
+        options = {k: lti.discretize(LOW, dt) for k in options}
+    sys = modest(dt)
+    usual = lti.balance(sys, **options).sigma
+    for power in (10, 30):
+        units = 2.0 ** np.random.default_rng(power).integers(-power, power + 1, 6)
+        A, B, C = in_other_units(sys.A, sys.B, sys.C, units)
+        other = lti.balance(lti.StateSpace(A, B, C, sys.D, dt), **options).sigma
+        np.testing.assert_allclose(other, usual, rtol=0, atol=1e-10 * usual[0])

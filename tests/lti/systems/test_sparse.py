@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse as sparse
+import torch
 
 import lti
 from lti.systems.sparse import SMALL
@@ -135,7 +136,6 @@ def test_large_systems_are_not_made_dense():
 
 
 def test_torch_tensors_are_refused():
-    torch = pytest.importorskip("torch")
     with pytest.raises(lti.DimensionError, match="B is a torch tensor"):
         lti.SparseStateSpace(A, torch.ones(5, 1), C)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.linalg
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from tests.lti.helpers import (
     quiet,
     random_dense,
     response,
+    same_response,
 )
 
 
@@ -157,3 +159,26 @@ def test_a_chain_is_split_in_any_units():
         d = 2.0 ** rng.integers(-40, 40, 5)
         sys = A / d[:, None] * d, B / d[:, None], C * d
         np.testing.assert_allclose(lti.balance(sys, unstable="split").hsv, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("module", [np, torch])
+def test_unstable_states_that_do_nothing_are_left_out_of_a_batch(module):
+    n, rng = 4, np.random.default_rng(0)
+    A = np.stack([np.diag([-1.0, -2.0, -3.0, 0.5]), np.diag([-1.5, 0.7, -2.5, -4.0])])
+    B, C = rng.normal(size=(2, n, 1)), rng.normal(size=(2, 1, n))
+    B[0, 3] = 0  # no input reaches the unstable state of the first system
+    both = B.copy()
+    both[1, 1] = 0  # nor that of the second
+    kept = {False: 4, True: 3}
+    for nothing, inputs in ((False, B), (True, both)):
+        sys = lti.StateSpace(*(module.asarray(x) for x in (A, inputs, C)))
+        balancing = lti.balance(sys, unstable="split")
+        assert balancing.minimal_order == kept[nothing]
+        if nothing:
+            reduced = balancing.truncate(3).system
+            for i in (0, 1):
+                full, small = (
+                    lti.StateSpace(*(np.asarray(x[i]) for x in form.matrices))
+                    for form in (sys, reduced)
+                )
+                same_response(full, small, 1e-12)
