@@ -51,8 +51,8 @@ class IndexOnePencil:
             self.A22 = sparse_factor(self._A[k:, k:], "A_22")
         except OptionError as error:
             raise OptionError(
-                f"the {self._algebraic} algebraic equations do not determine as many states (A_22 is "
-                "singular): the pencil has an index above 1, or is singular; use a dense "
+                f"the {self._algebraic} algebraic equations do not determine as many states (A_22 "
+                "is singular): the pencil has an index above 1, or is singular; use a dense "
                 "lti.StateSpace.from_descriptor"
             ) from error
         self._symmetric = nearly_symmetric(abs(self._A) + abs(self._E))
