@@ -32,10 +32,14 @@ from compressm.errors import OptionError, SkipError, UnsupportedLayerError
 from compressm.gramians.moments import input_shape_matches, input_width
 from compressm.gramians.output_error import hold_out
 from compressm.gramians.signals import Signal
-from compressm.gramians.types import INPUT, MODEL, GramianType, state_values
+from compressm.gramians.types import INPUT, MODEL, GramianType, group_values
 from compressm.systems.convert import directions, is_supported, output_is_the_system, to_lti
-from compressm.systems.find import agree_on_states_, compressible_layers, recognized_layers
-from compressm.systems.wrapped import wrapping
+from compressm.systems.find import (
+    agree_on_states_,
+    compressible_layers,
+    obstacle,
+    recognized_layers,
+)
 
 __all__ = ["apply_", "balance_layers", "propose", "require_layers", "select"]
 
@@ -60,11 +64,12 @@ def require_layers(model: nn.Module, asked: Sequence[GramianType | None] = ()) -
             )
     if next(compressible_layers(model), None) is not None:
         return
-    wrapped = {name: wrapping(layer) for name, layer in recognized_layers(model)}
+    wrapped = {name: obstacle(layer) for name, layer in recognized_layers(model)}
     if wrapped:
         name, reason = next(iter(wrapped.items()))
         raise UnsupportedLayerError(
-            f"all {len(wrapped)} layers that compressm could read are wrapped; of {name}, {reason}"
+            f"none of the {len(wrapped)} layers that look like a known one can be read: "
+            f"{name or 'the layer'} ({type(model.get_submodule(name)).__name__}) {reason}"
         )
     names = sorted({type(module).__name__ for module in model.modules()})
     raise UnsupportedLayerError(
@@ -109,10 +114,10 @@ def _planned(name: str, layer: nn.Module, signals: Sequence[Signal], options: Op
     about: dict[str, Any] = {"name": name, "layer": layer, "multiple_of": options.multiple_of}
     about["example"] = signals[0].example if signals else None
     if not is_supported(layer):
-        if (reason := wrapping(layer)) is not None:
+        if (reason := obstacle(layer)) is not None:
             raise SkipError(reason)
         gramians = options.gramians or INPUT
-        values = state_values(layer, observed, gramians)
+        values = group_values(layer, observed, gramians)
         return SelectivePlan(**about, values=values, gramians=gramians, held_out=held_out)
     refuse_parametrized(layer)
     system = to_lti(layer, conjugate=options.conjugate)

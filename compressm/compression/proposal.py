@@ -76,9 +76,9 @@ class LoadSystem:
 
 @dataclass(frozen=True)
 class KeepStates:
-    """layer <- layer[indices]."""
+    """layer <- layer[indices], for each group of channels its own."""
 
-    indices: tuple[int, ...]
+    indices: tuple[tuple[int, ...], ...]
 
     def apply_(self, layer: nn.Module, optimizer: Any = None) -> None:
         """Keep these states of a selective layer; see `keep_states_`."""

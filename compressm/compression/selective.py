@@ -34,7 +34,7 @@ class SelectivePlan(Plan):
 
     Parameters
     ----------
-    values : ndarray (N,)
+    values : ndarray (groups, N)
         The score of each state, see `state_values`.
 
     Raises
@@ -51,25 +51,25 @@ class SelectivePlan(Plan):
 
     @cached_property
     def ranking(self) -> np.ndarray:
-        """The states (N,) from the largest score to the smallest."""
-        return np.argsort(-self.values, kind="stable")
+        """The states (groups, N) of each group from the largest score to the smallest."""
+        return np.argsort(-self.values, axis=-1, kind="stable")
 
     @cached_property
     def hsv(self) -> np.ndarray:
-        """The scores (N,), descending."""
-        return self.values[self.ranking]
+        """The scores (N,), descending, each the sum over the groups."""
+        return np.take_along_axis(self.values, self.ranking, -1).sum(0)
 
     def stored(self, order: int) -> int:
         """Stored states at that order, rounded up to a multiple of `multiple_of`."""
-        return min(-(-order // self.multiple_of) * self.multiple_of, len(self.values))
+        return min(-(-order // self.multiple_of) * self.multiple_of, self.values.shape[-1])
 
     def _write(self, n: int) -> KeepStates:
-        """The `n` states with the largest scores, in their order."""
-        return KeepStates(tuple(sorted(self.ranking[:n].tolist())))
+        """The `n` states of each group with the largest scores, in their order."""
+        return KeepStates(tuple(map(tuple, np.sort(self.ranking[:, :n]).tolist())))
 
     def at(self, order: int, owners: Counter[int], reselect_order: Any = None) -> Proposal:
         """The cut at `order`; the states that are kept do not change their sequence."""
-        n, before = self.stored(order), len(self.values)
+        n, before = self.stored(order), self.values.shape[-1]
         if n == before:
             return unchanged(self)
         write, trial = self._write(n), copied(self.layer)

@@ -22,7 +22,7 @@ from compressm.gramians.moments import (
 from compressm.gramians.scores import covariances, mean_gramians
 from compressm.gramians.signals import Signal
 from compressm.systems.batches import System
-from compressm.systems.selective.form import state_count
+from compressm.systems.selective.form import require_form
 
 __all__ = [
     "DATA",
@@ -31,6 +31,7 @@ __all__ = [
     "MODEL",
     "GramianType",
     "gramian_type",
+    "group_values",
     "register_gramian_type",
     "state_values",
 ]
@@ -104,8 +105,9 @@ class GramianType(ABC):
 
         Returns
         -------
-        Tensor (N,)
-            Non-negative: the states with the largest scores are kept.
+        Tensor (N,) or Tensor (groups, N)
+            Non-negative: the states with the largest scores are kept, in each group of channels
+            its own if there is a score for each.
         """
 
     def __str__(self) -> str:
@@ -126,7 +128,7 @@ class Model(GramianType):
 
     def state_values(self, layer: nn.Module, signals: Sequence[Signal]) -> Tensor:
         """sum over channels of |c_n b_n| / (1 - p_n^2) of the mean system."""
-        return _sqrt_product(*mean_gramians(layer, signals))
+        return _scores(layer, *mean_gramians(layer, signals))
 
 
 class Input(GramianType):
@@ -155,9 +157,8 @@ class Input(GramianType):
 
     def state_values(self, layer: nn.Module, signals: Sequence[Signal]) -> Tensor:
         """sum over channels of sqrt(P_n Q_n): P of the driven states, Q of the mean system."""
-        return _sqrt_product(
-            covariances(layer, signals, False)[0], mean_gramians(layer, signals)[1]
-        )
+        P, _ = covariances(layer, signals, False)
+        return _scores(layer, P, mean_gramians(layer, signals)[1])
 
 
 class Data(Input):
@@ -184,11 +185,12 @@ class Data(Input):
 
     def state_values(self, layer: nn.Module, signals: Sequence[Signal]) -> Tensor:
         """sum over channels of sqrt(P_n Q_n): second moments of states and adjoint states."""
-        return _sqrt_product(*covariances(layer, signals))
+        return _scores(layer, *covariances(layer, signals))
 
 
-def _sqrt_product(P: Tensor, Q: Tensor) -> Tensor:
-    return (P.sqrt() * Q.sqrt()).sum(0)
+def _scores(layer: nn.Module, P: Tensor, Q: Tensor) -> Tensor:
+    """sqrt(P Q), summed over the channels of each group: (groups, N)."""
+    return (P.sqrt() * Q.sqrt()).unflatten(0, (require_form(layer).groups, -1)).sum(1)
 
 
 MODEL, INPUT, DATA = Model(), Input(), Data()
@@ -263,7 +265,7 @@ def state_values(
     Returns
     -------
     ndarray (N,)
-        Not sorted.
+        Not sorted. Where groups of channels keep states of their own, the sum over the groups.
 
     Raises
     ------
@@ -290,15 +292,25 @@ def state_values(
        truncation of state and gradient covariance", SIAM J. Sci. Comput. 45 (2023),
        arXiv:2207.14387; here restricted to a choice of states.
     """
+    return group_values(module, signals, gramians).sum(0)
+
+
+@torch.no_grad()
+def group_values(
+    module: nn.Module, signals: Iterable[Signal], gramians: str | GramianType
+) -> np.ndarray:
+    """The score of each state of each group, (groups, N); see `state_values`."""
     gramians, signals = gramian_type(gramians), list(signals)
     if not signals:
         raise lti.DimensionError("none of its inputs was observed, so its states have no scores")
     values = torch.as_tensor(gramians.state_values(module, signals))
-    n = state_count(module)
-    if tuple(values.shape) != (n,):
+    form = require_form(module)
+    n, groups = form.n_states, form.groups
+    if tuple(values.shape) not in ((n,), (groups, n)):
         raise OptionError(
             f"the Gramian type {gramians} gave scores of shape {tuple(values.shape)} for a layer "
-            f"of {n} states; its state_values must return one score for each state, ({n},)"
+            f"of {n} states; its state_values must return one score for each state, ({n},), or "
+            f"for each state of each group, ({groups}, {n})"
         )
     if not bool(values.isfinite().all()):
         raise lti.NonFiniteError(
@@ -309,4 +321,6 @@ def state_values(
             f"the Gramian type {gramians} gave a negative score, {float(values.min()):g}; a score "
             "must not be below zero"
         )
+    if values.ndim == 1:  # the same in all groups
+        values = values.expand(groups, n) / groups
     return values.cpu().numpy()

@@ -8,7 +8,8 @@ from typing import Any
 from torch import nn
 
 from compressm.systems.convert import is_supported, to_lti
-from compressm.systems.selective.form import COUNTS, is_selective, state_count
+from compressm.systems.selective.form import is_selective, require_form, state_count
+from compressm.systems.selective.resemblance import resemblance
 from compressm.systems.wrapped import wrapping
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "compressible_layers",
     "counting_configs",
     "layer_parameters",
+    "obstacle",
     "recognized_layers",
     "selective_layers",
     "ssm_layers",
@@ -47,13 +49,18 @@ def compressible_layers(model: nn.Module) -> Layers:
 
 
 def recognized_layers(model: nn.Module) -> Layers:
-    """`compressible_layers`, with those among them that could be compressed but for a wrapper.
+    """`compressible_layers`, with those that could be compressed but for an `obstacle`.
 
     Parameters
     ----------
     model : nn.Module
     """
-    return _outermost(model, lambda m: is_supported(m) or is_selective(m) or bool(wrapping(m)))
+    return _outermost(model, lambda m: is_supported(m) or is_selective(m) or bool(obstacle(m)))
+
+
+def obstacle(module: nn.Module) -> str | None:
+    """Why a module is not known that is wrapped, or nearly of a known form; or None."""
+    return wrapping(module) or resemblance(module)
 
 
 def selective_layers(model: nn.Module) -> Layers:
@@ -103,10 +110,14 @@ def agree_on_states_(model: nn.Module) -> None:
         load the state dict as described at `keep_states_`, not by ``from_pretrained``.
     """
     for part, config in with_config(model):
-        sizes = {state_count(layer) for _, layer in selective_layers(part)}
-        for name in COUNTS:
-            if len(sizes) == 1 and hasattr(config, name):
-                setattr(config, name, *sizes)
+        sizes: dict[str, set[int]] = {}
+        for _, layer in selective_layers(part):
+            form = require_form(layer)
+            for name in form.config_names:
+                sizes.setdefault(name, set()).add(form.n_states)
+        for name, found in sizes.items():
+            if len(found) == 1 and hasattr(config, name):
+                setattr(config, name, *found)
 
 
 def counting_configs(model: nn.Module) -> list[Any]:

@@ -80,7 +80,15 @@ def _resize(layer: nn.Module, state_dict: Mapping[str, Any], prefix: str, *rest:
     n, shapes, counts = _sizes(layer, saved)
     if not n or any(shapes.get(name, tensors[name].shape) != saved[name] for name in saved):
         return  # any other mismatch is torch's to report
+    form = form_of(layer)
     with torch.no_grad():
+        if form is not None:  # buffers that are not saved, with as many states
+            N = form.n_states
+            kept = [g * N + min(i, N - 1) for g in range(form.groups) for i in range(n)]
+            for name, (axis, places) in form.places(kept).items():
+                if name in tensors and name not in saved:
+                    index = torch.tensor(places, device=tensors[name].device)
+                    write_(layer, name, tensors[name].index_select(axis, index))
         for name, shape in shapes.items():
             write_(layer, name, tensors[name].new_zeros(shape))
     for name, count in counts.items():
@@ -136,7 +144,7 @@ def _sizes_of_form(
     form: SelectiveForm, tensors: Mapping[str, Tensor], saved: Shapes
 ) -> tuple[int, Shapes, dict[str, int]]:
     """The sizes on the axes of states are a + b n, as those of one and of two states show."""
-    one, two = form.places([0]), form.places([0, 0])
+    one, two = (form.places([0] * (k * form.groups)) for k in (1, 2))
     n, shapes = 0, {}
     for name, (axis, places) in one.items():
         if name in saved and len(saved[name]) > axis:

@@ -1,18 +1,20 @@
-"""What a selective layer computes, one step at a time: its coefficients, states and output."""
+"""What a selective layer computes, one step at a time: its coefficients and its output."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from compressm.systems.selective.form import Coefficients, require_form
+from compressm.systems.selective.form import require_form
 
-__all__ = ["coefficients", "driven", "layer_output"]
+__all__ = ["coefficients", "layer_output"]
 
 
 @torch.no_grad()
-def coefficients(module: nn.Module, u: Tensor) -> Coefficients:
-    """The coefficients of the scan of a selective layer for the input `u`.
+def coefficients(module: nn.Module, u: Tensor) -> Any:
+    """The coefficients of the recurrence of a selective layer for the input `u`.
 
     Parameters
     ----------
@@ -23,11 +25,14 @@ def coefficients(module: nn.Module, u: Tensor) -> Coefficients:
 
     Returns
     -------
-    Coefficients
+    Coefficients or DeltaCoefficients
         In the precision of the layer, at least single.
     """
-    parts = require_form(module).coefficients(u)
-    return Coefficients(*(x.to(torch.promote_types(x.dtype, torch.float32)) for x in parts))
+    form = require_form(module)
+    parts = form.coefficients(u)
+    return form.recurrence.coefficients(
+        *(x.to(torch.promote_types(x.dtype, torch.float32)) for x in parts)
+    )
 
 
 def layer_output(module: nn.Module, u: Tensor) -> Tensor:
@@ -43,19 +48,5 @@ def layer_output(module: nn.Module, u: Tensor) -> Tensor:
     -------
     Tensor (batch, length, d_model)
     """
-    x, dt, A, B, C, z = coefficients(module, u)
-    return require_form(module).tail(driven(dt * x, dt, A, B, C)[1], x, z)
-
-
-def driven(v: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
-    """h[t] = exp(dt[t] A) * h[t-1] + v[t] B[t]^T,  y[t] = h[t] C[t]: sum of h^2, and y."""
-    batch, length, groups, n = B.shape
-    v, dt = (part.unflatten(2, (groups, -1)).unsqueeze(-1) for part in (v, dt))
-    A = A.unflatten(0, (groups, -1))
-    h = v.new_zeros(batch, *v.shape[2:4], n)
-    moment, y = h.new_zeros(h.shape[1:], dtype=torch.float64), []
-    for t in range(length):
-        h.mul_((dt[:, t] * A).exp()).addcmul_(v[:, t], B[:, t].unsqueeze(2))
-        moment += h.square().sum(0, dtype=torch.float64)
-        y.append((h @ C[:, t].unsqueeze(-1)).flatten(1))
-    return moment.flatten(0, 1), torch.stack(y, 1)
+    form, c = require_form(module), coefficients(module, u)
+    return form.tail(form.recurrence.run(c)[1], c.x, c.z)

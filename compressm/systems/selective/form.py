@@ -1,26 +1,26 @@
-"""h[t] = exp(dt[t] A) * h[t-1] + (dt[t] * x[t]) B[t]^T, y[t] = h[t] C[t]: forms of such layers.
+"""Forms of selective layers: parameters, shapes, and where their states are in them.
 
-B, C and the step size depend on the input, so there is no system to balance; but the states of a
-channel are not coupled, so any of them can be removed. The channels of a group share B and C, so
-the same states are removed in all of them.
+What drives and reads a state depends on the input, so there is no system to balance; but any states
+can be removed. The channels of a group share B and C, or keys and queries, so the same states are
+removed in all of them; each group keeps its own, all the same number.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, pad, silu
 
 from compressm.errors import UnsupportedLayerError
 from compressm.ops.resize import tensors_of
+from compressm.systems.selective.recurrence import Recurrence, Scan
 
 __all__ = [
     "COUNTS",
     "FORMS",
-    "Coefficients",
     "SelectiveForm",
     "causal_convolution",
     "first_attribute",
@@ -33,26 +33,6 @@ __all__ = [
 
 # Names of the number of states in layers and their configurations
 COUNTS = ("state_size", "ssm_state_size", "d_state", "mamba_d_state")
-
-
-class Coefficients(NamedTuple):
-    """h[t] = exp(dt[t] A) * h[t-1] + (dt[t] * x[t]) B[t]^T,  y[t] = h[t] C[t], then a gate z.
-
-    Parameters
-    ----------
-    x, dt, z : Tensor (batch, length, channels)
-    A : Tensor (channels, N)
-        Or (channels, 1) where it is the same for all states.
-    B, C : Tensor (batch, length, groups, N)
-        A group is ``channels / groups`` neighbours.
-    """
-
-    x: Tensor
-    dt: Tensor
-    A: Tensor
-    B: Tensor
-    C: Tensor
-    z: Tensor
 
 
 class SelectiveForm(ABC):
@@ -69,13 +49,22 @@ class SelectiveForm(ABC):
         Dotted names of its parameters and buffers.
     axes : dict of str to int
         Number of axes of a tensor, where it distinguishes forms with equal names.
+    recurrence : Recurrence
+        What the states obey.
+    config_names : tuple of str
+        How configurations name the number of states.
     n_states : int
         N, the number of states of each channel.
+    groups : int
+        Number of groups of channels, each of which keeps states of its own.
     """
 
     needed: ClassVar[frozenset[str]]
     optional: ClassVar[frozenset[str]] = frozenset()
     axes: ClassVar[Mapping[str, int]] = {}
+    recurrence: ClassVar[Recurrence] = Scan()
+    config_names: ClassVar[tuple[str, ...]] = COUNTS
+    groups: int = 1
     module: Any
     n_states: int
 
@@ -88,15 +77,19 @@ class SelectiveForm(ABC):
 
     @abstractmethod
     def coefficients(self, u: Tensor) -> tuple[Tensor, ...]:
-        """`Coefficients` for the input `u` (batch, length, d_model), of any floating dtype."""
+        """The coefficients of its recurrence for `u` (batch, length, d_model), of any dtype."""
 
     @abstractmethod
     def tail(self, y: Tensor, x: Tensor, z: Tensor) -> Tensor:
-        """The output of the layer from `y`, that of the scan, and from `x` and `z`."""
+        """The output of the layer from `y`, that of the recurrence, and from `x` and `z`."""
 
     @abstractmethod
     def places(self, kept: list[int]) -> dict[str, tuple[int, list[int]]]:
-        """For each tensor with states: the axis, and the indices on it of the `kept` states."""
+        """For each tensor with states: the axis, and the indices on it of the `kept` states.
+
+        State i of group g is ``g N + i`` in `kept`, which goes through the groups in turn, with as
+        many of each.
+        """
 
     @abstractmethod
     def counts(self, n: int) -> dict[str, int]:
@@ -105,8 +98,8 @@ class SelectiveForm(ABC):
     @classmethod
     def of(cls, module: nn.Module) -> SelectiveForm | None:
         """`module` in this form, or None if it is not of this form."""
-        own = {name for name in cls.needed if "." not in name}
-        if not own <= module._parameters.keys() | module._buffers.keys():
+        held = module._parameters.keys() | module._buffers.keys() | module._modules.keys()
+        if not {name.partition(".")[0] for name in cls.needed} <= held:
             return None  # a cheap test before all tensors are listed
         tensors = tensors_of(module)
         if not cls.needed <= tensors.keys() <= cls.needed | cls.optional:
@@ -165,11 +158,11 @@ def state_count(module: nn.Module) -> int:
     return require_form(module).n_states
 
 
-def causal_convolution(module: Any, x: Tensor) -> Tensor:
+def causal_convolution(conv: Any, x: Tensor, act: Any = silu) -> Tensor:
     """`x` (batch, length, channels), each channel through its causal filter and the activation."""
-    weight, bias = module.conv1d.weight, module.conv1d.bias
-    x = conv1d(pad(x.mT, (weight.shape[-1] - 1, 0)), weight, bias, groups=len(weight))
-    return getattr(module, "act", silu)(x).mT
+    weight = conv.weight
+    x = conv1d(pad(x.mT, (weight.shape[-1] - 1, 0)), weight, conv.bias, groups=len(weight))
+    return act(x).mT
 
 
 def first_attribute(module: nn.Module, names: Iterable[str], default: Any) -> Any:

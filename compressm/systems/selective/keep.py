@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -17,15 +17,18 @@ __all__ = ["keep_states_"]
 
 
 @torch.no_grad()
-def keep_states_(module: nn.Module, indices: Iterable[int], optimizer: Any = None) -> None:
+def keep_states_(
+    module: nn.Module, indices: Iterable[int] | Iterable[Sequence[int]], optimizer: Any = None
+) -> None:
     """A, B[t], C[t] <- A[:, indices], B[t, indices], C[t, indices]: only these states, in place.
 
     Parameters
     ----------
     module : nn.Module
         A selective layer. Its parameters keep their identity.
-    indices : iterable of int
-        Which of the N states to keep, in this order.
+    indices : iterable of int, or of sequences of int
+        Which of the N states to keep, in this order; in all groups of channels alike, or for each
+        group its own, as many for each.
     optimizer : torch.optim.Optimizer, optional
         Its state of the parameters that change shape is reset; see `resize_`.
 
@@ -34,14 +37,16 @@ def keep_states_(module: nn.Module, indices: Iterable[int], optimizer: Any = Non
     UnsupportedLayerError
         If the module is not selective.
     lti.OrderError
-        If there is no index, or one is out of range or repeated. Nothing has been written then.
+        If there is no index, one is out of range or repeated, or the groups keep different numbers.
+        Nothing has been written then.
 
     Notes
     -----
-    The output is that of the full layer with C of all other states at zero. The exception: where
+    The output is that of the full layer with C of all other states at zero. The exceptions: where
     B and C pass a norm over the states (FalconMamba, Jamba), its mean square is now that of the
     states that are kept, so B[t] and C[t] are those of the full layer up to one factor each,
-    ``rms(B[t]) / rms(B[t, indices])``.
+    ``rms(B[t]) / rms(B[t, indices])``. Of the delta rule a state is a key channel; keys and queries
+    are normalised over those that are kept, and then the recurrence is another one.
 
     A configuration that the module shares with others does not change, see `agree_on_states_`.
     Caches of ``transformers`` take their shapes from the states, so layers may keep different
@@ -50,19 +55,28 @@ def keep_states_(module: nn.Module, indices: Iterable[int], optimizer: Any = Non
     To load a checkpoint with n states, call ``keep_states_(module, range(n))`` first.
     """
     form = require_form(module)
-    kept, n = [operator.index(i) for i in indices], form.n_states
-    if not kept or len(set(kept)) < len(kept) or not set(kept) <= set(range(n)):
-        raise lti.OrderError(
-            f"indices must be one or more different numbers from 0 to {n - 1}, got {kept}; "
-            "name each state to keep once"
-        )
+    kept = _flat(list(indices), form.n_states, form.groups)
     tensors = tensors_of(module)
     for name, (axis, places) in form.places(kept).items():
         if name in tensors:
             old = tensors[name].detach()
             places = torch.tensor(places, device=old.device)
             write_(module, name, old.index_select(axis, places), optimizer)
-    for name, count in form.counts(len(kept)).items():
+    for name, count in form.counts(len(kept) // form.groups).items():
         path, _, own = name.rpartition(".")
         if own in vars(module.get_submodule(path)):
             write_(module, name, count)
+
+
+def _flat(indices: Sequence[Any], n: int, groups: int) -> list[int]:
+    """The indices g n + i of each group in turn, or an `lti.OrderError`."""
+    own = any(isinstance(x, Sequence) for x in indices)
+    kept = [[operator.index(i) for i in x] for x in (indices if own else [indices] * groups)]
+    fits = len(kept) == groups and len({len(x) for x in kept}) == 1 and bool(kept[0])
+    if not fits or any(len(set(x)) < len(x) or not set(x) <= set(range(n)) for x in kept):
+        each = f", or as many for each of its {groups} groups" * (groups > 1)
+        raise lti.OrderError(
+            f"indices must be one or more different numbers from 0 to {n - 1}{each}, got "
+            f"{list(indices)}; name each state to keep once"
+        )
+    return [g * n + i for g, x in enumerate(kept) for i in x]

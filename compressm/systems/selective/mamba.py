@@ -47,7 +47,7 @@ class Mamba(SelectiveForm):
     def coefficients(self, u: Tensor) -> tuple[Tensor, ...]:
         m = self.module
         x, z = m.in_proj(u.to(m.in_proj.weight)).chunk(2, -1)
-        x = causal_convolution(m, x)
+        x = causal_convolution(m.conv1d, x, getattr(m, "act", silu))
         parts = m.x_proj(x).split([self.rank, self.n_states, self.n_states], -1)
         norms = (getattr(m, f"{part}_layernorm", None) for part in ("dt", "b", "c"))
         dt, B, C = (
