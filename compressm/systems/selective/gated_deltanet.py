@@ -71,9 +71,11 @@ class DeltaForm(SelectiveForm):
         return output(y.flatten(2).to(output.weight))
 
     def counts(self, n: int) -> dict[str, int]:
-        keys, conv = self.groups * n, 2 * self.groups * n + self.values
-        convolved = ("conv_dim", "conv1d.in_channels", "conv1d.out_channels", "conv1d.groups")
-        return {"head_k_dim": n, "key_dim": keys} | dict.fromkeys(convolved, conv)
+        counts = {"head_k_dim": n, "key_dim": self.groups * n}
+        if hasattr(self.module, "conv1d"):
+            names = ("conv_dim", "conv1d.in_channels", "conv1d.out_channels", "conv1d.groups")
+            counts |= dict.fromkeys(names, 2 * self.groups * n + self.values)
+        return counts
 
     def of_keys(self, kept: list[int]) -> list[int]:
         """The rows of (q, k, v) for the `kept` states."""

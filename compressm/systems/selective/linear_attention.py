@@ -106,7 +106,7 @@ class KimiDeltaAttention(SeparateForm):
 
 
 @register_form
-class GatedLinearAttention(SeparateForm):
+class GatedLinearAttention(SplitForm):
     """S = a S + k v^T with a decay for each key channel; keys and queries are not normalised."""
 
     erases = False
