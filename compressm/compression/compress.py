@@ -58,7 +58,7 @@ def compress_(
         Needed if training continues; as in `Compressor`.
     conjugate : bool, optional
         As in `Compressor`.
-    gramians : {"model", "input", "data"} or GramianType, optional
+    gramians : {"model", "input", "data", "output"} or GramianType, optional
         As in `Compressor`, but the layers' inputs are those for `data`, and the gradients are those
         of random projections of the model's output. If left out, "input" with `data`, and "model"
         without.
@@ -124,7 +124,7 @@ def preview(
     policies : iterable of Policy, optional
         For example ``[KeepEnergy(x) for x in (0.9, 0.99, 0.999)]``. None, alone or among them, is
         the default policy.
-    gramians : {"model", "input", "data"}, GramianType, or sequence of these, optional
+    gramians : {"model", "input", "data", "output"}, GramianType, or sequence of these, optional
         As in `compress_`, or several, to compare them; the data run through the model once, and
         each layer is balanced once for each of them.
     conjugate, data, multiple_of

@@ -54,15 +54,18 @@ class Compressor:
         Which system a layer ``y = Re(C x)`` is reduced as. True: the real one that it computes.
         False: the complex one of the CompreSSM paper, which spends states on an imaginary output
         that nobody reads. The old ``system="real"`` or ``"complex"`` means the same.
-    gramians : {"model", "input", "data"} or GramianType, optional
+    gramians : {"model", "input", "data", "output"} or GramianType, optional
         By which Gramians states are scored. "model": the exact ones, with an error bound. "input":
         the second moment of the states that the layer's own inputs drive, over the forward passes
         of the step, and the exact observability Gramian; without a bound. "data": the same, with
         the second moment of the adjoint states (the gradient covariance) over the backward passes
         as observability Gramian; where the reduced system would not be stable, the exact one
-        replaces it. If left out: "input", or "model" for a layer whose inputs were not observed,
-        and always "model" with `ErrorBound`, which promises a bound. Selective layers need the
-        inputs of the step in every case, and have no bound, see `state_values`.
+        replaces it. "output": as "input", but of a selective layer a set of states is chosen, the
+        one without which the layer's output changes least, and in Mamba those that stay take over
+        what they can predict of the others. If left out: "input", or "model" for a layer whose
+        inputs were not observed, and always "model" with `ErrorBound`, which promises a bound.
+        Selective layers need the inputs of the step in every case, and have no bound, see
+        `state_values`.
     multiple_of : int, optional
         Stored states are rounded up to a multiple of this number, to suit the hardware.
     rollback : Rollback, optional

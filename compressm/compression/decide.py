@@ -32,7 +32,7 @@ from compressm.errors import OptionError, SkipError, UnsupportedLayerError
 from compressm.gramians.moments import input_shape_matches, input_width
 from compressm.gramians.output_error import hold_out
 from compressm.gramians.signals import Signal
-from compressm.gramians.types import INPUT, MODEL, GramianType, group_values
+from compressm.gramians.types import INPUT, MODEL, GramianType, selection
 from compressm.systems.convert import directions, is_supported, output_is_the_system, to_lti
 from compressm.systems.find import (
     agree_on_states_,
@@ -117,8 +117,8 @@ def _planned(name: str, layer: nn.Module, signals: Sequence[Signal], options: Op
         if (reason := obstacle(layer)) is not None:
             raise SkipError(reason)
         gramians = options.gramians or INPUT
-        values = group_values(layer, observed, gramians)
-        return SelectivePlan(**about, values=values, gramians=gramians, held_out=held_out)
+        chosen = selection(layer, observed, gramians)
+        return SelectivePlan(**about, selection=chosen, gramians=gramians, held_out=held_out)
     refuse_parametrized(layer)
     system = to_lti(layer, conjugate=options.conjugate)
     if system.order == 0:

@@ -46,9 +46,9 @@ class LayerCut:
     skipped : str or None
         Why the layer was left as it was; None if it was cut, or if the policy kept every state.
     gramians : str
-        The Gramian type by which the states were scored: "model", "input", "data", or one of your
-        own; see `Compressor`. Empty if they were not scored. "input" also means that the exact
-        observability Gramian replaced that of "data", to keep the layer stable.
+        The Gramian type by which the states were scored: "model", "input", "data", "output", or
+        one of your own; see `Compressor`. Empty if they were not scored. "input" also means that
+        the exact observability Gramian replaced that of "data", to keep the layer stable.
     output_error : float or None
         Root mean square of the change of the system's output, relative to that of the output,
         measured on every eighth observed sequence, which is not used in the reduction; for a

@@ -8,7 +8,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -76,17 +76,18 @@ class LoadSystem:
 
 @dataclass(frozen=True)
 class KeepStates:
-    """layer <- layer[indices], for each group of channels its own."""
+    """layer <- layer[indices], for each group of channels its own; C by `readout` if given."""
 
     indices: tuple[tuple[int, ...], ...]
+    readout: Tensor | None = field(default=None, compare=False)
 
     def apply_(self, layer: nn.Module, optimizer: Any = None) -> None:
         """Keep these states of a selective layer; see `keep_states_`."""
-        keep_states_(layer, self.indices, optimizer)
+        keep_states_(layer, self.indices, optimizer, self.readout)
 
     def to(self, device: torch.device | str) -> KeepStates:
-        """Itself: indices are on no device."""
-        return self
+        """The same on another device."""
+        return self if self.readout is None else replace(self, readout=self.readout.to(device))
 
 
 class Proposal(NamedTuple):

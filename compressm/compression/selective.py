@@ -1,11 +1,10 @@
-"""The cut of a selective layer: the states with the largest scores are kept."""
+"""The cut of a selective layer: the states that are worth most are kept."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from compressm.compression.proposal import (
 )
 from compressm.errors import SkipError
 from compressm.gramians.output_error import relative_error
+from compressm.gramians.selection import Selection
 from compressm.systems.selective.evaluate import layer_output
 
 __all__ = ["SelectivePlan"]
@@ -30,12 +30,12 @@ __all__ = ["SelectivePlan"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SelectivePlan(Plan):
-    """A selective layer with the scores of its states.
+    """A selective layer with a choice of states for each order.
 
     Parameters
     ----------
-    values : ndarray (groups, N)
-        The score of each state, see `state_values`.
+    selection : Selection
+        Which states are kept at each order.
 
     Raises
     ------
@@ -43,33 +43,28 @@ class SelectivePlan(Plan):
         If all scores are zero.
     """
 
-    values: np.ndarray
+    selection: Selection
 
     def __post_init__(self) -> None:
-        if not self.values.any():
+        if not self.hsv.any():
             raise SkipError("the scores of its states are all zero")
 
-    @cached_property
-    def ranking(self) -> np.ndarray:
-        """The states (groups, N) of each group from the largest score to the smallest."""
-        return np.argsort(-self.values, axis=-1, kind="stable")
-
-    @cached_property
+    @property
     def hsv(self) -> np.ndarray:
-        """The scores (N,), descending, each the sum over the groups."""
-        return np.take_along_axis(self.values, self.ranking, -1).sum(0)
+        """What the states are worth (N,), descending."""
+        return self.selection.values
 
     def stored(self, order: int) -> int:
         """Stored states at that order, rounded up to a multiple of `multiple_of`."""
-        return min(-(-order // self.multiple_of) * self.multiple_of, self.values.shape[-1])
+        return min(-(-order // self.multiple_of) * self.multiple_of, len(self.hsv))
 
     def _write(self, n: int) -> KeepStates:
-        """The `n` states of each group with the largest scores, in their order."""
-        return KeepStates(tuple(map(tuple, np.sort(self.ranking[:, :n]).tolist())))
+        """The `n` states of each group that are worth most, in their sequence."""
+        return KeepStates(self.selection.kept(n), self.selection.readout(n))
 
     def at(self, order: int, owners: Counter[int], reselect_order: Any = None) -> Proposal:
         """The cut at `order`; the states that are kept do not change their sequence."""
-        n, before = self.stored(order), self.values.shape[-1]
+        n, before = self.stored(order), len(self.hsv)
         if n == before:
             return unchanged(self)
         write, trial = self._write(n), copied(self.layer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 import lti
 from compressm.gramians.signals import Signal
 from compressm.systems.selective.evaluate import coefficients
-from compressm.systems.selective.form import require_form
+from compressm.systems.selective.form import SelectiveForm, require_form
+from compressm.systems.selective.recurrence import ReadoutMoments
 
-__all__ = ["covariances", "mean_gramians"]
+__all__ = ["covariances", "mean_gramians", "readout_moments"]
 
 
 def mean_gramians(module: nn.Module, signals: Sequence[Signal]) -> tuple[Tensor, Tensor]:
@@ -33,10 +35,7 @@ def covariances(
         moments[0].append(moment)
         counts[0] += count
         if adjoint and signal.g is not None:
-            with torch.enable_grad():
-                y.requires_grad_()
-                output = form.tail(y, c.x, c.z)
-                (g,) = torch.autograd.grad(output, y, signal.g.to(output))
+            g = _pulled_back(form, c, y, signal.g)
             moments[1].append(form.recurrence.adjoint(c, g))
             counts[1] += count
     if adjoint and not counts[1]:
@@ -45,3 +44,33 @@ def covariances(
         )
     P, Q = (sum(parts) / max(n, 1) for parts, n in zip(moments, counts, strict=True))
     return torch.as_tensor(P), torch.as_tensor(Q)
+
+
+def readout_moments(module: nn.Module, signals: Sequence[Signal]) -> ReadoutMoments | None:
+    """Moments of the states as the output of the layer sees them; None where states interact.
+
+    The weight of a channel at a time is the mean square of the change of the layer's output with
+    that of y, of which one random direction for each time is an estimate without bias.
+    """
+    form, choice = require_form(module), torch.Generator().manual_seed(0)
+    found: list[ReadoutMoments] = []
+    for signal in signals:
+        c = coefficients(module, signal.u)
+        _, y = form.recurrence.run(c)
+        with torch.no_grad():
+            shape = form.tail(y, c.x, c.z).shape
+        direction = torch.randn(shape, generator=choice).to(y.device)
+        w = _pulled_back(form, c, y, direction).square()
+        moments = form.recurrence.readout_moments(c, w)
+        if moments is None:
+            return None
+        found.append(moments)
+    return ReadoutMoments(*(torch.stack(parts).sum(0) for parts in zip(*found, strict=True)))
+
+
+def _pulled_back(form: SelectiveForm, c: Any, y: Tensor, g: Tensor) -> Tensor:
+    """dJ/dy of the recurrence from dJ/d(output of the layer)."""
+    with torch.enable_grad():
+        y = y.detach().requires_grad_()
+        output = form.tail(y, c.x, c.z)
+        return torch.autograd.grad(output, y, g.to(output))[0]

@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 import lti
 from compressm.errors import ObservationError, OptionError
+from compressm.gramians.elimination import eliminate, eliminate_with_takeover
 from compressm.gramians.moments import (
     input_shape_matches,
     input_width,
     observability_factor,
     observed_factor,
 )
-from compressm.gramians.scores import covariances, mean_gramians
+from compressm.gramians.scores import covariances, mean_gramians, readout_moments
+from compressm.gramians.selection import Selection
 from compressm.gramians.signals import Signal
 from compressm.systems.batches import System
 from compressm.systems.selective.form import require_form
@@ -29,14 +31,16 @@ __all__ = [
     "GRAMIAN_TYPES",
     "INPUT",
     "MODEL",
+    "OUTPUT",
     "GramianType",
     "gramian_type",
     "group_values",
+    "selection",
     "register_gramian_type",
     "state_values",
 ]
 
-BuiltIn = Literal["model", "input", "data"]
+BuiltIn = Literal["model", "input", "data", "output"]
 """The names of the Gramian types that are part of the library."""
 
 
@@ -109,6 +113,10 @@ class GramianType(ABC):
             Non-negative: the states with the largest scores are kept, in each group of channels
             its own if there is a score for each.
         """
+
+    def selection(self, layer: nn.Module, signals: Sequence[Signal]) -> Selection | None:
+        """A choice of sets of states of a selective layer; None to choose by `state_values`."""
+        return None
 
     def __str__(self) -> str:
         return self.name
@@ -188,12 +196,36 @@ class Data(Input):
         return _scores(layer, *covariances(layer, signals))
 
 
+class Output(Input):
+    """A set of states of a selective layer: the one without which the output changes least.
+
+    States go one by one, each time the one whose removal costs least. Where C is linear in the
+    input (Mamba), those that stay take over what they can predict of it. For a linear layer, and
+    where states interact (the delta rule), this is `Input`.
+    """
+
+    name = "output"
+
+    def selection(self, layer: nn.Module, signals: Sequence[Signal]) -> Selection | None:
+        """By moments of the states as the output of the layer sees them."""
+        moments = readout_moments(layer, signals)
+        if moments is None:
+            return None
+        P, Q, K = (x.cpu() for x in moments)
+        form = require_form(layer)
+        if form.readout() is not None and form.groups == 1:
+            found = [eliminate_with_takeover(P[0], Q[0])]
+            return Selection.of(found, P[0])
+        K = K.unflatten(0, (form.groups, -1)).sum(1)
+        return Selection.of([eliminate(k) for k in K])
+
+
 def _scores(layer: nn.Module, P: Tensor, Q: Tensor) -> Tensor:
     """sqrt(P Q), summed over the channels of each group: (groups, N)."""
     return (P.sqrt() * Q.sqrt()).unflatten(0, (require_form(layer).groups, -1)).sum(1)
 
 
-MODEL, INPUT, DATA = Model(), Input(), Data()
+MODEL, INPUT, DATA, OUTPUT = Model(), Input(), Data(), Output()
 DATA.fallback = INPUT
 
 GRAMIAN_TYPES: dict[str, GramianType] = {}
@@ -223,7 +255,7 @@ def register_gramian_type(gramians: GramianType) -> GramianType:
     return gramians
 
 
-for _one in (MODEL, INPUT, DATA):
+for _one in (MODEL, INPUT, DATA, OUTPUT):
     register_gramian_type(_one)
 
 
@@ -255,12 +287,13 @@ def state_values(
         A selective layer, such as `Mamba`.
     signals : iterable of Signal
         Its inputs, each from the zero state, and gradients at its output.
-    gramians : {"model", "input", "data"} or GramianType, optional
+    gramians : {"model", "input", "data", "output"} or GramianType, optional
         "model": P and Q are Gramians of the mean system of [1]_, at the averages of dt, of B, of C
         over the signals. The value ``|c_n b_n| / (1 - p_n^2)`` is the Hankel value of mode n alone.
         "input": P is the second moment of the states that the signals drive. "data": in addition Q
         is that of the adjoint states ``g[t] = C[t] gy[t] + exp(dt[t+1] A) g[t+1]`` [2]_, where gy
         is the gradient at the output of the scan, computed from the one at the layer's output.
+        "output" scores single states as "input" does; a cut by it chooses sets, see `Output`.
 
     Returns
     -------
@@ -293,6 +326,16 @@ def state_values(
        arXiv:2207.14387; here restricted to a choice of states.
     """
     return group_values(module, signals, gramians).sum(0)
+
+
+@torch.no_grad()
+def selection(
+    module: nn.Module, signals: Iterable[Signal], gramians: str | GramianType
+) -> Selection:
+    """Which states of a selective layer are kept at each order; see `state_values`."""
+    gramians, signals = gramian_type(gramians), list(signals)
+    found = gramians.selection(module, signals) if signals else None
+    return found or Selection.by_values(group_values(module, signals, gramians))
 
 
 @torch.no_grad()

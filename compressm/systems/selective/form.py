@@ -95,6 +95,10 @@ class SelectiveForm(ABC):
     def counts(self, n: int) -> dict[str, int]:
         """Values of the attributes that depend on the number `n` of states, by dotted name."""
 
+    def readout(self) -> tuple[str, list[int]] | None:
+        """The tensor, and its rows, that give C linearly: ``C[t] = rows x[t]``; or None."""
+        return None
+
     @classmethod
     def of(cls, module: nn.Module) -> SelectiveForm | None:
         """`module` in this form, or None if it is not of this form."""

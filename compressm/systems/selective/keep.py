@@ -7,18 +7,22 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import lti
+from compressm.errors import UnsupportedLayerError
 from compressm.ops.resize import tensors_of, write_
-from compressm.systems.selective.form import require_form
+from compressm.systems.selective.form import SelectiveForm, require_form
 
 __all__ = ["keep_states_"]
 
 
 @torch.no_grad()
 def keep_states_(
-    module: nn.Module, indices: Iterable[int] | Iterable[Sequence[int]], optimizer: Any = None
+    module: nn.Module,
+    indices: Iterable[int] | Iterable[Sequence[int]],
+    optimizer: Any = None,
+    readout: Tensor | None = None,
 ) -> None:
     """A, B[t], C[t] <- A[:, indices], B[t, indices], C[t, indices]: only these states, in place.
 
@@ -31,6 +35,10 @@ def keep_states_(
         group its own, as many for each.
     optimizer : torch.optim.Optimizer, optional
         Its state of the parameters that change shape is reset; see `resize_`.
+    readout : Tensor (n, N), optional
+        ``C[t] <- readout C[t]`` of the states that are kept, in place of a choice of C[t]: they
+        take over what they can predict of the others. Only for Mamba without norms, where C[t] is
+        linear in x[t], as `SelectiveForm.readout` says.
 
     Raises
     ------
@@ -56,16 +64,39 @@ def keep_states_(
     """
     form = require_form(module)
     kept = _flat(list(indices), form.n_states, form.groups)
+    mixed = {}
+    if readout is not None:
+        mixed = _mixed(form, kept, readout)
     tensors = tensors_of(module)
     for name, (axis, places) in form.places(kept).items():
         if name in tensors:
-            old = tensors[name].detach()
+            old = mixed.get(name, tensors[name].detach())
             places = torch.tensor(places, device=old.device)
             write_(module, name, old.index_select(axis, places), optimizer)
     for name, count in form.counts(len(kept) // form.groups).items():
         path, _, own = name.rpartition(".")
         if own in vars(module.get_submodule(path)):
             write_(module, name, count)
+
+
+def _mixed(form: SelectiveForm, kept: list[int], readout: Tensor) -> dict[str, Tensor]:
+    """The tensor of C whose rows of the kept states are mixtures of all rows."""
+    found, shape = form.readout(), (len(kept), form.n_states)
+    if found is None or form.groups > 1:
+        raise UnsupportedLayerError(
+            f"C of {type(form.module).__name__} is not linear in its input, so no state can take "
+            "over what others did; leave readout out"
+        )
+    if tuple(readout.shape) != shape:
+        raise lti.DimensionError(
+            f"readout has the shape {tuple(readout.shape)}; a row for each state that is kept and "
+            f"a column for each state are needed, {shape}"
+        )
+    name, rows = found
+    W = tensors_of(form.module)[name].detach().clone()
+    old = W[rows].to(torch.promote_types(W.dtype, torch.float32))
+    W[[rows[i] for i in kept]] = (readout.to(old) @ old).to(W)
+    return {name: W}
 
 
 def _flat(indices: Sequence[Any], n: int, groups: int) -> list[int]:

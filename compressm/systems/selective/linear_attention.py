@@ -76,7 +76,7 @@ class KimiDeltaAttention(SeparateForm):
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         gates = self.value_heads * self.n_states
-        return super().shapes() | {"dt_bias": (gates,), "A_log": (self.value_heads,)}
+        return {**super().shapes(), "dt_bias": (gates,), "A_log": (self.value_heads,)}
 
     def decay(self, a: Tensor) -> Tensor:
         """exp(-exp(A_log) softplus(a + dt_bias)), or with a lower bound of the exponent."""

@@ -65,5 +65,10 @@ class Mamba(SelectiveForm):
         norms = {f"{part}_layernorm.weight": (0, kept) for part in ("b", "c")}
         return {"A_log": (1, kept), "x_proj.weight": (0, rows), **norms}
 
+    def readout(self) -> tuple[str, list[int]] | None:
+        first = self.rank + self.n_states
+        rows = list(range(first, first + self.n_states))
+        return None if getattr(self.module, "c_layernorm", None) else ("x_proj.weight", rows)
+
     def counts(self, n: int) -> dict[str, int]:
         return dict.fromkeys(COUNTS, n) | {"x_proj.out_features": self.rank + 2 * n}

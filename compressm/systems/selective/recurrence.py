@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Coefficients", "Recurrence", "Scan"]
+__all__ = ["Coefficients", "ReadoutMoments", "Recurrence", "Scan"]
 
 
 class Coefficients(NamedTuple):
@@ -30,6 +30,20 @@ class Coefficients(NamedTuple):
     B: Tensor
     C: Tensor
     z: Tensor
+
+
+class ReadoutMoments(NamedTuple):
+    """Sums over time, sequences and channels of w h h^T, C C^T and w (C * h) (C * h)^T.
+
+    Parameters
+    ----------
+    P, Q, K : Tensor (groups, N, N)
+        Of the states, of what reads them, and of the parts of y, the sum of C_i h_i.
+    """
+
+    P: Tensor
+    Q: Tensor
+    K: Tensor
 
 
 class Recurrence(ABC):
@@ -55,6 +69,10 @@ class Recurrence(ABC):
     @abstractmethod
     def mean_gramians(self, sequences: Iterable[Any]) -> tuple[Tensor, Tensor]:
         """P and Q of the mean system, (channels, N)."""
+
+    def readout_moments(self, c: Any, w: Tensor) -> ReadoutMoments | None:
+        """Moments with the weights w (batch, length, channels) of y; None where states interact."""
+        return None
 
     def count(self, c: Any) -> int:
         """Over how many times and sequences the sums go."""
@@ -88,16 +106,34 @@ class Scan(Recurrence):
         gap = -torch.expm1(2 * dt[:, None] * A)  # 1 - p^2
         return (dt[:, None] * B).square() / gap, C.square() / gap
 
+    def readout_moments(self, c: Coefficients, w: Tensor) -> ReadoutMoments:
+        """Of the states of each group of channels, by one step after the other."""
+        groups, n = c.B.shape[2:]
+        P, K = (c.x.new_zeros(groups, n, n, dtype=torch.float64) for _ in "PK")
+        w = w.unflatten(2, (groups, -1))
+        for t, h in enumerate(_states(c.dt * c.x, c.dt, c.A, c.B)):
+            weighted = h * w[:, t].unsqueeze(-1)
+            moment = torch.einsum("bgci,bgcj->bgij", weighted, h)
+            P += moment.sum(0)
+            read = c.C[:, t]
+            K += (moment * read.unsqueeze(-1) * read.unsqueeze(-2)).sum(0)
+        return ReadoutMoments(P, torch.einsum("btgi,btgj->gij", c.C, c.C).double(), K)
+
 
 def _driven(v: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
     """h[t] = exp(dt[t] A) * h[t-1] + v[t] B[t]^T,  y[t] = h[t] C[t]: sum of h^2, and y."""
+    moment, y = 0.0, []
+    for t, h in enumerate(_states(v, dt, A, B)):
+        moment = moment + h.square().sum(0, dtype=torch.float64)
+        y.append((h @ C[:, t].unsqueeze(-1)).flatten(1))
+    return torch.as_tensor(moment).flatten(0, 1), torch.stack(y, 1)
+
+
+def _states(v: Tensor, dt: Tensor, A: Tensor, B: Tensor) -> Iterator[Tensor]:
+    """h (batch, groups, channels, N) of each time; the same tensor, written anew."""
     batch, length, groups, n = B.shape
     v, dt = (part.unflatten(2, (groups, -1)).unsqueeze(-1) for part in (v, dt))
     A = A.unflatten(0, (groups, -1))
     h = v.new_zeros(batch, *v.shape[2:4], n)
-    moment, y = h.new_zeros(h.shape[1:], dtype=torch.float64), []
     for t in range(length):
-        h.mul_((dt[:, t] * A).exp()).addcmul_(v[:, t], B[:, t].unsqueeze(2))
-        moment += h.square().sum(0, dtype=torch.float64)
-        y.append((h @ C[:, t].unsqueeze(-1)).flatten(1))
-    return moment.flatten(0, 1), torch.stack(y, 1)
+        yield h.mul_((dt[:, t] * A).exp()).addcmul_(v[:, t], B[:, t].unsqueeze(2))

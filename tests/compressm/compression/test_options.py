@@ -49,7 +49,8 @@ def test_fewer_states_than_the_multiple_are_refused():
 
 def test_an_unknown_gramian_type_is_refused_with_the_known_ones():
     with pytest.raises(
-        ValueError, match="'model', 'input' or 'data', or an instance of a GramianType, got 'x'"
+        ValueError,
+        match="'model', 'input', 'data' or 'output', or an instance of a GramianType, got 'x'",
     ):
         compress_(model_of(), States(3), gramians="x")
 

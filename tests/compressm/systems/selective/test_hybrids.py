@@ -169,5 +169,7 @@ def test_kimi_linear_says_what_is_missing():
     code = importlib.import_module("transformers.models.kimi_linear.modeling_kimi_linear")
     config = transformers.KimiLinearConfig(hidden_size=8, linear_num_heads=2, linear_head_dim=6)
     layer = code.KimiLinearDeltaAttention(config, layer_idx=0)
-    with pytest.raises(UnsupportedLayerError, match="looks like DeltaNet, but has no k_conv1d.weight"):
+    with pytest.raises(
+        UnsupportedLayerError, match="looks like DeltaNet, but has no k_conv1d.weight"
+    ):
         compress_(layer, States(3), data=[inputs()])

@@ -1,0 +1,93 @@
+"""Which set of states to keep: those whose removal one by one changes the output least."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Elimination", "eliminate", "eliminate_with_takeover", "takeover"]
+
+EPS = 1e-6  # of the second moment of each state, so that no large numbers cancel in C
+
+
+class Elimination(NamedTuple):
+    """The states from the last that is removed to the first, and what each removal costs.
+
+    Parameters
+    ----------
+    order : list of int
+        The first r are those to keep at order r.
+    costs : Tensor (N,)
+        Mean square of the change of the output, descending.
+    """
+
+    order: list[int]
+    costs: Tensor
+
+
+def eliminate(K: Tensor) -> Elimination:
+    """min over i of sum(K[D, D]), D the removed states and i: K are moments of y = sum_i y_i.
+
+    Parameters
+    ----------
+    K : Tensor (N, N)
+        ``E y_i y_j`` of the parts of the output.
+    """
+    removed, left, costs, before = torch.zeros(len(K), dtype=K.dtype), list(range(len(K))), [], 0.0
+    order = []
+    while left:
+        change = 2 * (K @ removed)[left] + K.diagonal()[left]
+        i = left.pop(int(change.argmin()))
+        removed[i] = 1.0
+        order.append(i)
+        total = max(float(removed @ K @ removed), before)
+        costs.append(max(total - before, costs[-1] if costs else 0.0))  # never less than before
+        before = total
+    return Elimination(order[::-1], torch.tensor(costs[::-1], dtype=K.dtype))
+
+
+def eliminate_with_takeover(P: Tensor, Q: Tensor) -> Elimination:
+    """min over i of Q_ii / (P^-1)_ii, where the states that stay take over what they can predict.
+
+    With ``x_i ~ m x`` for the others, ``C_i x_i`` goes to them as ``C <- C + m^T C_i``: what stays
+    is the residual, of variance ``1 / (P^-1)_ii``, times the mean square of C_i.
+
+    Parameters
+    ----------
+    P, Q : Tensor (N, N)
+        Second moments of the states and of C.
+    """
+    scale = P.diagonal().clamp_min(torch.finfo(P.dtype).tiny).sqrt()
+    P, Q = P / scale / scale[:, None], Q * scale * scale[:, None]
+    X = torch.linalg.inv(P + EPS * torch.eye(len(P), dtype=P.dtype))
+    left, order, costs = list(range(len(P))), [], []
+    while left:
+        at = torch.tensor(left)
+        lost = Q.diagonal()[at] / X.diagonal()[at]
+        i = left.pop(int(lost.argmin()))
+        order.append(i)
+        costs.append(max(float(lost.min()), costs[-1] if costs else 0.0))
+        m = -X[i] / X[i, i]
+        m[i] = 0.0
+        Q = Q + torch.outer(m, Q[i]) + torch.outer(Q[i], m) + torch.outer(m, m) * Q[i, i]
+        X = X - torch.outer(X[:, i], X[i]) / X[i, i]
+    return Elimination(order[::-1], torch.tensor(costs[::-1], dtype=P.dtype))
+
+
+def takeover(P: Tensor, kept: list[int]) -> Tensor:
+    """T (r, N) of C[kept] <- T C: one at each kept state, P_SS^-1 P_SD for the others.
+
+    Parameters
+    ----------
+    P : Tensor (N, N)
+        Second moment of the states.
+    kept : list of int
+    """
+    scale = P.diagonal().clamp_min(torch.finfo(P.dtype).tiny).sqrt()
+    P = P / scale / scale[:, None]
+    inner = P[kept][:, kept] + EPS * torch.eye(len(kept), dtype=P.dtype)
+    T = torch.linalg.solve(inner, P[kept]) / scale[kept][:, None] * scale
+    T[:, kept] = torch.eye(len(kept), dtype=P.dtype)
+    return T
