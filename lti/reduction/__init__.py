@@ -5,6 +5,7 @@ from lti.reduction.certificate import Claim, Reduction
 from lti.reduction.controller import controller_weights
 from lti.reduction.gramian_pair import GramianPair
 from lti.reduction.hankel_norm import hankel_norm_approximation
+from lti.reduction.interpolation import irka
 from lti.reduction.method import ReductionMethod
 from lti.reduction.methods import register_method
 from lti.reduction.modal import modal_truncation
@@ -28,6 +29,7 @@ __all__ = [
     "bounded_real_gramians",
     "controller_weights",
     "hankel_norm_approximation",
+    "irka",
     "lqg_gramians",
     "modal_truncation",
     "positive_real_gramians",
