@@ -16,6 +16,7 @@ from lti.reduction.riccati import (
     positive_real_gramians,
     stochastic_gramians,
 )
+from lti.reduction.second_order import SecondOrderModel, second_order_truncation
 from lti.reduction.truncation import balanced_truncation
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "GramianPair",
     "Reduction",
     "ReductionMethod",
+    "SecondOrderModel",
     "balance",
     "balanced_truncation",
     "bounded_real_gramians",
@@ -34,6 +36,7 @@ __all__ = [
     "modal_truncation",
     "positive_real_gramians",
     "register_method",
+    "second_order_truncation",
     "singular_perturbation",
     "stochastic_gramians",
 ]
