@@ -1,5 +1,8 @@
 """Reductions of sparse systems: the dense results, a certificate that says what it estimates."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.sparse as sparse
@@ -100,6 +103,19 @@ def test_user_supplied_factors():
     same_response(reduction.system, expected.system, 1e-9)
     with pytest.raises(lti.DimensionError, match="60 states"):
         lti.balance(sys, controllability=S[:5])
+
+
+def test_snapshots_give_the_values_of_the_gramians():
+    """The script of the examples: impulse responses of a simulator and of its adjoint."""
+    example = runpy.run_path(str(Path(__file__).parents[3] / "examples" / "balanced_pod.py"))
+    sys = example["plate"](16)
+    P, Q = example["factor"](sys.A, sys.B), example["factor"](sys.A.T.tocsc(), sys.C.T)
+    assert P.samples == 288
+    observed = lti.balance(sys, controllability=P, observability=Q)
+    exact = lti.balance(sys)
+    np.testing.assert_allclose(observed.hsv[:6], exact.hsv[:6], rtol=0.05)
+    errors = [x.truncate(4).verify() for x in (observed, exact)]
+    assert errors[0] == pytest.approx(errors[1], rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["rail_371", "rail_1357"])
