@@ -1,6 +1,7 @@
 """Balanced truncation of sparse systems: time, memory, decompositions, columns, residual, bound.
 
     python benchmarks/sparse.py [rail_371 rail_1357 heat:100000 chain:20000 ...]
+    python benchmarks/sparse.py --plot heat.png   # time and memory over n, of heat in a square
 
 Each case runs in a process of its own, on one thread, so that its peak of memory is its own. Where
 pyMOR is installed, its low-rank balanced truncation runs beside (`--pymor`). The rail models are
@@ -23,6 +24,7 @@ import lti
 from lti.gramians.low_rank import low_rank_factors
 
 CASES = ("rail_371", "rail_1357", "heat:1000", "heat:10000", "heat:100000", "chain:20000")
+SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
 ORDER = 10
 
 
@@ -83,24 +85,48 @@ def run_pymor(case: str) -> None:
     print(f"{case + ' pyMOR':<14} {sys_.order:>9} {seconds:8.2f} {'':7} {memory:8.0f}", flush=True)
 
 
-def alone(*arguments: str) -> None:
+def alone(*arguments: str) -> str:
+    """What a process of its own prints, which is shown as well."""
     threads = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     environment = os.environ | dict.fromkeys(threads, "1")
-    subprocess.run([sys.executable, __file__, *arguments], check=True, env=environment)
+    command = [sys.executable, __file__, *arguments]
+    done = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True)
+    print(done.stdout, end="", flush=True)
+    return done.stdout
+
+
+def plot(rows: list[str], path: str) -> None:
+    """Seconds of the factors and megabytes over n, with a line of slope one."""
+    import matplotlib.pyplot as plt
+
+    n, seconds, _, memory = np.array([row.split()[1:5] for row in rows], dtype=float).T
+    fig, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for ax, label, values in zip(axes, ("CPU seconds", "peak memory, MB"), (seconds, memory),
+                                 strict=True):  # fmt: skip
+        ax.loglog(n, values, "o-", label="heat in a square")
+        ax.loglog(n[-3:], values[-1] * n[-3:] / n[-1], ":", color="gray", label="proportional to n")
+        ax.set(xlabel="states", ylabel=label)
+        ax.legend()
+    fig.savefig(path, dpi=100)
 
 
 def main() -> None:
     given = [case for case in sys.argv[1:] if case != "--pymor"]
+    if picture := given[1:] if given[:1] == ["--plot"] else []:
+        given = [f"heat:{n}" for n in SIZES]
     if "--one" in given:
         (run_pymor if "--pymor" in sys.argv else run)(given[-1])
         return
     print(
         f"{'case':<14} {'states':>9} {'factors':>8} {'rest':>7} {'MB':>8} solves columns   residual"
     )
+    rows = []
     for case in given or CASES:
-        alone("--one", case)
+        rows.append(alone("--one", case))
         if "--pymor" in sys.argv:
             alone("--pymor", "--one", case)
+    if picture:
+        plot(rows, picture[0])
 
 
 if __name__ == "__main__":

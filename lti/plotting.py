@@ -61,6 +61,11 @@ def plot_hsv(sys: Any, order: int | None = None, ax: Any = None) -> Any:
     given = isinstance(sys, (Reduction, Balancing))
     hsv: Any = to_numpy(sys.hsv if given else hankel_singular_values(sys)).astype(float)
     _require_one(hsv.shape[:-1])
+    if isinstance(sys, Reduction) and hsv.size < sys.order:
+        raise DimensionError(
+            "this method computes no Hankel singular values; plot those of the system, "
+            "plot_hsv(reduction.original)"
+        )
     bounds = error_bound(hsv)
     if isinstance(sys, Balancing):
         bounds = to_numpy(sys.error_bounds)
@@ -191,7 +196,8 @@ def plot_error(reduction: Reduction, ax: Any = None) -> Any:
     >>> sys = lti.StateSpace(-np.diag([1.0, 2.0]), np.ones((2, 1)), np.ones((1, 2)))
     >>> ax = plot_error(lti.balanced_truncation(sys, 1))
     """
-    pair = _single([reduction.error])
+    parts = (*(reduction.pair or (reduction.original, reduction.system)), *reduction.weights)
+    pair = _single([x for x in parts if x is not None])
     grid, ax = _grid(pair), _axes(ax)
     gain = _positive(_gain(to_numpy(reduction.error_response(grid))))
     ax.plot(grid, gain, color=COLORS[0], linewidth=1.5, label="error")
@@ -206,7 +212,7 @@ def plot_error(reduction: Reduction, ax: Any = None) -> Any:
 
 
 def plot_reduction(reduction: Reduction) -> Any:
-    """Hankel singular values, both responses, and the error, side by side.
+    """Hankel singular values if they are known, both responses, and the error, side by side.
 
     Parameters
     ----------
@@ -237,9 +243,11 @@ def plot_reduction(reduction: Reduction) -> Any:
         )
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(15, 5), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
-    plot_hsv(reduction, ax=left)
+    known = reduction.hsv.shape[-1] > 0 or reduction.original.order == 0
+    figure = Figure(figsize=(15 if known else 10, 5), layout="constrained")
+    *left, middle, right = figure.subplots(1, 2 + known)
+    for ax in left:
+        plot_hsv(reduction, ax=ax)
     pair = {"original": reduction.original, "reduced": reduction.system}
     plot_response(*(replace(sys, labels=Labels(name)) for name, sys in pair.items()), ax=middle)
     plot_error(reduction, ax=right)

@@ -72,7 +72,10 @@ def test_page(page, tmp_path, monkeypatch):
             exec(compile("\n" * line + code, str(page), "exec"), names)
 
 
-SHORT = {"penalty.py": ["--steps", "3", "--plot", "penalty.png"]}  # where the whole takes minutes
+SHORT = {  # where the whole takes longer
+    "penalty.py": ["--steps", "3", "--plot", "penalty.png"],
+    "balanced_pod.py": ["--points", "20", "--order", "3", "--plot", "plate.png"],
+}
 
 
 LONG = ("after_training.py", "ddp.py", "lightning_loop.py", "penalty.py")

@@ -235,7 +235,7 @@ def exact_factors(sys: System) -> ExactFactors:
     """
     if isinstance(sys, SparseStateSpace):
         sys = sys.finite_part
-        require_stable(sys, remedy="stabilise the system first: a sparse one is not split")
+        require_stable(sys)
         found = low_rank_factors(sys)
         return ExactFactors(sys, found.S, found.R, hidden=found.hidden)
     sys = sys.double()

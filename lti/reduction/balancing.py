@@ -121,7 +121,7 @@ class Balancing:
     @property
     def is_part(self) -> bool:
         """Whether only a part of the system is balanced: it has unstable poles."""
-        return self.parts.stable.order < self.system.order
+        return self.smallest_order > 0 or self.parts.stable.order < self.system.order
 
     @property
     def scale(self) -> Array:
@@ -141,7 +141,7 @@ class Balancing:
     def cancellation_scale(self) -> Array:
         """The same without what the rounding of A has cost: values far below it have cancelled."""
         scale = self.factors.roundoff_gain * self.factors.product_scale
-        if not self.is_part or isinstance(self.system, DiagonalStateSpace):
+        if not self.is_part or isinstance(self.system, (DiagonalStateSpace, SparseStateSpace)):
             return scale
         # What the split has rounded, state by state, so that their units do not matter
         xp, k, dense = namespace(self.sigma), self.smallest_order, self.system.double().to_dense()
@@ -373,12 +373,12 @@ def balance(
     S, R = factors.S, factors.R
     xp = namespace(S)
     sigma, right, left = balanced(parts.stable, S, R, factors.of_system, factors.product_scale)
-    turn = _turn(detach(left @ (sys if sparse else parts.stable.to_dense()).B))
+    turn = _turn(detach(left @ (parts.stable if sparse else parts.stable.to_dense()).B))
     right, left = right * conj(turn)[..., None, :], left * turn[..., :, None]
     if k:
         kept = xp.full((*sigma.shape[:-1], k), float("inf"), dtype=sigma.dtype, device=device(S))
         sigma = xp.concat([kept, sigma], axis=-1)
-    sigma = pad(sigma, sys.order)  # unstable states that do nothing
+    sigma = pad(sigma[..., : sys.order], sys.order)  # unstable states that do nothing
     return Balancing(sys, parts, factors, sigma, (right, left), method)
 
 

@@ -192,7 +192,7 @@ def certified(
             pair=(balancing.parts.stable, stable) if balancing.is_part else None,
             weights=weights,
             roundoff_scale=balancing.roundoff_scale,
-            form=balancing.parts.stable if not balancing.parts.is_whole else None,
+            form=balancing.parts.stable if not balancing.parts.in_place else None,
         ),
         T=None if T is None else narrow(T, like),
         W=None if W is None else narrow(W, like),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -177,7 +177,8 @@ class Reduction:
         """
         exact = True
         if isinstance(self.original, SparseStateSpace):
-            error, w, exact = sampled_error(self.original, self.system, self.claim.form, rtol)
+            F, F_r = cast(Any, self.pair or (self.original, self.system))
+            error, w, exact = sampled_error(F, F_r, self.claim.form, rtol)
         elif any(self.weights):
             error, w = peak(self.error, None, rtol)
         else:  # apart, so that a diagonal system is evaluated as one

@@ -27,6 +27,7 @@ from lti.hankel import error_bound, product_scale, square_root
 from lti.norms import hinf_norm
 from lti.systems.algebra import dual, static
 from lti.systems.convert import as_statespace
+from lti.systems.moved import MovedPencil
 from lti.systems.operators import product
 from lti.systems.protocol import System, SystemLike
 from lti.systems.sparse import SparseStateSpace
@@ -210,6 +211,8 @@ def _sparse_pair(
     found: Any = exact_factors(sys) if None in own else None
     S, R = (getattr(found, name) if x is None else x.factor
             for name, x in zip("SR", own, strict=True))  # fmt: skip
+    if isinstance(sys.pencil, MovedPencil):  # of snapshots, the stable part
+        S, R = sys.pencil.without(S), sys.pencil.without_adjoint(R)
     names = dict.fromkeys(x.name for x in own if x is not None)
     hidden = None if found is None or names else float(found.hidden)
     return GramianPair(

@@ -10,7 +10,15 @@ from lti._backend.arrays import Array
 from lti.errors import OptionError, OrderError, ReductionWarning, warn
 from lti.hankel import OrderChoice, no_bounds
 from lti.reduction.balancing import Balancing
-from lti.reduction.bounds import as_it_is, cancelling, certified, divided, near_unstable, rounded
+from lti.reduction.bounds import (
+    as_it_is,
+    cancelling,
+    certified,
+    divided,
+    near_unstable,
+    rounded,
+    stable_part,
+)
 from lti.reduction.certificate import Reduction
 from lti.systems.sparse import SparseStateSpace
 from lti.systems.statespace import StateSpace
@@ -86,7 +94,8 @@ class ReductionMethod:
         for flag in reduction.flags:
             warn(flag, ReductionWarning)
         if isinstance(balancing.system, SparseStateSpace):
-            claim = replace(reduction.claim, form=balancing.balanced)
+            form = stable_part(balancing.balanced, balancing.smallest_order)
+            claim = replace(reduction.claim, form=form)
             reduction = replace(reduction, claim=claim)
         if hidden is not None:  # true of every sparse system, so it is no warning
             note = (

@@ -8,14 +8,14 @@ from typing import Any, cast
 
 import numpy as np
 from scipy.sparse import csc_matrix, issparse
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
 
 from lti._backend.arrays import Array, is_tensor, widen
 from lti._backend.checks import common, timebase
-from lti.errors import DenseWarning, DimensionError, NonFiniteError, OptionError, warn
+from lti.errors import DenseWarning, DimensionError, NonFiniteError, warn
 from lti.systems.index_one import IndexOnePencil, algebraic_part
 from lti.systems.labels import Labels
 from lti.systems.pencil import CayleyPencil, MatrixPencil, Pencil, require_nonsingular
+from lti.systems.rightmost import closest_poles, suspects, unstable_subspaces
 from lti.systems.statespace import StateSpace, _check_labels, _describe
 
 __all__ = ["SparseStateSpace", "as_sparse"]
@@ -197,31 +197,19 @@ class SparseStateSpace:
     def poles(self) -> Array:
         """Some finite eigenvalues of (A, E), those closest to zero, or in discrete time to one.
 
-        All of them of a system of up to 200 states.
+        And unstable ones that a few Arnoldi steps see. All of them of a system of up to 200 states.
         """
         if self.finite_part is not self:
             return self.finite_part.poles
-        n = self.order
-        if n <= SMALL:
+        if self.order <= SMALL:
             return self.small_dense().poles
-        target = 1.0 if self.is_discrete else 0.0
-        try:
-            inverse = self.pencil.factor(1.0, -target).solve
-        except OptionError:  # a pole lies there
-            return np.array([target + 0j])
-        dtype = complex if self.pencil.is_complex else float
-
-        def step(x: Array) -> Array:
-            return inverse(self.times_E(x.reshape(n, -1)).astype(dtype)).ravel()
-
-        operator = cast(Any, LinearOperator)((n, n), matvec=step, dtype=dtype)
-        start = np.linspace(1.0, 2.0, n)
-        try:
-            values = cast(Any, eigs)(operator, SOME, v0=start, tol=1e-8, return_eigenvectors=False)
-        except ArpackNoConvergence as error:
-            values = error.eigenvalues
-        values = values[values != 0]
-        return target + 1 / values
+        found = closest_poles(self.pencil, 1.0 if self.is_discrete else 0.0, SOME)
+        for near in suspects(self.pencil, found, self.is_discrete):
+            X, W = unstable_subspaces(self.pencil, near, self.is_discrete)
+            more = np.linalg.eigvals(W @ self.pencil.product(1.0, 0.0, X))
+            apart = abs(more[:, None] - found).min(axis=1, initial=np.inf) > 1e-6 * abs(near)
+            found = np.concatenate([found, more[apart]])
+        return found
 
     def to_dense(self) -> StateSpace:
         """(E^-1 A, E^-1 B, C, D) with a dense state matrix, which is warned of."""

@@ -11,10 +11,12 @@ from lti._backend.checks import one_of
 from lti.errors import DefectiveError, DimensionError, OptionError
 from lti.systems.decouple import block_sizes, decouple
 from lti.systems.labels import Labels
+from lti.systems.moved import MovedPencil
 from lti.systems.protocol import System
+from lti.systems.rightmost import unstable_subspaces
 from lti.systems.schur import SchurForm, schur_form
 from lti.systems.separate import minimal_basis
-from lti.systems.sparse import SparseStateSpace
+from lti.systems.sparse import SMALL, SparseStateSpace
 from lti.systems.stability import require_stable
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
@@ -23,6 +25,7 @@ __all__ = ["Split", "parts_of", "split", "whole"]
 EPS = 2.0**-52
 WIDEST = 1e-2  # of |A|: poles that far from the boundary are never kept with others
 APART = 1e-6  # the largest rounding of a split, relative
+MOST = 100  # unstable poles of a sparse system that are split off
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,20 +40,21 @@ class Split:
         The part with the poles on or beyond the stability boundary, with D = 0.
     T, W : array (..., n, k), array (..., k, n)
         ``x = T [x_rest, x_stable]``, but for states of the rest that do nothing.
-    is_whole : bool, optional
-        Whether the stable part is the system as it stands, and T the identity.
+    in_place : bool, optional
+        Whether the stable part has the states of the system: T and W of it are then the identity,
+        and those of a sparse system hold the rest only.
     """
 
     stable: System
     rest: StateSpace
     T: Array
     W: Array
-    is_whole: bool = False
+    in_place: bool = False
 
     def with_stable(self, stable: System, X: Array, inverse: Array) -> Split:
         """The same with the stable part in other coordinates, ``x_stable = X z``."""
         k = self.rest.order
-        if not self.is_whole:
+        if not self.in_place:
             xp = namespace(X)
             X = xp.concat([self.T[..., :k], self.T[..., k:] @ X], axis=-1)
             inverse = xp.concat([self.W[..., :k, :], inverse @ self.W[..., k:, :]], axis=-2)
@@ -68,30 +72,21 @@ class Split:
     def right(self, T: Array) -> Array:
         """[T_rest, T_stable T], columns in the coordinates of the system."""
         k = self.rest.order
-        if self.is_whole:
-            return T
-        moved = self.T[..., k:] @ T
+        moved = T if self.in_place else self.T[..., k:] @ T
         return namespace(T).concat([self.T[..., :k], moved], axis=-1) if k else moved
 
     def left(self, W: Array) -> Array:
         """[W_rest; W W_stable], rows in the coordinates of the system."""
         k = self.rest.order
-        if self.is_whole:
-            return W
-        moved = W @ self.W[..., k:, :]
+        moved = W if self.in_place else W @ self.W[..., k:, :]
         return namespace(W).concat([self.W[..., :k, :], moved], axis=-2) if k else moved
 
 
 def parts_of(sys: System, unstable: str, alpha: float | None = None) -> Split:
     """The parts of `sys`: all of it in the stable part ("raise"), or `split` by stability."""
     one_of("unstable", unstable, ("raise", "split"))
-    if unstable == "split" and not isinstance(sys, SparseStateSpace):
-        return split(sys, alpha)
     if unstable == "split":
-        remedy = "a sparse system is not split: stabilise it, or split its dense form (to_dense)"
-        require_stable(sys, remedy=remedy)
-        if alpha is not None:
-            raise OptionError(f"alpha={alpha!r} splits a dense system only; pass sys.to_dense()")
+        return _split_sparse(sys, alpha) if isinstance(sys, SparseStateSpace) else split(sys, alpha)
     if alpha is not None:
         raise OptionError(
             f'alpha={alpha!r} says which poles are split off; give unstable="split" with it'
@@ -202,15 +197,65 @@ def _sorted(sys: DiagonalStateSpace, margin: float) -> Split:
     return replace(_parts(dense, np.swapaxes(W, -1, -2), W, k), stable=stable)
 
 
+def _split_sparse(sys: SparseStateSpace, alpha: float | None) -> Split:
+    """The split of a sparse system: its few unstable poles are moved, and their states projected.
+
+    Of a small system by its dense form.
+    """
+    if sys.order > SMALL:
+        if alpha is not None:
+            raise OptionError(
+                f"alpha={alpha!r} splits sparse systems of up to {SMALL} states only; pass "
+                "sys.to_dense()"
+            )
+        X, W = np.zeros((sys.order, 0)), np.zeros((0, sys.order))
+    else:
+        dense = sys.small_dense()
+        rate = 1.0 if sys.is_discrete else _rate(*dense.matrices[:3])
+        form = schur_form(dense.A)
+        X, W, k = _bases(form, sys.is_discrete, _margin(sys, alpha), rate)
+        X, W = X[:, :k], sys.pencil.factor(0.0, 1.0).adjoint(W[:k].conj().T).conj().T
+    place = 0.0 if sys.is_discrete else -float(abs(sys.poles).max(initial=0.0) or 1.0)
+    part = _without(sys, X, W, place)
+    while sys.order > SMALL and (worst := _worst(part)) is not None:
+        more = unstable_subspaces(part.pencil, worst, sys.is_discrete)
+        X, W = np.hstack([X, more[0]]), np.vstack([W, more[1]])
+        if X.shape[1] > MOST or not more[0].size:
+            require_stable(part, f"after {X.shape[1]} unstable poles are split off, ")
+        part = _without(sys, X, W, place)
+    if part is sys:
+        return whole(sys)
+    rest = StateSpace(W @ sys.pencil.product(1.0, 0.0, X), W @ sys.B, sys.C @ X, None, sys.dt)
+    V, U = minimal_basis(rest, 10 * rest.order**2 * EPS)
+    rest = StateSpace(U @ rest.A @ V, U @ rest.B, rest.C @ V, None, sys.dt)
+    return Split(part, rest, X @ V, U @ W, in_place=True)
+
+
+def _without(sys: SparseStateSpace, X: Array, W: Array, place: float) -> SparseStateSpace:
+    """The same system without the part of some poles, which are moved to a stable place."""
+    if not X.shape[1]:
+        return sys
+    pencil = MovedPencil(sys.pencil, X, W, place)
+    B, C = pencil.without_input(sys.B), pencil.without_output(sys.C)
+    return SparseStateSpace(pencil, B, C, sys.D, dt=sys.dt)
+
+
+def _worst(sys: SparseStateSpace) -> complex | None:
+    """The pole farthest outside of the stable region, of those that are known."""
+    poles = sys.poles + 0j
+    excess = abs(poles) - 1 if sys.is_discrete else poles.real
+    return complex(poles[np.argmax(excess)]) if (excess >= 0).any() else None
+
+
 def whole(sys: System) -> Split:
     """The split of a system that is stable."""
     if isinstance(sys, SparseStateSpace):
         none = np.zeros((0, 0))
         rest = StateSpace(none, sys.B[:0], sys.C[:, :0], None, sys.dt)
-        return Split(sys, rest, none, none, is_whole=True)
+        return Split(sys, rest, none, none, in_place=True)
     dense = sys.to_dense()
     identity = namespace(dense.A).broadcast_to(eye(sys.order, like=dense.A), dense.A.shape)
-    return Split(sys, _part(dense, slice(0, 0), D=False), identity, identity, is_whole=True)
+    return Split(sys, _part(dense, slice(0, 0), D=False), identity, identity, in_place=True)
 
 
 def _common(counts: np.ndarray) -> int:

@@ -42,3 +42,60 @@ def random_pencil(n=30, m=2, p=3, *, E="spd", is_complex=False, dt=0, seed=0):
     if E is None:
         return lti.SparseStateSpace(A0, normal(n, m), normal(p, n), normal(p, m), None, dt)
     return lti.SparseStateSpace(L @ A0 @ R, normal(n, m), normal(p, n), normal(p, m), L @ R, dt)
+
+
+def free_rod(n, add=0.0):
+    """A rod with insulated ends: the constant temperature is a pole at `add`."""
+    A = sparse.diags([1.0, -2.0, 1.0], [-1, 0, 1], shape=(n, n), format="lil")
+    A[0, 0] = A[-1, -1] = -1.0
+    return A + add * sparse.eye(n)
+
+
+def ports(n, seed=0):
+    """B and C that reach and see every mode."""
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, 2)), rng.standard_normal((2, n)) / n
+
+
+def hot_spot(n=300):
+    """A pole at 1.6, far to the right of half of the others, which are closer to zero."""
+    A = sparse.diags([1.0, -2.0, 1.0], [-1, 0, 1], shape=(n, n), format="lil")
+    A[n // 2, n // 2] += 3
+    return lti.SparseStateSpace(A, *ports(n))
+
+
+def indefinite(n=300):
+    """An E with two negative entries: poles at 19 and 2009."""
+    E = np.ones(n)
+    E[3], E[n - 9] = -1e-3, -0.1
+    return lti.SparseStateSpace(free_rod(n, -0.01), *ports(n), E=sparse.diags(E))
+
+
+def free_chain(k=150):
+    """Masses that nothing holds: a double pole at zero, which has one eigenvector."""
+    K, (B, C) = -free_rod(k), ports(k)
+    return lti.second_order(sparse.eye(k), 0.5 * K, K, B, C)
+
+
+def fast_pair(n=300):
+    """0.1 +- 1000 j among real poles."""
+    A = np.diag(-np.linspace(1.0, 300.0, n))
+    A[:2, :2] = [[0.1, 1000.0], [-1000.0, 0.1]]
+    return lti.SparseStateSpace(A, *ports(n))
+
+
+def outside_the_disc(n=300):
+    """-1.3, a double pole 1.1 with two eigenvectors, and 1 itself."""
+    A = np.linspace(-0.9, 0.99, n)
+    A[[0, 5, 8, 9]] = -1.3, 1.0, 1.1, 1.1
+    return lti.SparseStateSpace(sparse.diags(A), *ports(n), dt=1.0)
+
+
+UNSTABLE = {
+    "hot spot": (hot_spot, [1.60555128]),
+    "indefinite E": (indefinite, [19.15282707, 2009.00547732]),
+    "insulated": (lambda: lti.SparseStateSpace(free_rod(300), *ports(300)), [0.0]),
+    "free chain": (free_chain, [0.0, 0.0]),
+    "fast pair": (fast_pair, [0.1 - 1000j, 0.1 + 1000j]),
+    "discrete": (outside_the_disc, [-1.3, 1.0, 1.1, 1.1]),
+}

@@ -1,5 +1,6 @@
 """Pictures: what they show is what was computed, and no system breaks them."""
 
+import warnings
 from dataclasses import replace
 
 import matplotlib
@@ -11,6 +12,7 @@ import lti
 from lti import Labels
 from lti.plotting import plot_error, plot_hsv, plot_reduction, plot_response
 from tests.lti.helpers import claiming, random_dense
+from tests.lti.sparse_systems import rod
 
 matplotlib.use("agg")
 STABLE = random_dense(6, 2, 2, seed=2)
@@ -228,3 +230,13 @@ def test_decibels_and_phase(ax):
     with pytest.raises(lti.DimensionError, match="the phase is that of one input and one output"):
         plot_response(lti.StateSpace([[-1.0]], [[1.0, 2.0]], [[1.0]]), phase=True, ax=ax)
     draw(ax)
+
+
+def test_reductions_of_sparse_systems():
+    """Nothing is made dense; of interpolation, which knows no values, the rest is drawn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", lti.DenseWarning)
+        assert len(lti.plot_reduction(lti.balanced_truncation(rod(300), 3)).axes) == 3
+        assert len(lti.plot_reduction(interpolated := lti.irka(rod(300), 3)).axes) == 2
+    with pytest.raises(lti.DimensionError, match="computes no Hankel singular values"):
+        lti.plot_hsv(interpolated)

@@ -35,6 +35,7 @@ METHODS = {
     ),
     "Hankel-norm approximation": (lti.hankel_norm_approximation, {}),
     "modal truncation": (lti.modal_truncation, {}),
+    "H2-optimal interpolation": (lti.irka, {}),
     "input and output weights, Enns": (lti.balanced_truncation, both("enns")),
     "input and output weights, Lin-Chiu": (lti.balanced_truncation, both("lin-chiu")),
     "input and output weights, Wang": (lti.balanced_truncation, both("wang")),
@@ -47,6 +48,7 @@ METHODS = {
     "unstable part split off": (lti.balanced_truncation, {"unstable": "split"}),
 }  # fmt: skip
 UNBOUNDED = {
+    "H2-optimal interpolation",
     "input and output weights, Enns",
     "input and output weights, Lin-Chiu",
     "bands of frequency",

@@ -1,13 +1,17 @@
 """Reductions of sparse systems: the dense results, a certificate that says what it estimates."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
+import scipy.sparse as sparse
 from scipy.io import loadmat
 
 import lti
 from lti.reduction import sampled
 from tests.lti.helpers import claiming, same_response
-from tests.lti.sparse_systems import random_pencil, rod
+from tests.lti.sparse_systems import UNSTABLE, random_pencil, rod
 
 SYSTEMS = {
     "rod": lambda: rod(50, m=2, p=3),
@@ -101,6 +105,19 @@ def test_user_supplied_factors():
         lti.balance(sys, controllability=S[:5])
 
 
+def test_snapshots_give_the_values_of_the_gramians():
+    """The script of the examples: impulse responses of a simulator and of its adjoint."""
+    example = runpy.run_path(str(Path(__file__).parents[3] / "examples" / "balanced_pod.py"))
+    sys = example["plate"](16)
+    P, Q = example["factor"](sys.A, sys.B), example["factor"](sys.A.T.tocsc(), sys.C.T)
+    assert P.samples == 288
+    observed = lti.balance(sys, controllability=P, observability=Q)
+    exact = lti.balance(sys)
+    np.testing.assert_allclose(observed.hsv[:6], exact.hsv[:6], rtol=0.05)
+    errors = [x.truncate(4).verify() for x in (observed, exact)]
+    assert errors[0] == pytest.approx(errors[1], rel=0.05)
+
+
 @pytest.mark.parametrize("name", ["rail_371", "rail_1357"])
 def test_rail(data_file, name):
     m = loadmat(data_file(f"sparse/{name}.mat"))
@@ -113,15 +130,60 @@ def test_rail(data_file, name):
         assert reduction.error_bound == pytest.approx(dense.error_bound, rel=1e-6)
 
 
-def test_unstable_poles_are_refused_and_not_split():
-    n = 300
-    A = -np.linspace(1.0, 300.0, n)
-    A[3] = 0.25
-    sys = lti.SparseStateSpace(np.diag(A), np.ones((n, 1)), np.ones((1, n)))
-    for unstable in ("raise", "split"):
-        with pytest.raises(lti.UnstableError, match="0.25.*not split"):
-            lti.balance(sys, unstable=unstable)
-    with pytest.raises(lti.OptionError, match="splits a dense system only"):
-        lti.balance(rod(20), unstable="split", alpha=-1.0)
-    reduction = lti.balanced_truncation(rod(20), order=2, unstable="split")  # nothing to split
-    assert reduction.order == 2
+@pytest.mark.parametrize("method", [lti.balanced_truncation, lti.singular_perturbation])
+@pytest.mark.parametrize("name", UNSTABLE)
+def test_unstable_poles_are_split_off(name, method):
+    """As by the dense route: they are kept, and the bound is one of the stable part."""
+    make, poles = UNSTABLE[name]
+    sys, k = make(), len(UNSTABLE[name][1])
+    found = method(sys, order=k + 6, unstable="split")
+    expected = method(sys.small_dense(), order=k + 6, unstable="split")
+    assert found.order == k + 6 and np.isinf(found.hsv[:k]).all() and len(found.hsv) == sys.order
+    np.testing.assert_allclose(found.hsv[k : k + 6], expected.hsv[k : k + 6], rtol=1e-7)
+    w = np.array([0.01, 0.1, 1.0, 3.0])  # zero may be a pole
+    one, other = (lti.frequency_response(x.system, w) for x in (found, expected))
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-7 * abs(other).max())
+    for bound in ("lower_bound", "error_bound"):
+        assert getattr(found, bound) == pytest.approx(getattr(expected, bound), rel=1e-4)
+    E = sys.pencil.product(0.0, 1.0, np.eye(sys.order))
+    np.testing.assert_allclose(found.W @ E @ found.T, np.eye(k + 6), atol=1e-7)
+    assert found.lower_bound <= found.verify() <= found.error_bound
+    with pytest.raises(lti.OrderError, match="unstable poles"):
+        method(sys, order=k - 1, unstable="split")
+
+
+def test_a_small_system_is_split_by_its_dense_form():
+    sys = rod(60)
+    poles = np.sort(sys.poles.real)
+    alpha = float(poles[-3:-1].mean())
+    found = lti.balanced_truncation(sys, order=5, unstable="split", alpha=alpha)
+    expected = lti.balanced_truncation(sys.small_dense(), order=5, unstable="split", alpha=alpha)
+    assert np.isinf(found.hsv).sum() == np.isinf(expected.hsv).sum() == 2
+    same_response(found.system, expected.system, 1e-8)
+    with pytest.raises(lti.OptionError, match="up to 200 states"):
+        lti.balance(rod(300), unstable="split", alpha=-1.0)
+    plain = lti.balanced_truncation(rod(20), order=2, unstable="split")  # nothing to split
+    assert plain.order == 2 and np.isfinite(plain.hsv).all()
+
+
+def test_snapshots_of_a_system_that_is_split():
+    """Factors that a user supplies count with their stable part only."""
+    sys = UNSTABLE["hot spot"][0]()
+    exact = lti.balance(sys, unstable="split")
+    S = exact.factors.S + exact.parts.T @ np.ones((1, exact.factors.S.shape[1]))
+    R = exact.factors.R + exact.parts.W.T @ np.ones((1, exact.factors.R.shape[1]))
+    found = lti.balance(sys, unstable="split", controllability=S, observability=R).truncate(6)
+    same_response(found.system, exact.truncate(6).system, 1e-8)
+
+
+def test_unstable_algebraic_equations():
+    """Index 1: the unstable poles are those of the finite part."""
+    sys = UNSTABLE["hot spot"][0]()
+    A = sparse.block_diag([sys.A, -2 * sparse.eye(2)], format="lil")
+    A[0, 300] = A[301, 5] = 0.5
+    E = sparse.diags(np.append(np.ones(300), [0.0, 0.0]))
+    B, C = np.vstack([sys.B, np.ones((2, 2))]), np.hstack([sys.C, np.ones((2, 2))])
+    found = lti.balanced_truncation(lti.SparseStateSpace(A, B, C, E=E), order=8, unstable="split")
+    dense = lti.StateSpace.from_descriptor(E.toarray(), A.toarray(), B, C)
+    same_response(found.system, lti.balanced_truncation(dense, order=8, unstable="split").system,
+                  1e-7)  # fmt: skip

@@ -1,0 +1,205 @@
+"""Unstable poles of sparse systems: Arnoldi steps with a pencil, and invariant subspaces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.linalg import schur
+
+from lti._backend.arrays import Array
+from lti.errors import DefectiveError, OptionError
+from lti.systems.pencil import Pencil
+
+__all__ = ["closest_poles", "suspects", "unstable_subspaces"]
+
+STEPS = 30  # Arnoldi steps of a search
+MOST = 120  # and of a search for a subspace
+CLOSE = 1e-8  # relative residual of a pole that counts as found
+EXACT = 1e-12  # and of an invariant subspace
+OFF = 0.03  # of a suspected pole: the distance of the shift, so that others are seen as well
+APART = 1e-6  # the largest rounding of a split, relative
+EVEN = 1e-10  # of a pole, or of the shift: a real part this small may be rounding
+
+
+def closest_poles(pencil: Pencil, target: float, count: int) -> Array:
+    """The poles closest to `target`, by Arnoldi steps with ``(A - t E)^-1 E``."""
+    shift = target
+    try:
+        found = _inverse(pencil, shift).extend(STEPS)
+        sizes = np.sort(abs(found.values))[::-1]
+        covered = len(sizes) > 1 and sizes[1] < CLOSE * sizes[0]  # by one pole at the target
+    except OptionError:
+        covered = True
+    if covered:
+        shift = _beside(pencil, target)
+        found = _inverse(pencil, shift).extend(STEPS)
+    for _ in range(2):
+        at = np.argsort(-abs(found.values))[:count]
+        at = at[(found.residuals[at] <= CLOSE * abs(found.values[at])) & (found.values[at] != 0)]
+        if len(at) == count or found.ended:
+            break
+        found.extend(STEPS)
+    poles = shift + 1 / found.values[at]
+    away, off = abs(poles - target), shift - target
+    if np.count_nonzero(away <= 0.1 * off) > 1:  # rounding of a multiple pole is a root of eps
+        return np.where(away <= 0.1 * off, target, poles)
+    return np.where(away <= CLOSE * off, target, poles)
+
+
+def suspects(pencil: Pencil, poles: Array, discrete: bool) -> list[complex]:
+    """Where unstable poles may be: Ritz values of E^-1 A, and of a Cayley transform.
+
+    With ``(A - s E)^-1 (A + s E)``, s > 0, unstable poles come before all stable ones, and those of
+    size s first; s is between the sizes of `poles` and of the largest ones.
+    """
+    far = _plain(pencil).extend(STEPS).values
+    found, sizes = [far], abs(np.concatenate([poles, far]))
+    if not discrete and sizes.any():
+        s = float(np.sqrt(sizes[sizes > 0].min()) * np.sqrt(sizes.max()))
+        try:
+            inverse = pencil.factor(1.0, -s).solve
+        except OptionError:
+            return [complex(s)]
+        cayley = _Arnoldi(lambda x: inverse(pencil.product(1.0, s, x)), pencil).extend(STEPS)
+        values = cayley.values[cayley.values != 1]
+        found.append(s * (values + 1) / (values - 1))
+    worst = (x[np.argmax(_excess(x, discrete))] for x in found if x.size)
+    return [complex(x) for x in worst if _excess(x, discrete) > EVEN * abs(x)]
+
+
+def unstable_subspaces(pencil: Pencil, near: complex, discrete: bool) -> tuple[Array, Array]:
+    """X, W with A X = E X L, W A = L W E, W E X = I: L has the unstable poles close to `near`.
+
+    Stable poles that cannot be told apart from them, as of a double integrator, are among these.
+    X and W are real of a real pencil, and empty where no unstable pole is found.
+    """
+    shift: Any = near * (1 + OFF)
+    if abs(near) <= 1e-6 * _size(pencil):
+        shift = _beside(pencil, near)
+    if not pencil.is_complex and abs(near.imag) <= EVEN * abs(shift):
+        shift = shift.real
+    sides = [_inverse(pencil, shift, adjoint) for adjoint in (False, True)]
+    for slack in (EVEN, 1e-8, 1e-6, 1e-4, 1e-2, 0.1):
+        X, Y = (_subspace(side, shift, discrete, slack, pencil.is_complex) for side in sides)
+        if X.shape == Y.shape:
+            pairing = Y.conj().T @ pencil.product(0.0, 1.0, X)
+            sizes = np.linalg.svd(pairing, compute_uv=False)
+            if X.size == 0 or sizes[-1] > APART * np.linalg.norm(pencil.product(0.0, 1.0, X), 2):
+                return X, np.linalg.solve(pairing, Y.conj().T)
+    raise DefectiveError(
+        f"a stable and an unstable pole near {near:.6g} are too close to be split; move the poles "
+        "apart, or remove one"
+    )
+
+
+def _subspace(
+    found: _Arnoldi, shift: complex, discrete: bool, slack: float, is_complex: bool
+) -> Array:
+    """An orthonormal basis of what belongs to poles above ``-slack |shift|``."""
+    while True:
+        if found.values.size == 0:
+            found.extend(STEPS)
+        values = np.where(found.values == 0, 1e-300, found.values)
+        poles = (np.conj(shift) if found.adjoint else shift) + 1 / values
+        seen = found.residuals <= CLOSE * abs(values)
+        wanted = seen & (_excess(poles, discrete) >= -slack * np.maximum(abs(poles), abs(shift)))
+        exact = found.residuals <= EXACT * abs(values)
+        if found.ended or len(values) >= MOST or (exact[wanted].all() and (seen & ~wanted).any()):
+            break
+        found.extend(STEPS)
+    X = found.basis(wanted)
+    if not is_complex and X.size:
+        U, s, _ = np.linalg.svd(np.hstack([X.real, X.imag]), full_matrices=False)
+        X = U[:, s > 1e-6 * s[0]]
+    return X
+
+
+def _excess(poles: Any, discrete: bool) -> Any:
+    """How far outside of the stable region."""
+    return abs(poles) - 1 if discrete else np.real(poles)
+
+
+def _size(pencil: Pencil) -> float:
+    """The size of the largest poles, about."""
+    return float(abs(_plain(pencil).extend(STEPS).values).max(initial=1e-300))
+
+
+def _beside(pencil: Pencil, pole: complex) -> Any:
+    """A shift to the right of a pole, at a tenth of the distance to the next one."""
+    off = 1e-6 * _size(pencil)
+    values = _inverse(pencil, pole + off).extend(STEPS).values
+    away = abs(off + 1 / values[values != 0])
+    return pole + max(off, 0.1 * min(away[away > 0.1 * off], default=0.0))
+
+
+def _plain(pencil: Pencil) -> _Arnoldi:
+    """Steps with E^-1 A, which find the largest poles first."""
+    inverse = pencil.factor(0.0, 1.0).solve
+    return _Arnoldi(lambda x: inverse(pencil.product(1.0, 0.0, x)), pencil)
+
+
+def _inverse(pencil: Pencil, shift: complex, adjoint: bool = False) -> _Arnoldi:
+    """Steps with (A - t E)^-1 E, or with its form for left eigenvectors."""
+    inverse, is_complex = pencil.factor(1.0, -shift), isinstance(shift, complex)
+    if adjoint:
+        return _Arnoldi(lambda x: inverse.adjoint(pencil.adjoint_product(0.0, 1.0, x)), pencil,
+                        is_complex, adjoint)  # fmt: skip
+    return _Arnoldi(lambda x: inverse.solve(pencil.product(0.0, 1.0, x)), pencil, is_complex)
+
+
+class _Arnoldi:
+    """M V = V H + rest: an orthonormal basis V of x, M x, M^2 x, ..., which is never restarted."""
+
+    def __init__(
+        self,
+        step: Callable[[Array], Array],
+        pencil: Pencil,
+        is_complex: bool = False,
+        adjoint: bool = False,
+    ) -> None:
+        n, self._step, self.adjoint = pencil.order, step, adjoint
+        x = np.cos(np.arange(1.0, n + 1) ** 1.5)  # in no special direction
+        dtype = complex if pencil.is_complex or is_complex else float
+        self._V = (x / np.linalg.norm(x))[:, None].astype(dtype)
+        self._columns: list[Array] = []
+        self.values = self.residuals = np.zeros(0)
+        self.ended = n == 0
+
+    def extend(self, steps: int) -> _Arnoldi:
+        """So many steps more."""
+        start = len(self._columns)
+        V = np.empty((len(self._V), start + steps + 1), dtype=self._V.dtype, order="F")
+        V[:, : start + 1] = self._V
+        for k in range(start + 1, start + steps + 1):
+            if self.ended:
+                break
+            y = np.asarray(self._step(V[:, k - 1 : k])[:, 0], dtype=V.dtype)
+            before, h = np.linalg.norm(y), np.zeros(k, dtype=V.dtype)
+            for _ in range(2):  # once more, for what rounding has left
+                part = V[:, :k].conj().T @ y
+                y, h = y - V[:, :k] @ part, h + part
+            rest = float(np.linalg.norm(y))
+            self.ended = rest <= 1e-14 * before or k == len(V)
+            self._columns.append(np.append(h, 0.0 if self.ended else rest))
+            V[:, k] = 0.0 if self.ended else y / rest
+        self._V = V[:, : len(self._columns) + 1]
+        k = len(self._columns)
+        self._H = np.zeros((k + 1, k), dtype=V.dtype)
+        for j, column in enumerate(self._columns):
+            self._H[: j + 2, j] = column
+        self.values, Z = np.linalg.eig(self._H[:k])
+        self.residuals = abs(self._H[k, k - 1] * Z[-1]) if k else np.zeros(0)
+        return self
+
+    def basis(self, wanted: Array) -> Array:
+        """Orthonormal columns that span what belongs to some of the values."""
+        if not wanted.any():
+            return self._V[:, :0]
+        k = len(self._columns)
+        ordered: Any = schur(
+            self._H[:k], output="complex", sort=lambda t: wanted[np.argmin(abs(self.values - t))]
+        )
+        _, Q, count = ordered
+        return self._V[:, :k] @ Q[:, :count]
