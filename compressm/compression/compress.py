@@ -17,6 +17,7 @@ from compressm.compression.decide import (
     balance_layers,
     propose,
     require_layers,
+    require_sizes,
     select,
 )
 from compressm.compression.event import CompressionEvent
@@ -27,6 +28,7 @@ from compressm.gramians.observe import observe
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import GramianType
 from compressm.ops.optimizers import require_optimizers
+from compressm.sizes import AnySizes
 from compressm.systems.find import compressible_layers, layer_parameters, selective_layers
 from compressm.systems.sizes import resize_on_load
 
@@ -43,6 +45,8 @@ def compress_(
     gramians: str | GramianType | None = None,
     data: Iterable[Any] = (),
     multiple_of: int = 1,
+    sizes: AnySizes | None = None,
+    uniform: bool = False,
     dry_run: bool = False,
 ) -> CompressionEvent:
     """G -> G_r, balanced and truncated, for every state-space layer of `model`, in place.
@@ -69,7 +73,7 @@ def compress_(
         "model" and selective layers need them, and `LayerCut.output_error` is measured on them.
         Each is run once in evaluation mode, and the layers' inputs are kept until the cut: a few
         hundred sequences suffice.
-    multiple_of : int, optional
+    multiple_of, sizes, uniform : optional
         As in `Compressor`.
     dry_run : bool, optional
         Return what would be done, and do not change the model.
@@ -92,8 +96,9 @@ def compress_(
     >>> compress_(model, States(4)).layers[0].after
     4
     """
-    options = Options(policy, conjugate, gramians, multiple_of)
+    options = Options(policy, conjugate, gramians, multiple_of, sizes, uniform)
     require_layers(model, [options.gramians])
+    require_sizes(model, options.sizes)
     require_optimizers(optimizer, layer_parameters(model))
     signals = _observed(model, [options.gramians], data)
     proposals = propose(model, signals, options)
@@ -114,6 +119,8 @@ def preview(
     gramians: str | GramianType | Sequence[str | GramianType] | None = None,
     data: Iterable[Any] = (),
     multiple_of: int = 1,
+    sizes: AnySizes | None = None,
+    uniform: bool = False,
 ) -> tuple[CompressionEvent, ...]:
     """What each of several policies would do to a model; the model does not change.
 
@@ -127,7 +134,7 @@ def preview(
     gramians : {"model", "input", "data"}, GramianType, or sequence of these, optional
         As in `compress_`, or several, to compare them; the data run through the model once, and
         each layer is balanced once for each of them.
-    conjugate, data, multiple_of
+    conjugate, data, multiple_of, sizes, uniform
         As in `compress_`.
 
     Returns
@@ -147,8 +154,11 @@ def preview(
     policies = (None,) if policies is None else tuple(policies)
     one = gramians is None or isinstance(gramians, (str, GramianType))
     types: Any = (gramians,) if one else gramians
-    asked = [Options(x, conjugate, kind, multiple_of) for kind in types for x in policies]
+    asked = [
+        Options(x, conjugate, kind, multiple_of, sizes, uniform) for kind in types for x in policies
+    ]
     require_layers(model, [options.gramians for options in asked])
+    require_sizes(model, asked[0].sizes)
     signals = _observed(model, [options.gramians for options in asked], data)
 
     @cache
@@ -158,7 +168,7 @@ def preview(
 
     return tuple(
         CompressionEvent(
-            0, tuple(cut for cut, _ in select(model, planned(options.gramians), options.policy))
+            0, tuple(cut for cut, _ in select(model, planned(options.gramians), options))
         )
         for options in asked
     )

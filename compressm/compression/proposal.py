@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from compressm.errors import OptionError, SkipError
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import GramianType
 from compressm.layers import Mamba, SSMLayer
+from compressm.sizes import ANY, Sizes
 from compressm.systems.batches import System
 from compressm.systems.convert import load_lti_
 from compressm.systems.find import stored_states
@@ -107,8 +108,8 @@ class Plan(ABC):
     layer : nn.Module
     gramians : GramianType
         The type by which its states were scored.
-    multiple_of : int
-        The number of stored states is rounded up to a multiple of it.
+    sizes : Sizes
+        The numbers of stored states that are allowed.
     held_out : sequence of Signal
         Signals of the layer that the scores do not use, to measure the output error.
     example : Tensor, optional
@@ -118,7 +119,7 @@ class Plan(ABC):
     name: str
     layer: nn.Module
     gramians: GramianType
-    multiple_of: int = 1
+    sizes: Sizes = ANY
     held_out: Sequence[Signal] = ()
     example: Tensor | None = None
 
@@ -141,11 +142,17 @@ class Plan(ABC):
 
     @abstractmethod
     def stored(self, order: int) -> int:
-        """Stored states at that order, rounded up to a multiple of `multiple_of`."""
+        """Stored states at that order, rounded up to an allowed size."""
 
     @abstractmethod
     def at(self, order: int, owners: Counter[int], reselect_order: Any = None) -> Proposal:
         """The cut at `order`; `SkipError` or an error of `lti` if it is refused."""
+
+    def with_sizes(self, sizes: Sizes) -> Self:
+        """This plan with other sizes; what it has computed is kept."""
+        plan = copy.copy(self)
+        object.__setattr__(plan, "sizes", sizes)
+        return plan
 
     @abstractmethod
     def output_error_at(self, order: int) -> float | None:

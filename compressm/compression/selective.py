@@ -60,8 +60,8 @@ class SelectivePlan(Plan):
         return self.values[self.ranking]
 
     def stored(self, order: int) -> int:
-        """Stored states at that order, rounded up to a multiple of `multiple_of`."""
-        return min(-(-order // self.multiple_of) * self.multiple_of, len(self.values))
+        """Stored states at that order, rounded up to an allowed size."""
+        return self.sizes.at_least(order, len(self.values))
 
     def _write(self, n: int) -> KeepStates:
         """The `n` states with the largest scores, in their order."""
