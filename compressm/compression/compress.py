@@ -23,6 +23,8 @@ from compressm.compression.decide import (
 from compressm.compression.event import CompressionEvent
 from compressm.compression.options import Options
 from compressm.compression.policies import AnyPolicy
+from compressm.compression.proposal import Plan
+from compressm.compression.units import timed
 from compressm.errors import NothingRemovedWarning, OptionError
 from compressm.gramians.observe import observe
 from compressm.gramians.signals import Signal
@@ -121,6 +123,7 @@ def preview(
     multiple_of: int = 1,
     sizes: AnySizes | None = None,
     uniform: bool = False,
+    measure: bool = False,
 ) -> tuple[CompressionEvent, ...]:
     """What each of several policies would do to a model; the model does not change.
 
@@ -136,12 +139,16 @@ def preview(
         each layer is balanced once for each of them.
     conjugate, data, multiple_of, sizes, uniform
         As in `compress_`.
+    measure : bool, optional
+        Time a forward and backward pass of each layer, at each of the sizes, on the first sequence
+        of `data`: `LayerCut.step_seconds`.
 
     Returns
     -------
     tuple of CompressionEvent
-        One for each policy: orders, bounds, parameters, operations. With several `gramians`, those
-        of all policies for the first, then for the next; `LayerCut.gramians` names the type.
+        One for each policy: orders, bounds, parameters, state bytes, operations. With several
+        `gramians`, those of all policies for the first, then for the next; `LayerCut.gramians`
+        names the type.
 
     Examples
     --------
@@ -160,18 +167,26 @@ def preview(
     require_layers(model, [options.gramians for options in asked])
     require_sizes(model, asked[0].sizes)
     signals = _observed(model, [options.gramians for options in asked], data)
+    if measure and not signals:
+        raise OptionError("measure=True times each layer on its input; give data=")
+    seconds: dict[tuple[str, int], float | None] = {}
 
     @cache
     def planned(gramians: GramianType | None) -> list[Planned]:
         same = next(options for options in asked if options.gramians == gramians)
         return balance_layers(model, signals, same)
 
-    return tuple(
-        CompressionEvent(
-            0, tuple(cut for cut, _ in select(model, planned(options.gramians), options))
-        )
-        for options in asked
-    )
+    def event(options: Options) -> CompressionEvent:
+        plans = planned(options.gramians)
+        proposals = select(model, plans, options)
+        if measure:
+            proposals = [
+                timed(plan, proposal, seconds) if isinstance(plan, Plan) else proposal
+                for plan, proposal in zip(plans, proposals, strict=True)
+            ]
+        return CompressionEvent(0, tuple(cut for cut, _ in proposals))
+
+    return tuple(map(event, asked))
 
 
 outlook = preview

@@ -29,6 +29,7 @@ from compressm.compression.proposal import (
 )
 from compressm.compression.selective import SelectivePlan
 from compressm.compression.uniform import at_one_size
+from compressm.compression.units import in_units
 from compressm.compression.whole import Saved
 from compressm.errors import OptionError, SkipError, UnsupportedLayerError
 from compressm.gramians.moments import input_shape_matches, input_width
@@ -219,13 +220,14 @@ def _proposal(plan: Plan, order: int | None, policy: Policy, owners: Counter[int
             cut, write = _near(plan, _checked(order, plan, policy), policy, owners, None)
         return _measured(plan, Proposal(cut, write))
 
-    return attempt(make, partial(unchanged, plan))
+    return in_units(plan, attempt(make, partial(unchanged, plan)))
 
 
 def _storing(owners: Counter[int], plan: Plan, n: int) -> Proposal:
     """The cut of one layer to n stored states, whatever a policy selects."""
     one = plan.with_sizes(Sizes([n]))
-    return attempt(lambda: _measured(plan, one.at(1, owners)), partial(unchanged, plan))
+    proposal = attempt(lambda: _measured(plan, one.at(1, owners)), partial(unchanged, plan))
+    return in_units(plan, proposal)
 
 
 def _measured(plan: Plan, proposal: Proposal) -> Proposal:

@@ -18,7 +18,6 @@ from compressm.compression.proposal import (
     Plan,
     Proposal,
     copied,
-    flops,
     parameter_count,
     refuse_broken,
     refuse_tied,
@@ -200,7 +199,6 @@ class LinearPlan(Plan):
             energy_kept=float(self.hsv[kept].sum() / self.hsv.sum()),
             condition=condition,
             parameters=(parameter_count(self.layer), parameter_count(trial)),
-            flops=(flops(self.system, self.before), flops(self.system, after)),
             rounding=rounding,
             gramians=self.gramians.name,
         )

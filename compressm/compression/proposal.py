@@ -41,6 +41,7 @@ __all__ = [
     "refuse_tied",
     "unchanged",
     "unscored",
+    "without_hooks",
 ]
 
 Made = TypeVar("Made")
@@ -188,12 +189,10 @@ def unscored(name: str, layer: nn.Module, reason: str | None) -> Proposal:
 
 def unchanged(plan: Plan, reason: str | None = None) -> Proposal:
     """The proposal for a scored layer that stays as it is; no reason if it needs all its states."""
-    operations = flops(plan.system, stored_states(plan.layer))
     cut = replace(
         unscored(plan.name, plan.layer, reason).cut,
         order=plan.hsv.shape[-1],
         hsv=plan.hsv,
-        flops=(operations, operations),
         gramians=plan.gramians.name,
     )
     return Proposal(cut)
@@ -235,14 +234,20 @@ def refuse_broken(layer: nn.Module, trial: nn.Module, u: Tensor | None) -> None:
 @torch.no_grad()
 def _output(layer: nn.Module, u: Tensor) -> Tensor:
     """What a copy of the layer, without its hooks, gives out."""
-    layer = copied(layer).eval()
-    for part in layer.modules():
-        part._forward_hooks.clear()
-        part._forward_pre_hooks.clear()
+    layer = without_hooks(layer).eval()
     device = next((p.device for p in layer.parameters()), u.device)
     with torch.random.fork_rng(devices=[]):
         y = layer(u.to(device))
     return y[0] if isinstance(y, tuple) else y
+
+
+def without_hooks(layer: nn.Module) -> nn.Module:
+    """A copy of the layer that nobody observes."""
+    layer = copied(layer)
+    for part in layer.modules():
+        part._forward_hooks.clear()
+        part._forward_pre_hooks.clear()
+    return layer
 
 
 def parameter_count(layer: nn.Module) -> int:
