@@ -90,6 +90,7 @@ LAYERS = {
         "compressm._moved",
         "compressm._renamed",
         "compressm._optional",
+        "compressm.sizes",
         "compressm.ops",
         "compressm.layers",
         "compressm.models",

@@ -17,16 +17,20 @@ from compressm.compression.decide import (
     balance_layers,
     propose,
     require_layers,
+    require_sizes,
     select,
 )
 from compressm.compression.event import CompressionEvent
 from compressm.compression.options import Options
 from compressm.compression.policies import AnyPolicy
+from compressm.compression.proposal import Plan
+from compressm.compression.units import timed
 from compressm.errors import NothingRemovedWarning, OptionError
 from compressm.gramians.observe import observe
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import GramianType
 from compressm.ops.optimizers import require_optimizers
+from compressm.sizes import AnySizes
 from compressm.systems.find import compressible_layers, layer_parameters, selective_layers
 from compressm.systems.sizes import resize_on_load
 
@@ -43,6 +47,8 @@ def compress_(
     gramians: str | GramianType | None = None,
     data: Iterable[Any] = (),
     multiple_of: int = 1,
+    sizes: AnySizes | None = None,
+    uniform: bool = False,
     dry_run: bool = False,
 ) -> CompressionEvent:
     """G -> G_r, balanced and truncated, for every state-space layer of `model`, in place.
@@ -69,7 +75,7 @@ def compress_(
         "model" and selective layers need them, and `LayerCut.output_error` is measured on them.
         Each is run once in evaluation mode, and the layers' inputs are kept until the cut: a few
         hundred sequences suffice.
-    multiple_of : int, optional
+    multiple_of, sizes, uniform : optional
         As in `Compressor`.
     dry_run : bool, optional
         Return what would be done, and do not change the model.
@@ -92,8 +98,9 @@ def compress_(
     >>> compress_(model, States(4)).layers[0].after
     4
     """
-    options = Options(policy, conjugate, gramians, multiple_of)
+    options = Options(policy, conjugate, gramians, multiple_of, sizes, uniform)
     require_layers(model, [options.gramians])
+    require_sizes(model, options.sizes)
     require_optimizers(optimizer, layer_parameters(model))
     signals = _observed(model, [options.gramians], data)
     proposals = propose(model, signals, options)
@@ -114,6 +121,9 @@ def preview(
     gramians: str | GramianType | Sequence[str | GramianType] | None = None,
     data: Iterable[Any] = (),
     multiple_of: int = 1,
+    sizes: AnySizes | None = None,
+    uniform: bool = False,
+    measure: bool = False,
 ) -> tuple[CompressionEvent, ...]:
     """What each of several policies would do to a model; the model does not change.
 
@@ -127,14 +137,18 @@ def preview(
     gramians : {"model", "input", "data", "output"}, GramianType, or sequence of these, optional
         As in `compress_`, or several, to compare them; the data run through the model once, and
         each layer is balanced once for each of them.
-    conjugate, data, multiple_of
+    conjugate, data, multiple_of, sizes, uniform
         As in `compress_`.
+    measure : bool, optional
+        Time a forward and backward pass of each layer, at each of the sizes, on the first sequence
+        of `data`: `LayerCut.step_seconds`.
 
     Returns
     -------
     tuple of CompressionEvent
-        One for each policy: orders, bounds, parameters, operations. With several `gramians`, those
-        of all policies for the first, then for the next; `LayerCut.gramians` names the type.
+        One for each policy: orders, bounds, parameters, state bytes, operations. With several
+        `gramians`, those of all policies for the first, then for the next; `LayerCut.gramians`
+        names the type.
 
     Examples
     --------
@@ -147,21 +161,32 @@ def preview(
     policies = (None,) if policies is None else tuple(policies)
     one = gramians is None or isinstance(gramians, (str, GramianType))
     types: Any = (gramians,) if one else gramians
-    asked = [Options(x, conjugate, kind, multiple_of) for kind in types for x in policies]
+    asked = [
+        Options(x, conjugate, kind, multiple_of, sizes, uniform) for kind in types for x in policies
+    ]
     require_layers(model, [options.gramians for options in asked])
+    require_sizes(model, asked[0].sizes)
     signals = _observed(model, [options.gramians for options in asked], data)
+    if measure and not signals:
+        raise OptionError("measure=True times each layer on its input; give data=")
+    seconds: dict[tuple[str, int], float | None] = {}
 
     @cache
     def planned(gramians: GramianType | None) -> list[Planned]:
         same = next(options for options in asked if options.gramians == gramians)
         return balance_layers(model, signals, same)
 
-    return tuple(
-        CompressionEvent(
-            0, tuple(cut for cut, _ in select(model, planned(options.gramians), options.policy))
-        )
-        for options in asked
-    )
+    def event(options: Options) -> CompressionEvent:
+        plans = planned(options.gramians)
+        proposals = select(model, plans, options)
+        if measure:
+            proposals = [
+                timed(plan, proposal, seconds) if isinstance(plan, Plan) else proposal
+                for plan, proposal in zip(plans, proposals, strict=True)
+            ]
+        return CompressionEvent(0, tuple(cut for cut, _ in proposals))
+
+    return tuple(map(event, asked))
 
 
 outlook = preview

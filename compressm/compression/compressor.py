@@ -10,7 +10,13 @@ import torch
 from torch import nn
 
 from compressm._renamed import system_alias
-from compressm.compression.decide import Signals, apply_, propose, require_layers
+from compressm.compression.decide import (
+    Signals,
+    apply_,
+    propose,
+    require_layers,
+    require_sizes,
+)
 from compressm.compression.distributed import from_first, propose_together, replica_of, rewrap_
 from compressm.compression.event import CompressionEvent
 from compressm.compression.options import Options
@@ -18,10 +24,12 @@ from compressm.compression.policies import AnyPolicy, Policy
 from compressm.compression.proposal import Proposal
 from compressm.compression.rollback import Rollback, RollbackMonitor
 from compressm.compression.schedules import Schedule, require_schedule
+from compressm.compression.uniform import refuse_unequal
 from compressm.errors import OptionError
 from compressm.gramians.observe import Observer
 from compressm.gramians.types import GramianType
 from compressm.ops.optimizers import optimizers_of, refuse_forgotten, require_optimizers
+from compressm.sizes import AnySizes
 from compressm.systems.find import compressible_layers, layer_parameters, selective_layers
 from compressm.systems.sizes import resize_on_load
 
@@ -66,8 +74,16 @@ class Compressor:
         inputs were not observed, and always "model" with `ErrorBound`, which promises a bound.
         Selective layers need the inputs of the step in every case, and have no bound, see
         `state_values`.
+    sizes : Sizes, sequence of int, or callable, optional
+        The numbers of stored states that a cut may leave, such as `compressm.sizes.MAMBA2`,
+        ``[16, 32, 64]``, ``multiples(8)``, or a function from a number to whether it is allowed. A
+        layer gets the smallest that holds what the policy selects, or stays as it is.
+    uniform : bool, optional
+        Whether all layers of a type end at one size, as ``from_pretrained`` and servers need it:
+        the smallest that serves them all; with a policy that bounds the states from above, the
+        largest that it allows. If one of them cannot be cut to it, none of them is.
     multiple_of : int, optional
-        Stored states are rounded up to a multiple of this number, to suit the hardware.
+        ``multiple_of=k`` is ``sizes=multiples(k)``.
     rollback : Rollback, optional
         When to undo a cut; never if left out.
 
@@ -102,15 +118,18 @@ class Compressor:
         conjugate: bool = True,
         gramians: str | GramianType | None = None,
         multiple_of: int = 1,
+        sizes: AnySizes | None = None,
+        uniform: bool = False,
         rollback: Rollback | None = None,
     ) -> None:
-        self.options = Options(policy, conjugate, gramians, multiple_of)
+        self.options = Options(policy, conjugate, gramians, multiple_of, sizes, uniform)
         require_schedule(schedule)
         if rollback is not None and not isinstance(rollback, Rollback):
             raise OptionError(f"rollback must be a Rollback(metric, tol), got {rollback!r}")
         require_layers(model, [self.options.gramians])
         require_optimizers(optimizer, layer_parameters(model))
         self._replica = replica_of(model)
+        require_sizes(model, self.options.sizes)
         self.model = resize_on_load(model if self._replica is None else self._replica.module)
         self.optimizer = optimizer
         self.schedule = schedule
@@ -195,7 +214,8 @@ class Compressor:
 
     def _proposals(self, signals: Signals) -> list[Proposal]:
         proposals = propose(self.model, signals, self.options)
-        return self._monitor.veto(proposals) if self._monitor else proposals
+        proposals = self._monitor.veto(proposals) if self._monitor else proposals
+        return refuse_unequal(self.model, proposals) if self.options.uniform else proposals
 
     def _rewrap_(self) -> None:
         if self._replica is not None:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+import lti
 from compressm.compression.advice import with_advice
 from compressm.compression.linear import LinearPlan, RoundingError, refuse_parametrized
 from compressm.compression.options import Options
@@ -27,21 +28,25 @@ from compressm.compression.proposal import (
     unscored,
 )
 from compressm.compression.selective import SelectivePlan
+from compressm.compression.uniform import at_one_size
+from compressm.compression.units import in_units
 from compressm.compression.whole import Saved
 from compressm.errors import OptionError, SkipError, UnsupportedLayerError
 from compressm.gramians.moments import input_shape_matches, input_width
 from compressm.gramians.output_error import hold_out
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import INPUT, MODEL, GramianType, selection
+from compressm.sizes import Sizes
 from compressm.systems.convert import directions, is_supported, output_is_the_system, to_lti
 from compressm.systems.find import (
     agree_on_states_,
     compressible_layers,
     obstacle,
     recognized_layers,
+    stored_states,
 )
 
-__all__ = ["apply_", "balance_layers", "propose", "require_layers", "select"]
+__all__ = ["apply_", "balance_layers", "propose", "require_layers", "require_sizes", "select"]
 
 Signals: TypeAlias = Mapping[str, Sequence[Signal]]
 NEAR = (1, 2, 4, 8)  # orders apart, that are tried where rounding would spoil the cut
@@ -93,7 +98,23 @@ def propose(model: nn.Module, signals: Signals | None, options: Options) -> list
     list of Proposal
         In the order of the layers in the model.
     """
-    return select(model, balance_layers(model, signals, options), options.policy)
+    return select(model, balance_layers(model, signals, options), options)
+
+
+def require_sizes(model: nn.Module, sizes: Sizes) -> None:
+    """OptionError if no layer can store one of the sizes that are allowed."""
+    if 1 in sizes:  # which every layer can store
+        return
+    before: dict[str, int] = {}
+    for name, layer in compressible_layers(model):
+        with suppress(lti.LTIError):  # of one that cannot be read the event speaks
+            before[name] = stored_states(layer)
+    if before and not sizes.up_to(max(before.values())):
+        stored = ", ".join(f"{name or 'the layer'} {n}" for name, n in before.items())
+        raise OptionError(
+            f"no layer can store {sizes} states, as a cut makes none larger ({stored}); allow "
+            "smaller sizes"
+        )
 
 
 @torch.no_grad()
@@ -111,7 +132,7 @@ def balance_layers(model: nn.Module, signals: Signals | None, options: Options) 
 
 def _planned(name: str, layer: nn.Module, signals: Sequence[Signal], options: Options) -> Planned:
     observed, held_out = hold_out(signals)
-    about: dict[str, Any] = {"name": name, "layer": layer, "multiple_of": options.multiple_of}
+    about: dict[str, Any] = {"name": name, "layer": layer, "sizes": options.sizes}
     about["example"] = signals[0].example if signals else None
     if not is_supported(layer):
         if (reason := obstacle(layer)) is not None:
@@ -143,7 +164,7 @@ def _planned(name: str, layer: nn.Module, signals: Sequence[Signal], options: Op
 
 
 @torch.no_grad()
-def select(model: nn.Module, planned: Sequence[Planned], policy: Policy) -> list[Proposal]:
+def select(model: nn.Module, planned: Sequence[Planned], options: Options) -> list[Proposal]:
     """The cut of each layer at the order that the policy selects.
 
     Parameters
@@ -151,18 +172,20 @@ def select(model: nn.Module, planned: Sequence[Planned], policy: Policy) -> list
     model : nn.Module
     planned : sequence of Plan or Proposal
         From `balance_layers`.
-    policy : Policy
+    options : Options
 
     Returns
     -------
     list of Proposal
     """
     plans = [plan for plan in planned if not isinstance(plan, Proposal)]
-    trial = partial(_selected, model, planned)
-    return with_advice(policy, plans, trial(policy), trial)
+    trial = partial(_selected, model, planned, options.uniform)
+    return with_advice(options.policy, plans, trial(options.policy), trial)
 
 
-def _selected(model: nn.Module, planned: Sequence[Planned], policy: Policy) -> list[Proposal]:
+def _selected(
+    model: nn.Module, planned: Sequence[Planned], uniform: bool, policy: Policy
+) -> list[Proposal]:
     plans = [plan for plan in planned if not isinstance(plan, Proposal)]
     owners = _owners(model)
     orders: Iterator[int | None] = repeat(None)  # a layer at a time
@@ -174,10 +197,13 @@ def _selected(model: nn.Module, planned: Sequence[Planned], policy: Policy) -> l
                 "return one for each layer"
             )
         orders = iter(given)
-    return [
+    proposals = [
         plan if isinstance(plan, Proposal) else _proposal(plan, next(orders), policy, owners)
         for plan in planned
     ]
+    if not uniform:
+        return proposals
+    return at_one_size(model, planned, proposals, policy, partial(_storing, owners))
 
 
 def _proposal(plan: Plan, order: int | None, policy: Policy, owners: Counter[int]) -> Proposal:
@@ -193,11 +219,24 @@ def _proposal(plan: Plan, order: int | None, policy: Policy, owners: Counter[int
             cut, write = _near(plan, select_order(plan), policy, owners, select_order)
         else:
             cut, write = _near(plan, _checked(order, plan, policy), policy, owners, None)
-        if write is not None:
-            cut = replace(cut, output_error=plan.output_error(write))
-        return Proposal(cut, write)
+        return _measured(plan, Proposal(cut, write))
 
-    return attempt(make, partial(unchanged, plan))
+    return in_units(plan, attempt(make, partial(unchanged, plan)))
+
+
+def _storing(owners: Counter[int], plan: Plan, n: int) -> Proposal:
+    """The cut of one layer to n stored states, whatever a policy selects."""
+    one = plan.with_sizes(Sizes([n]))
+    proposal = attempt(lambda: _measured(plan, one.at(1, owners)), partial(unchanged, plan))
+    return in_units(plan, proposal)
+
+
+def _measured(plan: Plan, proposal: Proposal) -> Proposal:
+    """The proposal with its output error."""
+    cut, write = proposal
+    if write is not None:
+        cut = replace(cut, output_error=plan.output_error(write))
+    return Proposal(cut, write)
 
 
 def _near(

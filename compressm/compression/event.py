@@ -38,8 +38,16 @@ class LayerCut:
     parameters : (int, int)
         Number of entries of the layer's parameters, before and after.
     flops : (int, int)
-        Floating-point operations of one time step of the recurrence in diagonal form, for each
-        sequence, before and after; 0 if the layer could not be read.
+        Floating-point operations of one token (time step) of each sequence, before and after: of
+        the recurrence in diagonal form; of a selective layer, of all its weights and the
+        recurrence. 0 if the layer could not be read.
+    state_bytes : (int, int)
+        Bytes that a sequence takes between two tokens in the precision of the layer, before and
+        after: its states, and the last inputs of a convolution inside the layer. 0 if the layer
+        could not be read.
+    step_seconds : (float, float) or None
+        Seconds of a forward and backward pass of the layer on one sequence, before and after; see
+        ``preview(measure=True)``.
     rounding : float
         Error by the precision of the parameters: distance between the layer as written and the
         reduced system, the largest over frequency, relative to the peak.
@@ -68,6 +76,8 @@ class LayerCut:
     condition: float = 1.0
     parameters: tuple[int, int] = (0, 0)
     flops: tuple[int, int] = (0, 0)
+    state_bytes: tuple[int, int] = (0, 0)
+    step_seconds: tuple[float, float] | None = None
     rounding: float = 0.0
     skipped: str | None = None
     gramians: str = ""
@@ -84,6 +94,7 @@ class LayerCut:
             self.hsv,
             parameters=(self.parameters[0], self.parameters[0]),
             flops=(self.flops[0], self.flops[0]),
+            state_bytes=(self.state_bytes[0], self.state_bytes[0]),
             skipped=reason,
             gramians=self.gramians,
         )

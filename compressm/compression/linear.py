@@ -18,7 +18,6 @@ from compressm.compression.proposal import (
     Plan,
     Proposal,
     copied,
-    flops,
     parameter_count,
     refuse_broken,
     refuse_tied,
@@ -96,9 +95,9 @@ class LinearPlan(Plan):
     # ------------------------------------------------------------------ orders and stored states
 
     def stored(self, order: int) -> int:
-        """Stored states at that order, rounded up to a multiple of `multiple_of`."""
+        """Stored states at that order, rounded up to an allowed size."""
         needed = int(self._stored_by_channel(order).max())
-        return min(-(-needed // self.multiple_of) * self.multiple_of, max(needed, self.before))
+        return self.sizes.at_least(needed, max(needed, self.before))
 
     @cached_property
     def _ranks(self) -> Tensor:
@@ -163,6 +162,7 @@ class LinearPlan(Plan):
         """The cut at the highest orders that `n_stored` stored states can hold."""
         trial, orders = copied(self.layer), self._orders_within(n_stored)
         system, condition = self._diagonal(orders)
+        system = _padded(system, self.sizes.at_least(n := system.poles.shape[-1], max(n, n_stored)))
         write = LoadSystem(system)
         try:
             _refuse_unstable(system)
@@ -199,7 +199,6 @@ class LinearPlan(Plan):
             energy_kept=float(self.hsv[kept].sum() / self.hsv.sum()),
             condition=condition,
             parameters=(parameter_count(self.layer), parameter_count(trial)),
-            flops=(flops(self.system, self.before), flops(self.system, after)),
             rounding=rounding,
             gramians=self.gramians.name,
         )
@@ -269,6 +268,20 @@ class LinearPlan(Plan):
         C = modal.C.take_along_dim(first[..., None, :], -1)
         modal = lti.DiagonalStateSpace(poles, B, C, None, reduced.dt, self.real)
         return modal, float(torch.as_tensor(condition).max())
+
+
+def _padded(system: lti.DiagonalStateSpace, n: int) -> lti.DiagonalStateSpace:
+    """The system with copies of its modes that no output sees, but can learn to: n states."""
+    before = system.poles.shape[-1]
+    if n == before:
+        return system
+    again = torch.arange(n - before, device=system.poles.device) % before
+    return replace(
+        system,
+        poles=torch.cat([system.poles, system.poles[..., again]], -1),
+        B=torch.cat([system.B, system.B[..., again, :]], -2),
+        C=torch.cat([system.C, torch.zeros_like(system.C[..., again])], -1),
+    )
 
 
 class RoundingError(SkipError):

@@ -65,6 +65,11 @@ class Budget(Policy):
         """The order to keep of each of `layers`; see `Policy`. `copy` is not used."""
         return self.across([layer.hsv for layer in layers], [layer.stored for layer in layers])
 
+    def allows(self, layers: Sequence[ScoredLayer], sizes: Sequence[int]) -> bool:
+        """Whether `layers` of `sizes` are within the budget, sum(sizes) <= total; see `Policy`."""
+        spectra, stored = [x.hsv for x in layers], [x.stored for x in layers]
+        return sum(sizes) <= self._total(spectra, stored)
+
     def looser(self) -> Iterable[Policy]:
         """`Budget` of a smaller fraction; see `Policy`."""
         return (Budget(fraction=x) for x in (0.75, 0.5, 0.25))
@@ -87,15 +92,18 @@ class Budget(Policy):
         list of int
             At least 1 each, even if that exceeds the budget.
         """
-        levels = _Levels(spectra)
+        levels, total = _Levels(spectra), self._total(spectra, stored)
 
         def count(orders: Sequence[int]) -> int:
             return sum(one(order) for one, order in zip(stored, orders, strict=True))
 
-        total = self.total
-        if total is None:
-            total = int((self.fraction or 1.0) * count(levels.orders(-1)))
         return levels.orders(max(levels.last(lambda orders: count(orders) <= total), 0))
+
+    def _total(self, spectra: Sequence[np.ndarray], stored: Sequence[Callable[[int], int]]) -> int:
+        if self.total is not None:
+            return self.total
+        most = (one(order) for one, order in zip(stored, _Levels(spectra).orders(-1), strict=True))
+        return int((self.fraction or 1.0) * sum(most))
 
 
 @renamed(evaluate="metric", tolerance="tol")

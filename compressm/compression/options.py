@@ -8,6 +8,7 @@ from compressm._renamed import as_conjugate
 from compressm.compression.policies import AnyPolicy, Policy, States, as_policy
 from compressm.errors import OptionError
 from compressm.gramians.types import MODEL, GramianType, gramian_type
+from compressm.sizes import AnySizes, Sizes, as_sizes
 
 __all__ = ["Options"]
 
@@ -22,6 +23,8 @@ class Options:
     conjugate : bool
     gramians : str, GramianType or None
     multiple_of : int
+    sizes : Sizes, sequence of int, callable or None
+    uniform : bool
         All as in `Compressor`.
 
     Raises
@@ -33,7 +36,8 @@ class Options:
     policy: Policy
     conjugate: bool
     gramians: GramianType | None
-    multiple_of: int
+    sizes: Sizes
+    uniform: bool
 
     def __init__(
         self,
@@ -41,6 +45,8 @@ class Options:
         conjugate: bool = True,
         gramians: str | GramianType | None = None,
         multiple_of: int = 1,
+        sizes: AnySizes | None = None,
+        uniform: bool = False,
     ) -> None:
         policy = as_policy(policy)
         conjugate = as_conjugate(conjugate)
@@ -52,17 +58,19 @@ class Options:
                     "gramians='model', or KeepEnergy or States"
                 )
             found = found or MODEL
-        if isinstance(multiple_of, bool) or not isinstance(multiple_of, int) or multiple_of < 1:
-            raise OptionError(f"multiple_of must be an integer of at least 1, got {multiple_of!r}")
-        if isinstance(policy, States) and policy.n_stored < multiple_of:
+        allowed = as_sizes(sizes, multiple_of)
+        if isinstance(policy, States) and not allowed.up_to(policy.n_stored):
             raise OptionError(
-                f"{policy} leaves no multiple of {multiple_of} to store; use more states, or a "
-                "smaller multiple_of"
+                f"{policy} leaves no size to store, which must be {allowed}; use more states, or "
+                "smaller sizes"
             )
+        if not isinstance(uniform, bool):
+            raise OptionError(f"uniform must be True or False, got {uniform!r}")
         for name, value in (
             ("policy", policy),
             ("conjugate", conjugate),
             ("gramians", found),
-            ("multiple_of", multiple_of),
+            ("sizes", allowed),
+            ("uniform", uniform),
         ):
             object.__setattr__(self, name, value)

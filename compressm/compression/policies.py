@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -14,6 +13,7 @@ import lti
 from compressm._renamed import renamed
 from compressm.errors import OptionError, SkipError
 from compressm.gramians.types import GRAMIAN_TYPES, GramianType
+from compressm.sizes import require_count
 
 __all__ = [
     "ENERGIES",
@@ -26,7 +26,6 @@ __all__ = [
     "States",
     "as_policy",
     "pooled",
-    "require_count",
 ]
 
 ENERGIES = {name: gramians.energy for name, gramians in GRAMIAN_TYPES.items()}
@@ -130,6 +129,10 @@ class Policy:
             is not cut.
         """
         return [self.order(layer) for layer in layers]
+
+    def allows(self, layers: Sequence[ScoredLayer], sizes: Sequence[int]) -> bool:
+        """Whether `layers` may store `sizes`, where they are made equal; see ``uniform=True``."""
+        return True
 
 
 AnyPolicy = Policy | Callable[[np.ndarray, Callable[[int], int]], int]
@@ -391,8 +394,3 @@ def _round_numbers(above: float, most: float) -> Iterator[float]:
 def pooled(hsv: np.ndarray) -> np.ndarray:
     """The values (n,) of all channels together: the sum over channels of the i-th values."""
     return hsv.reshape(-1, hsv.shape[-1]).sum(axis=0)
-
-
-def require_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or operator.index(value) < 1:
-        raise OptionError(f"{name} must be an integer of at least 1, got {value!r}")

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from compressm.errors import OptionError, SkipError
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import GramianType
 from compressm.layers import Mamba, SSMLayer
+from compressm.sizes import ANY, Sizes
 from compressm.systems.batches import System
 from compressm.systems.convert import load_lti_
 from compressm.systems.find import stored_states
@@ -40,6 +41,7 @@ __all__ = [
     "refuse_tied",
     "unchanged",
     "unscored",
+    "without_hooks",
 ]
 
 Made = TypeVar("Made")
@@ -108,8 +110,8 @@ class Plan(ABC):
     layer : nn.Module
     gramians : GramianType
         The type by which its states were scored.
-    multiple_of : int
-        The number of stored states is rounded up to a multiple of it.
+    sizes : Sizes
+        The numbers of stored states that are allowed.
     held_out : sequence of Signal
         Signals of the layer that the scores do not use, to measure the output error.
     example : Tensor, optional
@@ -119,7 +121,7 @@ class Plan(ABC):
     name: str
     layer: nn.Module
     gramians: GramianType
-    multiple_of: int = 1
+    sizes: Sizes = ANY
     held_out: Sequence[Signal] = ()
     example: Tensor | None = None
 
@@ -142,11 +144,17 @@ class Plan(ABC):
 
     @abstractmethod
     def stored(self, order: int) -> int:
-        """Stored states at that order, rounded up to a multiple of `multiple_of`."""
+        """Stored states at that order, rounded up to an allowed size."""
 
     @abstractmethod
     def at(self, order: int, owners: Counter[int], reselect_order: Any = None) -> Proposal:
         """The cut at `order`; `SkipError` or an error of `lti` if it is refused."""
+
+    def with_sizes(self, sizes: Sizes) -> Self:
+        """This plan with other sizes; what it has computed is kept."""
+        plan = copy.copy(self)
+        object.__setattr__(plan, "sizes", sizes)
+        return plan
 
     @abstractmethod
     def output_error_at(self, order: int) -> float | None:
@@ -182,12 +190,10 @@ def unscored(name: str, layer: nn.Module, reason: str | None) -> Proposal:
 
 def unchanged(plan: Plan, reason: str | None = None) -> Proposal:
     """The proposal for a scored layer that stays as it is; no reason if it needs all its states."""
-    operations = flops(plan.system, stored_states(plan.layer))
     cut = replace(
         unscored(plan.name, plan.layer, reason).cut,
         order=plan.hsv.shape[-1],
         hsv=plan.hsv,
-        flops=(operations, operations),
         gramians=plan.gramians.name,
     )
     return Proposal(cut)
@@ -229,14 +235,20 @@ def refuse_broken(layer: nn.Module, trial: nn.Module, u: Tensor | None) -> None:
 @torch.no_grad()
 def _output(layer: nn.Module, u: Tensor) -> Tensor:
     """What a copy of the layer, without its hooks, gives out."""
-    layer = copied(layer).eval()
-    for part in layer.modules():
-        part._forward_hooks.clear()
-        part._forward_pre_hooks.clear()
+    layer = without_hooks(layer).eval()
     device = next((p.device for p in layer.parameters()), u.device)
     with torch.random.fork_rng(devices=[]):
         y = layer(u.to(device))
     return y[0] if isinstance(y, tuple) else y
+
+
+def without_hooks(layer: nn.Module) -> nn.Module:
+    """A copy of the layer that nobody observes."""
+    layer = copied(layer)
+    for part in layer.modules():
+        part._forward_hooks.clear()
+        part._forward_pre_hooks.clear()
+    return layer
 
 
 def parameter_count(layer: nn.Module) -> int:

@@ -55,8 +55,8 @@ class SelectivePlan(Plan):
         return self.selection.values
 
     def stored(self, order: int) -> int:
-        """Stored states at that order, rounded up to a multiple of `multiple_of`."""
-        return min(-(-order // self.multiple_of) * self.multiple_of, len(self.hsv))
+        """Stored states at that order, rounded up to an allowed size."""
+        return self.sizes.at_least(order, len(self.hsv))
 
     def _write(self, n: int) -> KeepStates:
         """The `n` states of each group that are worth most, in their sequence."""

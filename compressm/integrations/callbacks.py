@@ -12,6 +12,7 @@ from compressm.compression.policies import AnyPolicy
 from compressm.compression.rollback import Rollback
 from compressm.compression.schedules import Schedule, require_schedule
 from compressm.gramians.types import GramianType
+from compressm.sizes import AnySizes
 
 __all__ = ["Deferred"]
 
@@ -22,7 +23,7 @@ class Deferred:
 
     Parameters
     ----------
-    policy, schedule, conjugate, gramians, multiple_of, rollback
+    policy, schedule, conjugate, gramians, multiple_of, sizes, uniform, rollback
         As in `Compressor`.
     """
 
@@ -34,9 +35,12 @@ class Deferred:
         conjugate: bool = True,
         gramians: str | GramianType | None = None,
         multiple_of: int = 1,
+        sizes: AnySizes | None = None,
+        uniform: bool = False,
         rollback: Rollback | None = None,
     ) -> None:
-        Options(policy, conjugate, gramians, multiple_of)  # a mistake is reported here
+        # A mistake is reported here
+        Options(policy, conjugate, gramians, multiple_of, sizes, uniform)
         require_schedule(schedule)
         self.events: list[CompressionEvent] = []
         self._options: dict[str, Any] = {
@@ -45,6 +49,8 @@ class Deferred:
             "conjugate": conjugate,
             "gramians": gramians,
             "multiple_of": multiple_of,
+            "sizes": sizes,
+            "uniform": uniform,
             "rollback": rollback,
         }
 

@@ -24,7 +24,7 @@ class CompressionCallback(Deferred, pl.Callback):
     ----------
     policy, schedule
         As in `Compressor`; steps are those of the optimizer, ``trainer.global_step``.
-    conjugate, gramians, multiple_of, rollback
+    conjugate, gramians, multiple_of, sizes, uniform, rollback
         As in `Compressor`.
 
     Attributes

@@ -136,6 +136,7 @@ def _event_to_dict(event: CompressionEvent) -> dict[str, Any]:
 
 def _cut_from_dict(fields: Mapping[str, Any]) -> LayerCut:
     bound = fields["error_bound"]
-    pairs = {name: tuple(fields[name]) for name in ("parameters", "flops")}
+    names = ("parameters", "flops", "state_bytes", "step_seconds")  # older logs have only two
+    pairs = {name: tuple(fields[name]) for name in names if fields.get(name)}
     read = {"hsv": np.array(fields["hsv"]), "error_bound": inf if bound is None else bound}
     return LayerCut(**{**fields, **read, **pairs})

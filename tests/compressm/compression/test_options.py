@@ -43,7 +43,7 @@ def test_a_multiple_that_is_no_count_is_refused(value):
 
 
 def test_fewer_states_than_the_multiple_are_refused():
-    with pytest.raises(ValueError, match="leaves no multiple of 4 to store"):
+    with pytest.raises(ValueError, match="leaves no size to store, which must be a multiple of 4"):
         compress_(model_of(), States(3), multiple_of=4)
 
 

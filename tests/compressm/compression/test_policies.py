@@ -111,7 +111,7 @@ def test_values_outside_their_range_are_refused(make):
 
 
 def test_a_fractional_number_of_states_is_refused():
-    with pytest.raises(TypeError):
+    with pytest.raises(OptionError, match="n_stored must be an integer"):
         States(2.5)  # pyright: ignore[reportArgumentType]
 
 

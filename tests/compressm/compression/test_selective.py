@@ -32,7 +32,7 @@ def test_the_states_with_the_largest_scores_are_kept(gramians):
         assert cut.gramians == gramians
         assert np.allclose(cut.hsv, np.sort(values[cut.name])[::-1])
         assert cut.energy_kept == pytest.approx(cut.hsv[:4].sum() / cut.hsv.sum())
-        assert cut.error_bound == float("inf") and cut.flops == (0, 0)
+        assert cut.error_bound == float("inf")
         per_state = 16 + 2 * 16
         assert cut.parameters[0] - cut.parameters[1] == 2 * per_state
     assert torch.equal(model(u), full(u))

@@ -1,0 +1,137 @@
+"""What a layer costs: bytes of state per sequence, operations per token, seconds of a step."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from compressm.compression.proposal import (
+    Plan,
+    Proposal,
+    copied,
+    flops,
+    parameter_count,
+    without_hooks,
+)
+from compressm.layers import SSMLayer
+from compressm.systems.batches import precision
+from compressm.systems.convert import directions
+from compressm.systems.selective.evaluate import coefficients
+
+__all__ = ["in_units", "step_seconds", "timed"]
+
+REPEATS = 7  # of which the median counts
+
+
+def in_units(plan: Plan, proposal: Proposal) -> Proposal:
+    """The proposal with state bytes and operations, before and after.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of that layer.
+    proposal : Proposal
+    """
+    cut, write = proposal
+    trial = plan.layer if write is None else copied(plan.layer)
+    if write is not None:
+        write.apply_(trial)
+    before, after = (_costs(plan, *x) for x in ((plan.layer, cut.before), (trial, cut.after)))
+    state_bytes, operations = zip(before, after, strict=True)
+    return Proposal(replace(cut, state_bytes=state_bytes, flops=operations), write)
+
+
+@torch.no_grad()
+def _costs(plan: Plan, layer: nn.Module, n: int) -> tuple[int, int]:
+    """State bytes of one sequence, and operations of one token."""
+    size = precision(layer).itemsize
+    if plan.system is not None:
+        operations = flops(plan.system, n)
+        if isinstance(layer, SSMLayer) and not getattr(layer, "bidirectional", False):
+            u = torch.zeros(1, layer.d_model, device=next(layer.parameters()).device)
+            state = layer.step(u.to(precision(layer)))[1]
+            return state.numel() * state.element_size(), operations
+        stored = 2 * n * directions(layer) * math.prod(plan.system.batch_shape)
+        return size * stored, operations
+    if plan.example is None:
+        return 0, 0
+    x = coefficients(layer, plan.example[:, :1].to(next(layer.parameters()).device)).x
+    h = x.shape[-1] * n
+    window = sum(  # the last inputs of a convolution
+        part.weight.shape[0] * (part.kernel_size[0] - 1)
+        for part in layer.modules()
+        if isinstance(part, nn.Conv1d)
+    )
+    # Each weight counts once a token, and of each state exp(dt A) h + dt x B and its part of C h
+    return size * (h + window), 2 * parameter_count(layer) + 6 * h
+
+
+def timed(plan: Plan, proposal: Proposal, known: dict[tuple[str, int], float | None]) -> Proposal:
+    """The proposal with the seconds of a step, before and after.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of that layer, with an example of its input.
+    proposal : Proposal
+    known : dict
+        Seconds by the name and the size of a layer, to which those measured are added.
+    """
+    cut, write = proposal
+    if plan.example is None:
+        return proposal
+    for n in (cut.before, cut.after):
+        if (cut.name, n) not in known:
+            layer = copied(plan.layer)
+            if n == cut.after and write is not None:
+                write.apply_(layer)
+            known[cut.name, n] = step_seconds(layer, plan.example)
+    before, after = known[cut.name, cut.before], known[cut.name, cut.after]
+    if before is None or after is None:
+        return proposal
+    return Proposal(replace(cut, step_seconds=(before, after)), write)
+
+
+def step_seconds(layer: nn.Module, u: Tensor) -> float | None:
+    """Seconds of one forward and backward pass of a copy of the layer, on its device.
+
+    Parameters
+    ----------
+    layer : nn.Module
+        It does not change.
+    u : Tensor
+        Its input.
+
+    Returns
+    -------
+    float or None
+        The median of several; None if the layer needs more than its input.
+    """
+    layer = without_hooks(layer)
+    device = next((p.device for p in layer.parameters()), u.device)
+    u = u.detach().to(device)
+    if u.is_floating_point():
+        u.requires_grad_()
+    seconds = []
+    try:
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            for _ in range(1 + REPEATS):  # the first one warms up
+                _wait_for(device)
+                start = time.perf_counter()
+                y = layer(u)
+                (y[0] if isinstance(y, tuple) else y).sum().backward()
+                _wait_for(device)
+                seconds.append(time.perf_counter() - start)
+    except Exception:  # whatever the code of another package raises
+        return None
+    return statistics.median(seconds[1:])
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
