@@ -61,7 +61,7 @@ def _costs(plan: Plan, layer: nn.Module, n: int) -> tuple[int, int]:
     if plan.example is None:
         return 0, 0
     x = coefficients(layer, plan.example[:, :1].to(next(layer.parameters()).device)).x
-    h = x.shape[-1] * n
+    h = math.prod(x.shape[2:]) * n
     window = sum(  # the last inputs of a convolution
         part.weight.shape[0] * (part.kernel_size[0] - 1)
         for part in layer.modules()
