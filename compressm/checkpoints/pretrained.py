@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from compressm._optional import require
-from compressm.checkpoints.weights import load_weights_
 from compressm.errors import CheckpointError
+from compressm.systems.sizes import resize_on_load
 
-__all__ = ["load_pretrained"]
+__all__ = ["load_pretrained", "quiet"]
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -54,26 +57,88 @@ def load_pretrained(folder: str | Path) -> nn.Module:
             f"{config_file} names the class {name!r}, which transformers does not have; build the "
             "model yourself, then resize_on_load(model) and load_state_dict"
         )
-    state = _weights(folder)
-    dtype = next((x.dtype for x in state.values() if x.is_floating_point()), None)
-    model: Any = kind(config).to(dtype)
-    if reason := load_weights_(model, state):
+    files = _weight_files(folder)
+    try:
+        with quiet(), torch.random.fork_rng(devices=[]):
+            model, found = kind.from_pretrained(
+                folder,
+                config=config,
+                dtype="auto",
+                use_safetensors=True,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except Exception as error:  # whatever a foreign configuration or file does
+        raise CheckpointError(f"the weights in {folder} do not fit {name}: {error}") from error
+    wrong = [f"{key} is missing" for key in sorted(found["missing_keys"])]
+    wrong += [f"{key} is unknown to it" for key in sorted(found["unexpected_keys"])]
+    sized = [key for key, *_ in found["mismatched_keys"]]
+    if reason := wrong[0] if wrong else _resized(model, sized, files):
         raise CheckpointError(f"the weights in {folder} do not fit {name}: {reason}")
     model.tie_weights()
     return model.eval()
 
 
-def _weights(folder: Path) -> dict[str, Tensor]:
-    load, names = require("safetensors.torch").load_file, [WEIGHTS]
+def _weight_files(folder: Path) -> dict[str, Path]:
+    """The file of each tensor in a folder."""
+    names = [WEIGHTS]
     try:
         if (folder / INDEX).is_file():
             names = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
         if any(Path(name).name != name for name in names):
             raise CheckpointError(f"{folder / INDEX} names files outside of its folder")
-        return {key: x for name in names for key, x in load(folder / name).items()}
+        found = {}
+        for name in names:
+            with require("safetensors").safe_open(folder / name, "pt") as file:
+                found |= dict.fromkeys(file.keys(), folder / name)
+        return found
     except CheckpointError:
         raise
     except Exception as error:  # whatever a parser makes of foreign bytes
         raise CheckpointError(
             f"{folder} has no readable {' and '.join(names)} ({error}); save it as safetensors"
         ) from error
+
+
+def _resized(model: nn.Module, names: list[str], files: dict[str, Path]) -> str | None:
+    """Load the tensors that need other sizes; why they do not fit, or None.
+
+    A name in the file may begin otherwise, as ``backbone.`` where the model has ``model.``.
+    """
+    state: dict[str, Tensor] = {}
+    for name in names:
+        key = name if name in files else _with_the_end_of(name, files)
+        if key is None:
+            return f"{name} has another size, under a name that is unknown"
+        with require("safetensors").safe_open(files[key], "pt") as file:
+            state[name] = file.get_tensor(key)
+    try:
+        resize_on_load(model).load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        return str(error).splitlines()[-1].strip()  # one of the tensors that do not fit
+    return None
+
+
+def _with_the_end_of(name: str, files: dict[str, Path]) -> str | None:
+    end = name.partition(".")[2]
+    found = [key for key in files if key == end or key.partition(".")[2] == end]
+    return found[0] if len(found) == 1 else None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No bars and no warnings of transformers, if it is imported."""
+    if "transformers" not in sys.modules:
+        yield
+        return
+    logging = sys.modules["transformers"].utils.logging
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()

@@ -1,4 +1,4 @@
-"""The command line: `compressm demo`, `inspect`, `train` and `report`."""
+"""The command line: `compressm demo`, `inspect`, `compress`, `train` and `report`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import lti
-from compressm.cli import demo, inspect, report, train
+from compressm.cli import compress, demo, inspect, report, train
 from compressm.errors import CompressmError
 
 __all__ = ["main"]
 
-COMMANDS = (demo, inspect, train, report)
+COMMANDS = (demo, inspect, compress, train, report)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

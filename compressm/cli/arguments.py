@@ -13,8 +13,10 @@ from typing import Any
 import torch
 
 from compressm._optional import require
+from compressm.sizes import PRESETS, Sizes
 
 __all__ = [
+    "WEIGHTS",
     "console",
     "device",
     "energy_fraction",
@@ -25,10 +27,13 @@ __all__ = [
     "positive",
     "require_report",
     "seed",
+    "stored_sizes",
     "threads",
+    "weights_file",
     "writable_file",
 ]
 
+WEIGHTS = ("checkpoint.safetensors", "model.safetensors", "pytorch_model.bin")
 MOST_THREADS = 1024  # torch takes any number, and the system ends the process
 
 
@@ -75,6 +80,23 @@ def device(text: str) -> str:
             "install a torch that is built for it"
         ) from error
     return text
+
+
+def weights_file(path: Path) -> Path:
+    """A file of weights, or the one in a folder of `compressm train` or of transformers."""
+    return next((path / name for name in WEIGHTS if (path / name).is_file()), path)
+
+
+def stored_sizes(text: str) -> Sizes:
+    """Numbers of stored states with commas between them, or the name of a preset."""
+    if text in PRESETS:
+        return PRESETS[text]
+    try:
+        return Sizes([positive(part) for part in text.split(",")])
+    except (ValueError, argparse.ArgumentTypeError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no list such as 16,32,64, and none of {', '.join(PRESETS)}"
+        ) from error
 
 
 def energy_fraction(text: str) -> float:

@@ -10,7 +10,14 @@ from typing import Any
 import torch
 
 from compressm.checkpoints.weights import layers_in, read_checkpoint
-from compressm.cli.arguments import console, energy_fraction, name_value, positive, writable_file
+from compressm.cli.arguments import (
+    console,
+    energy_fraction,
+    name_value,
+    positive,
+    weights_file,
+    writable_file,
+)
 from compressm.compression.compress import preview
 from compressm.compression.policies import KeepEnergy
 from compressm.errors import DataError
@@ -20,8 +27,6 @@ from compressm.experiments.training import to_record
 from compressm.gramians.types import GRAMIAN_TYPES
 
 __all__ = ["add_parser", "run"]
-
-FILES = ("checkpoint.safetensors", "model.safetensors", "pytorch_model.bin")
 
 
 def add_parser(commands: Any) -> None:
@@ -38,7 +43,7 @@ def add_parser(commands: Any) -> None:
     option = parser.add_argument
     option(
         "checkpoint",
-        type=_weights,
+        type=lambda text: str(weights_file(Path(text))),
         metavar="CHECKPOINT",
         help="a .safetensors file, what torch.save wrote, or a folder: that of a run, or one of "
         "save_pretrained",
@@ -95,12 +100,6 @@ def add_parser(commands: Any) -> None:
         "such as discretization=bilinear",
     )
     option("--json", type=writable_file, metavar="FILE", help="also save all of it, with spectra")
-
-
-def _weights(text: str) -> str:
-    """A file of weights, or the one in a folder of `compressm train` or of transformers."""
-    found = [Path(text) / name for name in FILES if Path(text, name).is_file()]
-    return str(found[0]) if found else text
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -19,7 +19,6 @@ from compressm.compression.proposal import (
     without_hooks,
 )
 from compressm.layers import SSMLayer
-from compressm.systems.batches import precision
 from compressm.systems.convert import directions
 from compressm.systems.selective.evaluate import coefficients
 
@@ -49,15 +48,16 @@ def in_units(plan: Plan, proposal: Proposal) -> Proposal:
 @torch.no_grad()
 def _costs(plan: Plan, layer: nn.Module, n: int) -> tuple[int, int]:
     """State bytes of one sequence, and operations of one token."""
-    size = precision(layer).itemsize
+    params = (p.dtype for p in layer.parameters() if p.is_floating_point() or p.is_complex())
+    dtype = next(params, torch.float32).to_real()
     if plan.system is not None:
         operations = flops(plan.system, n)
         if isinstance(layer, SSMLayer) and not getattr(layer, "bidirectional", False):
             u = torch.zeros(1, layer.d_model, device=next(layer.parameters()).device)
-            state = layer.step(u.to(precision(layer)))[1]
+            state = layer.step(u.to(dtype))[1]
             return state.numel() * state.element_size(), operations
         stored = 2 * n * directions(layer) * math.prod(plan.system.batch_shape)
-        return size * stored, operations
+        return dtype.itemsize * stored, operations
     if plan.example is None:
         return 0, 0
     x = coefficients(layer, plan.example[:, :1].to(next(layer.parameters()).device)).x
@@ -68,7 +68,7 @@ def _costs(plan: Plan, layer: nn.Module, n: int) -> tuple[int, int]:
         if isinstance(part, nn.Conv1d)
     )
     # Each weight counts once a token, and of each state exp(dt A) h + dt x B and its part of C h
-    return size * (h + window), 2 * parameter_count(layer) + 6 * h
+    return dtype.itemsize * (h + window), 2 * parameter_count(layer) + 6 * h
 
 
 def timed(plan: Plan, proposal: Proposal, known: dict[tuple[str, int], float | None]) -> Proposal:

@@ -23,7 +23,7 @@ from compressm.experiments.training import Settings, model_of
 from compressm.layers import SSMLayer
 from compressm.models import SequenceModel
 
-__all__ = ["inputs_of", "rebuilt"]
+__all__ = ["inputs_of", "rebuilt", "tokens_of"]
 
 KEYS = ("x_train", "x_test")
 
@@ -209,6 +209,65 @@ def inputs_of(
         x = x.long()
     if not x.numel():
         raise DataError(f"{source} holds no sequences, its shape is {tuple(x.shape)}; give some")
+    return _accepted(model, x, str(source))
+
+
+def tokens_of(
+    model: nn.Module, path: str | Path, folder: str | Path, sequences: int = 64, length: int = 512
+) -> tuple[Tensor, ...]:
+    """The tokens (sequences, length) of a text in batches, by the tokenizer in the model's folder.
+
+    Parameters
+    ----------
+    model : nn.Module
+    path : str or Path
+        A text file in UTF-8.
+    folder : str or Path
+        With the files of a tokenizer of transformers; no code in it is run.
+    sequences, length : int, optional
+        At most this many sequences of this length, from the beginning.
+
+    Returns
+    -------
+    tuple of Tensor
+
+    Raises
+    ------
+    DataError
+        If there is no text or no tokenizer, or the model does not accept the tokens.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is no text in UTF-8 that can be read ({error})") from error
+    try:
+        make = require("transformers").AutoTokenizer.from_pretrained
+        ids = make(str(folder), trust_remote_code=False, local_files_only=True)(text)["input_ids"]
+        if text and not ids:
+            raise DataError("it finds no token")
+    except MissingPackageError:
+        raise
+    except Exception as error:  # whatever a foreign tokenizer does
+        raise DataError(
+            f"{folder} has no tokenizer that reads {path} ({' '.join(str(error).split())[:200]}); "
+            "give tokens (sequences, length) in a .npy file"
+        ) from error
+    if not ids:
+        raise DataError(f"{path} holds no text; give some")
+    x = torch.tensor(ids[: sequences * length])
+    length = min(length, len(x))
+    return _accepted(model, x[: len(x) // length * length].reshape(-1, length), str(path))
+
+
+def _accepted(model: Any, x: Tensor, source: str) -> tuple[Tensor, ...]:
+    """`x` in batches, all of which the model takes."""
+    if not x.is_floating_point() and hasattr(model, "get_input_embeddings"):
+        known = len(model.get_input_embeddings().weight)
+        if not 0 <= int(x.min()) <= int(x.max()) < known:
+            raise DataError(
+                f"{source} holds tokens from {int(x.min())} to {int(x.max())}, and the model knows "
+                f"0 to {known - 1}; use the tokenizer that it was trained with"
+            )
     batches = x.split(50)
     try:
         with torch.no_grad():

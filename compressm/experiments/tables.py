@@ -10,7 +10,15 @@ from rich.table import Table
 from compressm.compression.event import CompressionEvent, LayerCut
 from compressm.compression.policies import KeepEnergy
 
-__all__ = ["gramians_table", "kinds_table", "outlook_table", "preview_table", "spectra_table"]
+__all__ = [
+    "cut_table",
+    "gramians_table",
+    "in_all",
+    "kinds_table",
+    "outlook_table",
+    "preview_table",
+    "spectra_table",
+]
 
 FRACTIONS = {"90%": 0.9, "99%": 0.99, "99.9%": 0.999}
 NOT_CUT = "Not cut: at "
@@ -86,6 +94,53 @@ def preview_table(events: Sequence[CompressionEvent], policies: Sequence[KeepEne
         table.caption = NOT_CUT + "; at ".join(notes)
         table.caption_justify = "left"
     return table
+
+
+def cut_table(event: CompressionEvent) -> Table:
+    """What a cut leaves of each layer.
+
+    Parameters
+    ----------
+    event : CompressionEvent
+    """
+    table = Table(box=None, pad_edge=False, title="Cut", title_justify="left")
+    table.add_column("layer", overflow="fold")
+    columns = ("states", "energy\nkept", "output\nerror", "parameters", "state\nbytes")
+    for column in (*columns, "operations\na token"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for cut in event.layers:
+        table.add_row(
+            cut.name,
+            f"{cut.before} → {cut.after}" if cut.after < cut.before else f"{cut.before}",
+            f"{100 * cut.energy_kept:.4g}%",
+            "" if cut.output_error is None else f"{100 * cut.output_error:.2g}%",
+            *(f"{pair[1]:,}" for pair in (cut.parameters, cut.state_bytes, cut.flops)),
+        )
+    notes = [f"{cut.name}: {cut.skipped}" for cut in event.layers if cut.skipped]
+    if notes:
+        table.caption = "Not cut: " + "; ".join(notes)
+        table.caption_justify = "left"
+    return table
+
+
+def in_all(event: CompressionEvent, parameters: int) -> str:
+    """What a cut saves of the whole model, in a sentence.
+
+    Parameters
+    ----------
+    event : CompressionEvent
+    parameters : int
+        Of the whole model, before.
+    """
+    (held, left), state, operations = (
+        [sum(getattr(cut, name)[i] for cut in event.layers) for i in (0, 1)]
+        for name in ("parameters", "state_bytes", "flops")
+    )
+    return (
+        f"State of a sequence: {state[0]:,} → {state[1]:,} bytes. Operations of these layers a "
+        f"token: {operations[0]:,} → {operations[1]:,}. Parameters of the model: "
+        f"{parameters:,} → {parameters - held + left:,}."
+    )
 
 
 def gramians_table(
