@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import lti
+from compressm.layers.frozen import Frozen
 from compressm.ops.resize import resize_
 
-__all__ = ["SSMLayer", "require_state"]
+__all__ = ["SSMLayer"]
 
 Layout = Mapping[str, tuple[int | str, ...]]
 
@@ -45,6 +46,16 @@ class SSMLayer(nn.Module, ABC):
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One time step of `forward`: `u` (batch, d_model), `state` -> output, next state."""
 
+    def initial_state(self, batch: int) -> Tensor:
+        """The state before the first step, zeros as `step` takes and returns them.
+
+        Parameters
+        ----------
+        batch : int
+        """
+        like = next(self.parameters())
+        return like.new_zeros(batch, self.d_state, dtype=like.dtype.to_complex())
+
     @abstractmethod
     def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace | lti.StateSpace:
         """The layer as a discrete system in double precision, with derivatives for its parameters.
@@ -73,6 +84,16 @@ class SSMLayer(nn.Module, ABC):
             )
         return super()._apply(fn, recurse)
 
+    def _exported(self, u: Tensor, state: Tensor | None) -> Tensor:
+        """`forward` as exporters take it; the constants are computed in what is exported."""
+        if torch.onnx.is_in_onnx_export() or hasattr(self, "l_max"):
+            raise lti.OptionError(
+                f"the parameters of {type(self).__name__} cannot be exported, as they need complex "
+                "numbers or solves; export compressm.frozen(model), which holds the constants"
+            )
+        layer = Frozen(self.to_lti(), self.get_parameter("D"))
+        return layer(u, None if state is None else layer.real(state))
+
     def _layouts(self) -> list[Layout]:
         """Each set of shapes that the parameters may have, with "n" for the number of states."""
         shapes = {name: self.get_parameter(name).shape for name in self.state_axes}
@@ -96,15 +117,6 @@ class SSMLayer(nn.Module, ABC):
                 if parameter.shape != shape:
                     resize_(parameter, parameter.new_empty(shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def require_state(state: Tensor | None, **axes: int) -> None:
-    """DimensionError unless a state has these axes, by their names."""
-    if state is not None and tuple(state.shape) != (shape := tuple(axes.values())):
-        raise lti.DimensionError(
-            f"the state must be ({', '.join(axes)}) = {shape}, got shape {tuple(state.shape)}; "
-            "pass what step returned for this batch"
-        )
 
 
 def _states(layout: Layout, shapes: dict[str, torch.Size]) -> dict[str, int] | None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 import lti
 
-__all__ = ["mean_lengths", "one_of", "read_modes", "stored"]
+__all__ = ["mean_lengths", "one_of", "read_modes", "require_state", "stored"]
 
 
 def read_modes(
@@ -93,3 +93,12 @@ def one_of(name: str, value: str, options: tuple[str, ...]) -> None:
     if value not in options:
         known = " or ".join(map(repr, options))
         raise lti.OptionError(f"{name} must be {known}; got {value!r}")
+
+
+def require_state(state: Tensor | None, **axes: int) -> None:
+    """DimensionError unless a state has these axes, by their names."""
+    if state is not None and tuple(state.shape) != (shape := tuple(axes.values())):
+        raise lti.DimensionError(
+            f"the state must be ({', '.join(axes)}) = {shape}, got shape {tuple(state.shape)}; "
+            "pass what step returned for this batch"
+        )

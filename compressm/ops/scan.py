@@ -21,9 +21,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 import lti
+from compressm.ops.powers import causal, powers_of
 from compressm.ops.recurrence import recur_
 
-__all__ = ["linear_ssm", "linear_ssm_reference", "powers_of", "steps_within"]
+__all__ = ["linear_ssm", "linear_ssm_reference", "steps_within"]
 
 
 def linear_ssm(
@@ -245,7 +246,7 @@ def _by_block(
     powers = powers_of(poles, J).unsqueeze(1)  # (J + 1, 1, n)
     W = _interleaved((powers[:J].flip(0) * B.mT).reshape(J * m, n))
     V = _interleaved((powers[1:] * C).reshape(J * p, n).conj()).mT
-    T = _causal(((powers[:J] * C) @ B).real)
+    T = causal(((powers[:J] * C) @ B).real)
     if D is not None:
         T = T + D.repeat(J).diag()
     k = (ends - 1).clamp(min=0) // J  # the block in which a sequence ends, after `rest` steps of it
@@ -346,28 +347,6 @@ def _gradients(ctx: Any, gy: Tensor | None, gat: Tensor | None, _: None) -> tupl
 
 
 _blocks.register_autograd(_gradients, setup_context=_keep_for_backward)
-
-
-def powers_of(poles: Tensor, count: int) -> Tensor:
-    """poles**j for j = 0 ... count, (count + 1, ...), by doubling: exact derivatives at zero too.
-
-    Parameters
-    ----------
-    poles : Tensor (...)
-    count : int
-    """
-    powers = torch.stack([torch.ones_like(poles), poles])
-    while len(powers) <= count:
-        powers = torch.cat([powers, powers[1:] * powers[-1]])
-    return powers[: count + 1]
-
-
-def _causal(kernel: Tensor) -> Tensor:
-    """T with block (i, j) = kernel[j - i]^T, zero below the diagonal; (J, p, m) -> (J m, J p)."""
-    J, p, m = kernel.shape
-    time = torch.arange(J, device=kernel.device)
-    lag = (time - time.unsqueeze(1)).remainder(2 * J).clamp(max=J)  # J, a zero, where negative
-    return pad(kernel, (0, 0, 0, 0, 0, 1))[lag].permute(0, 3, 1, 2).reshape(J * m, J * p)
 
 
 def _interleaved(M: Tensor) -> Tensor:

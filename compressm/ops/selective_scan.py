@@ -79,7 +79,10 @@ def selective_scan(
         if state is None:
             state = A.new_zeros(u.shape[0], *A.shape)
         x, dt_, B, C = (x.transpose(0, 1).contiguous() for x in (dt * u, dt, B, C))
-        y, last, _ = _scan(x, dt_, A, B, C, state)
+        if torch.compiler.is_exporting():
+            y, last = _exported(x, dt_, A, B, C, state)
+        else:
+            y, last, _ = _scan(x, dt_, A, B, C, state)
         return torch.addcmul(y.transpose(0, 1), D, u), last
 
 
@@ -97,6 +100,21 @@ def selective_scan_reference(
         h = (step * A).exp() * h + step * u[:, t, :, None] * B[:, t, None, :]
         y.append((h * C[:, t, None, :]).sum(-1) + D * u[:, t])
     return torch.stack(y, 1), h
+
+
+def _exported(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`_scan` as the loop that exporters know, of any length."""
+    from torch._higher_order_ops.scan import scan
+
+    def step(h: Tensor, now: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        x, dt, B, C = now
+        h = (dt.unsqueeze(-1) * A).exp() * h + x.unsqueeze(-1) * B.unsqueeze(-2)
+        return h, (h * C.unsqueeze(-2)).sum(-1)
+
+    last, y = scan(step, state, (x, dt, B, C))
+    return y, last
 
 
 @torch.library.custom_op("compressm::selective_scan", mutates_args=())
