@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, glu
 
 from compressm.errors import OptionError
-from compressm.layers import DSS, LRU, LSSL, S4, S4D, S5, Mamba
+from compressm.layers import DSS, LRU, LSSL, S4, S4D, S5, Frozen, Mamba, SSMLayer
+from compressm.layers.modes import require_precision
 from compressm.ops.scan import steps_within
 
 __all__ = ["LAYERS", "SequenceModel"]
@@ -193,6 +194,12 @@ class SequenceModel(nn.Module):
             weight = self.head.weight
             states.append((weight.new_zeros(batch, weight.shape[1]), weight.new_zeros(batch, 1)))
         return tuple(states)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        for block in self.blocks:  # first: the encoder is cast before the layers are asked
+            if isinstance(block.layer, SSMLayer | Frozen):
+                require_precision(block.layer, fn)
+        return super()._apply(fn, recurse)
 
 
 class _Block(nn.Module):

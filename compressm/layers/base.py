@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import lti
 from compressm.layers.frozen import Frozen
+from compressm.layers.modes import HALF, require_precision
 from compressm.ops.resize import resize_
 
 __all__ = ["SSMLayer"]
@@ -26,6 +27,16 @@ class SSMLayer(nn.Module, ABC):
 
     state_axes: dict[str, int]
     """Name of each parameter that has a state axis, and which axis that is."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        dtype = torch.get_default_dtype()
+        if dtype in HALF:
+            raise lti.OptionError(
+                f"the recurrence of {type(self).__name__} needs parameters in float32 or float64, "
+                f"got the default dtype {dtype}; build it under torch.set_default_dtype("
+                "torch.float32), and use torch.autocast"
+            )
 
     @property
     def d_state(self) -> int:
@@ -75,13 +86,7 @@ class SSMLayer(nn.Module, ABC):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """Refuse a cast to half precision before anything in the layer is cast."""
-        dtype = fn(torch.empty(0, device=next(self.parameters()).device)).dtype
-        if dtype in (torch.bfloat16, torch.float16):
-            raise lti.OptionError(
-                f"the recurrence of {type(self).__name__} needs parameters in float32 or float64, "
-                f"got a cast to {dtype}; keep the parameters, and use torch.autocast (in Lightning "
-                "precision='bf16-mixed')"
-            )
+        require_precision(self, fn)
         return super()._apply(fn, recurse)
 
     def _exported(self, u: Tensor, state: Tensor | None) -> Tensor:

@@ -8,12 +8,13 @@ and no loop whose length depends on the input.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import lti
-from compressm.layers.modes import require_state
+from compressm.layers.modes import require_precision, require_state
 from compressm.ops.powers import causal, krylov, powers_of
 
 __all__ = ["Frozen"]
@@ -160,6 +161,10 @@ class Frozen(nn.Module):
         """
         x = torch.cat([state.real, state.imag], -1) if state.is_complex() else state
         return x.unflatten(-1, (-1, self.B.shape[1])) if x.ndim == 2 else x
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        require_precision(self, fn)
+        return super()._apply(fn, recurse)
 
     def _check(self, state: Tensor, batch: int) -> Tensor:
         groups, states = self.initial_state(1).shape[1:]
