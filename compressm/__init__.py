@@ -39,6 +39,7 @@ from compressm.errors import (
     UnequalStatesWarning,
     UnsupportedLayerError,
 )
+from compressm.export import Step, frozen
 from compressm.gramians.types import GramianType, register_gramian_type, state_values
 from compressm.layers import DSS, LRU, LSSL, S4, S4D, S5, Mamba, SSMLayer
 from compressm.models import SequenceModel
@@ -99,10 +100,12 @@ __all__ = [
     "SequenceModel",
     "SkipError",
     "States",
+    "Step",
     "TrainingError",
     "UnequalStatesWarning",
     "UnsupportedLayerError",
     "compress_",
+    "frozen",
     "hankel_nuclear_norm",
     "hankel_smooth_order",
     "hankel_spectra",

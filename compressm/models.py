@@ -9,10 +9,13 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, glu
 
 from compressm.errors import OptionError
-from compressm.layers import DSS, LRU, LSSL, S4, S4D, S5, Mamba
+from compressm.layers import DSS, LRU, LSSL, S4, S4D, S5, Frozen, Mamba, SSMLayer
+from compressm.layers.modes import require_precision
 from compressm.ops.scan import steps_within
 
 __all__ = ["LAYERS", "SequenceModel"]
+
+State = tuple[Any, ...]
 
 LAYERS: dict[str, type[nn.Module]] = {
     "dss": DSS,
@@ -63,6 +66,8 @@ class SequenceModel(nn.Module):
     >>> model(torch.zeros(5, 784, 1)).shape
     torch.Size([5, 10])
     """
+
+    blocks: Any  # nn.Sequential, whose items have no type of their own
 
     def __init__(
         self,
@@ -126,9 +131,81 @@ class SequenceModel(nn.Module):
         y = self.head(x)
         return y if within is None or self.pool != "none" else y.masked_fill(~within, 0)
 
+    def step(self, u: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """One time step: what `forward` makes of the sequence up to here, and the next state.
+
+        Without pooling, and with "last", it is the output at this step; with "mean", the average
+        so far is pooled. The model must be in evaluation mode.
+
+        Parameters
+        ----------
+        u : Tensor (batch, d_input)
+        state : tuple, optional
+            What the step before returned; `initial_state` when absent.
+
+        Returns
+        -------
+        y : Tensor (batch, d_output)
+        state : tuple
+
+        Raises
+        ------
+        OptionError
+            In training mode, where an output depends on the whole batch; if a layer is
+            bidirectional or has no `step`.
+        """
+        if self.training:
+            raise OptionError(
+                "in training mode an output depends on the whole batch, so that there is no step; "
+                "call model.eval() first"
+            )
+        state = self.initial_state(u.shape[0]) if state is None else state
+        x, states = self.encoder(u), []
+        for block, before in zip(self.blocks, state[: len(self.blocks)], strict=True):
+            x, after = block.step(x, before)
+            states.append(after)
+        if self.pool == "mean":
+            total, steps = state[-1]
+            x, steps = total + x, steps + 1
+            states.append((x, steps))
+            x = x / steps
+        return self.head(x), tuple(states)
+
+    def initial_state(self, batch: int) -> State:
+        """The state before the first step: that of each layer, and what "mean" has added up.
+
+        Parameters
+        ----------
+        batch : int
+
+        Returns
+        -------
+        tuple
+            Nested, of tensors whose first axis is the batch.
+        """
+        for block in self.blocks:
+            if not hasattr(block.layer, "step") or not hasattr(block.layer, "initial_state"):
+                raise OptionError(
+                    f"{type(block.layer).__name__} has no step to stream with; give it "
+                    "step(u, state) and initial_state(batch)"
+                )
+        states = [block.layer.initial_state(batch) for block in self.blocks]
+        if self.pool == "mean":
+            weight = self.head.weight
+            states.append((weight.new_zeros(batch, weight.shape[1]), weight.new_zeros(batch, 1)))
+        return tuple(states)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        for block in self.blocks:  # first: the encoder is cast before the layers are asked
+            if isinstance(block.layer, SSMLayer | Frozen):
+                require_precision(block.layer, fn)
+        return super()._apply(fn, recurse)
+
 
 class _Block(nn.Module):
     """x + drop(value * sigmoid(gate)),  value, gate = W drop(gelu(layer(norm(x)))) + b."""
+
+    layer: Any
 
     def __init__(self, layer: nn.Module, d_model: int, dropout: float) -> None:
         super().__init__()
@@ -141,8 +218,12 @@ class _Block(nn.Module):
         # Channels first, so that each half is contiguous: glu is far slower with them last.
         z = self.layer(self._normed(x, within)).mT.contiguous()
         z = self.dropout(gelu(z))
-        W = self.mix.weight.expand(len(z), -1, -1)
+        W = self.mix.weight.expand(z.shape[0], -1, -1)
         return x + self.dropout(glu(torch.baddbmm(self.mix.bias[:, None], W, z), 1)).mT
+
+    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        z, state = self.layer.step(self.norm(x), state)
+        return x + glu(self.mix(gelu(z)), 1), state
 
     def _normed(self, x: Tensor, within: Tensor | None) -> Tensor:
         """Batch normalisation over the valid steps; zero at the steps of padding."""

@@ -94,6 +94,7 @@ LAYERS = {
         "compressm.ops",
         "compressm.layers",
         "compressm.models",
+        "compressm.export",
         "compressm.systems",
         "compressm.gramians",
         "compressm.penalties",

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import lti
+from compressm.layers.frozen import Frozen
+from compressm.layers.modes import HALF, require_precision
 from compressm.ops.resize import resize_
 
-__all__ = ["SSMLayer", "require_state"]
+__all__ = ["SSMLayer"]
 
 Layout = Mapping[str, tuple[int | str, ...]]
 
@@ -25,6 +27,16 @@ class SSMLayer(nn.Module, ABC):
 
     state_axes: dict[str, int]
     """Name of each parameter that has a state axis, and which axis that is."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        dtype = torch.get_default_dtype()
+        if dtype in HALF:
+            raise lti.OptionError(
+                f"the recurrence of {type(self).__name__} needs parameters in float32 or float64, "
+                f"got the default dtype {dtype}; build it under torch.set_default_dtype("
+                "torch.float32), and use torch.autocast"
+            )
 
     @property
     def d_state(self) -> int:
@@ -45,6 +57,16 @@ class SSMLayer(nn.Module, ABC):
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One time step of `forward`: `u` (batch, d_model), `state` -> output, next state."""
 
+    def initial_state(self, batch: int) -> Tensor:
+        """The state before the first step, zeros as `step` takes and returns them.
+
+        Parameters
+        ----------
+        batch : int
+        """
+        like = next(self.parameters())
+        return like.new_zeros(batch, self.d_state, dtype=like.dtype.to_complex())
+
     @abstractmethod
     def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace | lti.StateSpace:
         """The layer as a discrete system in double precision, with derivatives for its parameters.
@@ -64,14 +86,18 @@ class SSMLayer(nn.Module, ABC):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """Refuse a cast to half precision before anything in the layer is cast."""
-        dtype = fn(torch.empty(0, device=next(self.parameters()).device)).dtype
-        if dtype in (torch.bfloat16, torch.float16):
-            raise lti.OptionError(
-                f"the recurrence of {type(self).__name__} needs parameters in float32 or float64, "
-                f"got a cast to {dtype}; keep the parameters, and use torch.autocast (in Lightning "
-                "precision='bf16-mixed')"
-            )
+        require_precision(self, fn)
         return super()._apply(fn, recurse)
+
+    def _exported(self, u: Tensor, state: Tensor | None) -> Tensor:
+        """`forward` as exporters take it; the constants are computed in what is exported."""
+        if torch.onnx.is_in_onnx_export() or hasattr(self, "l_max"):
+            raise lti.OptionError(
+                f"the parameters of {type(self).__name__} cannot be exported, as they need complex "
+                "numbers or solves; export compressm.frozen(model), which holds the constants"
+            )
+        layer = Frozen(self.to_lti(), self.get_parameter("D"))
+        return layer(u, None if state is None else layer.real(state))
 
     def _layouts(self) -> list[Layout]:
         """Each set of shapes that the parameters may have, with "n" for the number of states."""
@@ -96,15 +122,6 @@ class SSMLayer(nn.Module, ABC):
                 if parameter.shape != shape:
                     resize_(parameter, parameter.new_empty(shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def require_state(state: Tensor | None, **axes: int) -> None:
-    """DimensionError unless a state has these axes, by their names."""
-    if state is not None and tuple(state.shape) != (shape := tuple(axes.values())):
-        raise lti.DimensionError(
-            f"the state must be ({', '.join(axes)}) = {shape}, got shape {tuple(state.shape)}; "
-            "pass what step returned for this batch"
-        )
 
 
 def _states(layout: Layout, shapes: dict[str, torch.Size]) -> dict[str, int] | None:

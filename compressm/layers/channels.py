@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import lti
-from compressm.layers.base import SSMLayer, require_state
-from compressm.layers.modes import read_modes, stored
+from compressm.layers.base import SSMLayer
+from compressm.layers.modes import read_modes, require_state, stored
+from compressm.ops.powers import powers_of
 from compressm.ops.resize import resize_
-from compressm.ops.scan import powers_of
 
 __all__ = [
     "ChannelLayer",
@@ -21,7 +21,6 @@ __all__ = [
     "decaying",
     "diagonal_kernel",
     "initial_log_dt",
-    "krylov",
 ]
 
 
@@ -66,6 +65,8 @@ class ChannelLayer(SSMLayer):
                 f"{tuple(u.shape)}"
             )
         self._check_state(u, state)
+        if torch.compiler.is_exporting():
+            return self._exported(u, state)
         with torch.autocast(u.device.type, enabled=False):  # no FFT in half precision
             v = u.to(self.D.dtype).mT
             kernels = self._kernel(v.shape[-1])
@@ -100,6 +101,13 @@ class ChannelLayer(SSMLayer):
         self._check_state(u, state)
         x, C = self._advance(u, state)
         return (C[:, 0] * x).sum(-1).real + self.D * u, x
+
+    def initial_state(self, batch: int) -> Tensor:
+        """The state before the first step, zeros (batch, d_model, n); none if bidirectional."""
+        if self.bidirectional:
+            raise self._no_state()
+        dtype = self.D.dtype.to_complex()
+        return self.D.new_zeros(batch, self.d_model, self.d_state, dtype=dtype)
 
     def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace | lti.StateSpace:
         """G(z) = c (z I - diag(p))^-1 b of every channel, a batch (d_model,) in double precision.
@@ -192,7 +200,7 @@ class ChannelLayer(SSMLayer):
             return
         if self.bidirectional:
             raise self._no_state()
-        require_state(state, batch=len(u), d_model=self.d_model, d_state=self.d_state)
+        require_state(state, batch=u.shape[0], d_model=self.d_model, d_state=self.d_state)
 
     def _no_state(self) -> lti.OptionError:
         return lti.OptionError(
@@ -265,23 +273,6 @@ def decaying(dt: Tensor, log_re: Tensor, im: Tensor) -> Tensor:
     """
     least = torch.finfo(dt.dtype).eps ** 2
     return torch.complex((-dt * log_re.exp()).clamp(max=-least), dt * im)
-
-
-def krylov(A: Tensor, C: Tensor, length: int) -> Tensor:
-    """C A^l for l = 0 ... length - 1, by doubling: (..., q, n) -> (..., q, length, n).
-
-    Parameters
-    ----------
-    A : (..., n, n)
-    C : (..., q, n)
-    length : int
-    """
-    rows = C.unsqueeze(-2)
-    while rows.shape[-2] < length:
-        # With k rows so far, A holds the k-th power of the matrix that was given
-        rows = torch.cat([rows, (rows.flatten(-3, -2) @ A).unflatten(-2, rows.shape[-3:-1])], -2)
-        A = A @ A
-    return rows[..., :length, :]
 
 
 def initial_log_dt(d_model: int, dt_min: float, dt_max: float) -> nn.Parameter:

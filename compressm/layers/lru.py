@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import lti
-from compressm.layers.base import SSMLayer, require_state
-from compressm.layers.modes import mean_lengths, read_modes, stored
+from compressm.layers.base import SSMLayer
+from compressm.layers.modes import mean_lengths, read_modes, require_state, stored
 from compressm.ops.resize import resize_
 from compressm.ops.scan import linear_ssm
 
@@ -125,7 +125,9 @@ class LRU(SSMLayer):
         -------
         (batch, length, d_model)
         """
-        require_state(state, batch=len(u), d_state=self.d_state)
+        require_state(state, batch=u.shape[0], d_state=self.d_state)
+        if torch.compiler.is_exporting():
+            return self._exported(u, state)
         return linear_ssm(u, *self._system(), state, D=self.D)[0]
 
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -145,7 +147,7 @@ class LRU(SSMLayer):
         poles, B, C = self._system()
         x = u.to(B.dtype) @ B.mT
         if state is not None:
-            require_state(state, batch=len(u), d_state=self.d_state)
+            require_state(state, batch=u.shape[0], d_state=self.d_state)
             x = x + poles * state
         return (x @ C.mT).real + self.D * u, x
 

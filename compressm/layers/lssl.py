@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 import lti
 from compressm.layers.base import Layout
-from compressm.layers.channels import ChannelLayer, initial_log_dt, krylov
+from compressm.layers.channels import ChannelLayer, initial_log_dt
 from compressm.layers.hippo import hippo_legs
 from compressm.layers.sampling import DISCRETIZATIONS
+from compressm.ops.powers import krylov
 
 __all__ = ["LSSL"]
 
@@ -99,6 +100,11 @@ class LSSL(ChannelLayer):
         dt = log_dt.exp()[:, None]
         poles, gain = to_discrete(dt * torch.view_as_complex(A))
         return self._inside(poles), dt * gain, 2 * torch.view_as_complex(C)[:, None]
+
+    def initial_state(self, batch: int) -> Tensor:
+        """The state before the first step, zeros (batch, d_model, n); real while A is dense."""
+        state = super().initial_state(batch)
+        return state if self.is_diagonal else state.real.clone()
 
     def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace | lti.StateSpace:
         """G(z) = C (z I - A')^-1 B' of every channel, a batch (d_model,) in double precision.

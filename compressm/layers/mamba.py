@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.nn.functional import pad, silu, softplus
 
 import lti
 from compressm.ops.resize import resize_
-from compressm.ops.selective_scan import selective_scan
+from compressm.ops.selective_scan import selective_scan, selective_scan_reference
 
 __all__ = ["Mamba"]
 
@@ -139,8 +139,19 @@ class Mamba(nn.Module):
         y : (batch, d_model)
         state : pair of tensors
         """
-        y, state = self._run(u.unsqueeze(1), state)
+        y, state = self._run(u.unsqueeze(1), state, selective_scan_reference)
         return y.squeeze(1), state
+
+    def initial_state(self, batch: int) -> tuple[Tensor, Tensor]:
+        """The state before the first step: zeros (batch, E, d_conv - 1) and (batch, E, N).
+
+        Parameters
+        ----------
+        batch : int
+        """
+        past = self.conv1d.kernel_size[0] - 1
+        window = self.in_proj.weight.new_zeros(batch, len(self.D), past)
+        return window, self.A_log.new_zeros(batch, *self.A_log.shape)
 
     def surrogate(self, u: Tensor | Iterable[Tensor]) -> lti.DiagonalStateSpace:
         """x[t] = exp(dt A) * x[t-1] + (dt B) v[t],  y[t] = C x[t], at the mean of dt, of B, of C.
@@ -175,12 +186,15 @@ class Mamba(nn.Module):
         )
 
     def _run(
-        self, u: Tensor, state: tuple[Tensor, Tensor] | None
+        self,
+        u: Tensor,
+        state: tuple[Tensor, Tensor] | None,
+        scan: Callable[..., tuple[Tensor, Tensor]] = selective_scan,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         window, h = (None, None) if state is None else state
         x, z, window = self._convolved(u, window)
         dt, B, C = self._coefficients(x)
-        y, h = selective_scan(x, dt, -self.A_log.exp(), B, C, self.D, h)
+        y, h = scan(x, dt, -self.A_log.exp(), B, C, self.D, h)
         return self.out_proj(y * silu(z)), (window, h)
 
     def _convolved(self, u: Tensor, window: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

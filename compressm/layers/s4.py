@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 import lti
 from compressm.layers.base import Layout
-from compressm.layers.channels import ChannelLayer, decaying, initial_log_dt, krylov
+from compressm.layers.channels import ChannelLayer, decaying, initial_log_dt
 from compressm.layers.hippo import hippo_nplr
 from compressm.layers.sampling import DISCRETIZATIONS
+from compressm.ops.powers import krylov
 
 __all__ = ["S4"]
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import lti
-from compressm.layers.base import SSMLayer, require_state
+from compressm.layers.base import SSMLayer
 from compressm.layers.hippo import hippo_normal
-from compressm.layers.modes import mean_lengths, one_of, read_modes, stored
+from compressm.layers.modes import mean_lengths, one_of, read_modes, require_state, stored
 from compressm.layers.sampling import DISCRETIZATIONS
 from compressm.ops.resize import resize_
 from compressm.ops.scan import linear_ssm
@@ -180,7 +180,9 @@ class S5(SSMLayer):
         """
         if self.bidirectional and state is not None:
             raise self._no_state()
-        require_state(state, batch=len(u), d_state=self.d_state)
+        require_state(state, batch=u.shape[0], d_state=self.d_state)
+        if torch.compiler.is_exporting():
+            return self._exported(u, state)
         poles, B, C = self._system()
         y, _ = linear_ssm(u, poles, B, C[: self.d_model], state, D=self.D)
         if self.bidirectional:
@@ -211,9 +213,15 @@ class S5(SSMLayer):
         poles, B, C = self._system()
         x = u.to(B.dtype) @ B.mT
         if state is not None:
-            require_state(state, batch=len(u), d_state=self.d_state)
+            require_state(state, batch=u.shape[0], d_state=self.d_state)
             x = x + poles * state
         return (x @ C.mT).real + self.D * u, x
+
+    def initial_state(self, batch: int) -> Tensor:
+        """The state before the first step, zeros (batch, n); there is none if bidirectional."""
+        if self.bidirectional:
+            raise self._no_state()
+        return super().initial_state(batch)
 
     def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace:
         """G(z) = C (z I - diag(p))^-1 diag(g) B, in double precision.

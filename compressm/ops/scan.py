@@ -14,6 +14,7 @@ formed, neither forwards nor backwards, and the recurrence that is left is J tim
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,9 +22,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 import lti
+from compressm.ops.powers import causal, powers_of
 from compressm.ops.recurrence import recur_
 
-__all__ = ["linear_ssm", "linear_ssm_reference", "powers_of", "steps_within"]
+__all__ = ["linear_ssm", "linear_ssm_reference", "steps_within"]
 
 
 def linear_ssm(
@@ -82,7 +84,8 @@ def linear_ssm(
     Notes
     -----
     The precision is that of `B`, also under ``torch.autocast``, since rounding errors add up along
-    a recurrence. There are first derivatives for all tensors but `lengths`, and no second ones.
+    a recurrence. There are derivatives for all tensors but `lengths`; those of second and
+    higher order go through a loop over the blocks, which takes more time and memory.
 
     Examples
     --------
@@ -245,7 +248,7 @@ def _by_block(
     powers = powers_of(poles, J).unsqueeze(1)  # (J + 1, 1, n)
     W = _interleaved((powers[:J].flip(0) * B.mT).reshape(J * m, n))
     V = _interleaved((powers[1:] * C).reshape(J * p, n).conj()).mT
-    T = _causal(((powers[:J] * C) @ B).real)
+    T = causal(((powers[:J] * C) @ B).real)
     if D is not None:
         T = T + D.repeat(J).diag()
     k = (ends - 1).clamp(min=0) // J  # the block in which a sequence ends, after `rest` steps of it
@@ -332,15 +335,18 @@ def _(gy, gat, u, W, a, V, T, at, rows):
 
 
 def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    u, W, a, V, T, _, at = inputs
-    ctx.save_for_backward(u, W, a, V, T, at, output[2])
+    ctx.save_for_backward(*inputs, output[2])
     ctx.set_materialize_grads(False)  # x is as large as all inputs together
 
 
 def _gradients(ctx: Any, gy: Tensor | None, gat: Tensor | None, _: None) -> tuple[Any, ...]:
-    u, W, a, V, T, at, rows = ctx.saved_tensors
+    u, W, a, V, T, state, at, rows = ctx.saved_tensors
     gy = u.new_zeros(*u.shape[:2], V.shape[1]) if gy is None else gy
     gat = a.new_zeros(u.shape[0], len(a)) if gat is None else gat
+    if torch.is_grad_enabled():  # for derivatives of these derivatives
+        parts = (u, W, a, V, state) if T is None else (u, W, a, V, state, T)
+        gu, gW, ga, gV, gstate, *gT = torch.func.vjp(partial(_plain, at), *parts)[1]((gy, gat))
+        return gu, gW, ga, gV, gT[0] if gT else None, gstate, None
     gu, gW, ga, gV, gT, gstate = _blocks_backward(gy, gat, u, W, a, V, T, at, rows)
     return gu, gW, ga, gV, None if T is None else gT, gstate, None
 
@@ -348,26 +354,16 @@ def _gradients(ctx: Any, gy: Tensor | None, gat: Tensor | None, _: None) -> tupl
 _blocks.register_autograd(_gradients, setup_context=_keep_for_backward)
 
 
-def powers_of(poles: Tensor, count: int) -> Tensor:
-    """poles**j for j = 0 ... count, (count + 1, ...), by doubling: exact derivatives at zero too.
-
-    Parameters
-    ----------
-    poles : Tensor (...)
-    count : int
-    """
-    powers = torch.stack([torch.ones_like(poles), poles])
-    while len(powers) <= count:
-        powers = torch.cat([powers, powers[1:] * powers[-1]])
-    return powers[: count + 1]
-
-
-def _causal(kernel: Tensor) -> Tensor:
-    """T with block (i, j) = kernel[j - i]^T, zero below the diagonal; (J, p, m) -> (J m, J p)."""
-    J, p, m = kernel.shape
-    time = torch.arange(J, device=kernel.device)
-    lag = (time - time.unsqueeze(1)).remainder(2 * J).clamp(max=J)  # J, a zero, where negative
-    return pad(kernel, (0, 0, 0, 0, 0, 1))[lag].permute(0, 3, 1, 2).reshape(J * m, J * p)
+def _plain(
+    at: Tensor, u: Tensor, W: Tensor, a: Tensor, V: Tensor, state: Tensor, T: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """y and x[at] of `_blocks`, in operations that torch differentiates as often as it is asked."""
+    x, entered = [state], _states(u @ W)
+    for enters in entered[:, :-1].unbind(1):
+        x.append(a * x[-1] + enters)
+    x = torch.stack(x, 1)
+    y = torch.view_as_real(x).flatten(2) @ V
+    return y if T is None else y + u @ T, x[torch.arange(len(x), device=at.device), at]
 
 
 def _interleaved(M: Tensor) -> Tensor:

@@ -52,8 +52,8 @@ def selective_scan(
     Notes
     -----
     The recurrence is that of [1]_: exact in A, a rectangle rule in B. The precision is that of `A`,
-    also under ``torch.autocast``. There are first derivatives for all arguments, and no second
-    ones.
+    also under ``torch.autocast``. There are derivatives for all arguments; those of second and
+    higher order go through a loop over time, which takes more time and memory.
 
     References
     ----------
@@ -79,7 +79,10 @@ def selective_scan(
         if state is None:
             state = A.new_zeros(u.shape[0], *A.shape)
         x, dt_, B, C = (x.transpose(0, 1).contiguous() for x in (dt * u, dt, B, C))
-        y, last, _ = _scan(x, dt_, A, B, C, state)
+        if torch.compiler.is_exporting():
+            y, last = _exported(x, dt_, A, B, C, state)
+        else:
+            y, last, _ = _scan(x, dt_, A, B, C, state)
         return torch.addcmul(y.transpose(0, 1), D, u), last
 
 
@@ -97,6 +100,35 @@ def selective_scan_reference(
         h = (step * A).exp() * h + step * u[:, t, :, None] * B[:, t, None, :]
         y.append((h * C[:, t, None, :]).sum(-1) + D * u[:, t])
     return torch.stack(y, 1), h
+
+
+def _exported(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`_scan` as the loop that exporters know, of any length."""
+    from torch._higher_order_ops.scan import scan
+
+    last, y = scan(lambda h, now: _step(A, h, *now), state, (x, dt, B, C))
+    return y, last
+
+
+def _plain(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`_scan` in operations that torch differentiates as often as it is asked."""
+    y = []
+    for now in zip(*(p.unbind() for p in (x, dt, B, C)), strict=True):
+        h, out = _step(A, h, *now)
+        y.append(out)
+    return torch.stack(y), h
+
+
+def _step(
+    A: Tensor, h: Tensor, x: Tensor, dt: Tensor, B: Tensor, C: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The next h, and h C."""
+    h = (dt.unsqueeze(-1) * A).exp() * h + x.unsqueeze(-1) * B.unsqueeze(-2)
+    return h, (h * C.unsqueeze(-2)).sum(-1)
 
 
 @torch.library.custom_op("compressm::selective_scan", mutates_args=())
@@ -170,15 +202,18 @@ def _(gy, glast, x, dt, A, B, C, entered):
 
 
 def _keep_for_backward(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*inputs[:5], output[2])
+    ctx.save_for_backward(*inputs, output[2])
     ctx.set_materialize_grads(False)
 
 
 def _gradients(ctx: Any, gy: Tensor | None, glast: Tensor | None, _: None) -> tuple[Tensor, ...]:
-    x, entered = ctx.saved_tensors[0], ctx.saved_tensors[-1]
+    *inputs, entered = ctx.saved_tensors
+    x = inputs[0]
     gy = torch.zeros_like(x) if gy is None else gy
     glast = torch.zeros_like(entered[0]) if glast is None else glast
-    return _scan_backward(gy, glast, *ctx.saved_tensors)
+    if torch.is_grad_enabled():  # for derivatives of these derivatives
+        return torch.func.vjp(_plain, *inputs)[1]((gy, glast))
+    return _scan_backward(gy, glast, *inputs[:5], entered)
 
 
 _scan.register_autograd(_gradients, setup_context=_keep_for_backward)

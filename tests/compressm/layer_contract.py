@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import lti
+from compressm import frozen
 from tests.compressm.helpers import is_unchanged, parameters_of
 
 W = torch.linspace(0, 3.14, 200, dtype=torch.float64)
@@ -81,9 +82,17 @@ def convolved(layer, K, u):
 
 @torch.no_grad()
 def check_that_steps_equal_forward(layer, length=LENGTH, batch=2):
-    """Also from a state on the way, which forward takes up."""
+    """Also from a state on the way, which forward takes up; and so do those of constants."""
+    state = check_each_step(layer, layer(inputs(layer, length, batch)), length, batch)
+    channels = layer.to_lti().batch_shape
+    assert state.shape == (batch, *channels, layer.d_state)
+    check_each_step(frozen(layer), layer(inputs(layer, length, batch)), length, batch)
+
+
+def check_each_step(layer, whole, length, batch):
+    """The steps of `layer` are those of the output `whole`; the last state."""
     u, state, y, middle = inputs(layer, length, batch), None, [], length // 3
-    whole = layer(u)
+    assert torch.allclose(layer(u), whole, rtol=0, atol=1e-10)
     for t in range(length):
         if t == middle and t:
             rest = layer(u[:, t:], state)
@@ -91,33 +100,40 @@ def check_that_steps_equal_forward(layer, length=LENGTH, batch=2):
         out, state = layer.step(u[:, t], state)
         y.append(out)
     assert torch.allclose(torch.stack(y, 1), whole, rtol=0, atol=1e-10)
-    channels = layer.to_lti().batch_shape
-    assert state.shape == (batch, *channels, layer.d_state)
+    before, zero = layer.initial_state(batch), torch.zeros_like(state)
+    assert before.dtype == zero.dtype and torch.equal(before, zero)
+    return state
 
 
 @torch.no_grad()
 def check_that_there_is_no_state(layer):
     u = inputs(layer)
-    with pytest.raises(lti.OptionError, match="both ends"):
-        layer.step(u[:, 0])
-    with pytest.raises(lti.OptionError, match="both ends"):
-        layer(u, torch.zeros(2, layer.d_model, layer.d_state))
+    for one in (layer, frozen(layer)):
+        with pytest.raises(lti.OptionError, match="both ends"):
+            one.step(u[:, 0])
+        with pytest.raises(lti.OptionError, match="both ends"):
+            one.initial_state(2)
+        with pytest.raises(lti.OptionError, match="both ends"):
+            one(u, torch.zeros(2, layer.d_model, layer.d_state))
+    assert torch.allclose(frozen(layer)(u), layer(u), rtol=0, atol=1e-10)
 
 
 @torch.no_grad()
 def check_that_shapes_are_checked(layer):
     u = inputs(layer)
-    for wrong in (u[0], u[:, :0], u[..., :-1]):
-        with pytest.raises(lti.DimensionError, match="u must be"):
-            layer(wrong)
+    for one in (layer, frozen(layer)):
+        for wrong in (u[0], u[:, :0], u[..., :-1]):
+            with pytest.raises(lti.DimensionError, match="u must be"):
+                one(wrong)
 
 
 @torch.no_grad()
 def check_that_the_shape_of_the_state_is_checked(layer):
     u, state = inputs(layer), torch.zeros(2, layer.d_model, layer.d_state + 1)
-    for call in (lambda: layer(u, state), lambda: layer.step(u[:, 0], state)):
-        with pytest.raises(lti.DimensionError, match="state must be"):
-            call()
+    for one in (layer, frozen(layer)):
+        for call in (lambda one=one: one(u, state), lambda one=one: one.step(u[:, 0], state)):
+            with pytest.raises(lti.DimensionError, match="state must be"):
+                call()
 
 
 def check_that_gradients_reach_every_parameter(layer):

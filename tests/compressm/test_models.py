@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils._pytree import tree_leaves
 
 import lti
-from compressm import LRU, SequenceModel, States, compress_
+from compressm import LRU, OptionError, SequenceModel, States, compress_
 from compressm.checkpoints.weights import layers_in
 from compressm.models import LAYERS
 from tests.compressm.helpers import model_of
@@ -194,3 +195,46 @@ def test_a_model_cannot_average_over_no_steps():
     model = SequenceModel(2, 3, d_model=4, d_state=6, n_layers=1)
     with pytest.raises(lti.OptionError, match=r"from 1 to 7.*\[7, 0\]"):
         model(torch.zeros(2, 7, 2), torch.tensor([7, 0]))
+
+
+# ------------------------------------------------------------------ one step at a time
+
+
+@pytest.mark.parametrize("pool", ["mean", "last", "none"])
+@pytest.mark.parametrize("layer", sorted(LAYERS))
+@pytest.mark.parametrize("cut", [False, True])
+def test_steps_give_what_the_sequence_up_to_there_gives(layer, pool, cut):
+    model = model_of(layer=layer, pool=pool, d_state=6).double()
+    u = torch.randn(3, 20, 2, dtype=torch.float64)
+    model(u)  # the statistics of the norms
+    model.eval()
+    if cut:
+        compress_(model, States(2), data=[u] if layer == "mamba" else ())
+    state = model.initial_state(3)
+    for t in range(20):
+        y, after = model.step(u[:, t], state)
+        whole = model(u[:, : t + 1])
+        whole = whole[:, t] if pool == "none" else whole
+        assert torch.allclose(y, whole, rtol=0, atol=1e-8)
+        if t == 0:
+            assert torch.equal(model.step(u[:, 0])[0], y)
+        for x, z in zip(tree_leaves(state), tree_leaves(after), strict=True):
+            assert x.shape == z.shape and x.dtype == z.dtype
+        state = after
+
+
+def test_there_is_no_step_in_training_mode():
+    with pytest.raises(OptionError, match=r"call model.eval\(\)"):
+        model_of().step(torch.zeros(1, 2))
+
+
+def test_a_bidirectional_layer_or_one_without_a_step_says_so():
+    for layer in ("s4", "s4d", "s5"):
+        with pytest.raises(lti.OptionError, match="both ends"):
+            model_of(layer=layer, bidirectional=True).eval().step(torch.zeros(1, 2))
+
+    class Plain(torch.nn.Linear):
+        pass
+
+    with pytest.raises(OptionError, match="Plain has no step"):
+        model_of(layer=Plain).eval().step(torch.zeros(1, 2))

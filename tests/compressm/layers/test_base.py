@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import lti
-from compressm import DSS, LRU, LSSL, S4, S4D, S5
+from compressm import DSS, LRU, LSSL, S4, S4D, S5, SequenceModel, frozen
 from tests.compressm.helpers import is_unchanged, parameters_of
 
 
@@ -65,3 +65,25 @@ def test_half_precision_parameters_are_refused_before_a_cast(kind, dtype):
         layer.to(dtype)
     assert all(p.dtype == torch.float32 for p in layer.parameters())
     assert layer.double().D.dtype == torch.float64
+
+
+@pytest.mark.parametrize("kind", ["lru", "s4"])
+def test_a_model_is_cast_as_a_whole_or_not_at_all(kind):
+    model = SequenceModel(1, 2, 4, 8, 2, layer=kind)
+    for one in (model, frozen(model)):
+        with pytest.raises(lti.OptionError, match="a cast to torch.bfloat16"):
+            one.to(torch.bfloat16)
+        tensors = [x for x in (*one.parameters(), *one.buffers()) if x.is_floating_point()]
+        assert {x.dtype for x in tensors} == {torch.float32}
+    assert next(SequenceModel(1, 2, 4, 8, 2, layer="mamba").half().parameters()).dtype == torch.half
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", [LRU, S5, S4D, S4, DSS, LSSL])
+def test_half_precision_is_refused_as_the_default_dtype(kind, dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        with pytest.raises(lti.OptionError, match=f"{kind.__name__} .*the default dtype {dtype}"):
+            kind(4, 8)
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -1,9 +1,9 @@
-"""What layers of channels are computed with: convolutions, kernels, and powers of matrices."""
+"""What layers of channels are computed with: convolutions and kernels."""
 
 import pytest
 import torch
 
-from compressm.layers.channels import causal_conv, decaying, diagonal_kernel, krylov
+from compressm.layers.channels import causal_conv, decaying, diagonal_kernel
 
 LENGTHS = pytest.mark.parametrize("length", [1, 2, 3, 8, 13])
 
@@ -32,14 +32,3 @@ def test_decay_is_never_rounded_to_none():
     dt, log_re = torch.tensor([1e-30, 1.0]), torch.tensor([-80.0, 0.0])
     w = decaying(dt, log_re, torch.tensor([1.0, 2.0]))
     assert (w.real < 0).all() and w[1].item() == pytest.approx(-1 + 2j)
-
-
-@LENGTHS
-def test_krylov_rows_are_powers(length):
-    torch.manual_seed(0)
-    A, C = torch.randn(2, 4, 4).double(), torch.randn(2, 3, 4).double()
-    rows = krylov(A, C, length)
-    assert rows.shape == (2, 3, length, 4)
-    for l in range(length):
-        exact = C @ torch.linalg.matrix_power(A, l)
-        assert torch.allclose(rows[:, :, l], exact, rtol=1e-12)

@@ -72,6 +72,24 @@ def test_gradcheck(m, p):
     assert torch.autograd.gradcheck(linear_ssm, problem(2, 5, m, p, 2))
 
 
+@pytest.mark.parametrize("J", [1, 2])
+def test_second_derivatives(monkeypatch, J):
+    monkeypatch.setattr(scan, "_block_length", lambda u, C: J)
+    assert torch.autograd.gradgradcheck(linear_ssm, problem(2, 5, 1, 2, 2))
+
+
+def test_second_derivatives_where_one_output_or_one_input_counts():
+    u, poles, B, C, state = problem(2, 70, 2, 2, 3)
+    for of in (linear_ssm, linear_ssm_reference):
+        (first,) = torch.autograd.grad(
+            of(u, poles, B, C)[0].square().sum(), poles, create_graph=True
+        )
+        second = torch.autograd.grad((first * first.conj()).real.sum(), (u, poles, B, C))
+        if of is linear_ssm:
+            fast = second
+    assert all(torch.allclose(x, y, rtol=1e-9) for x, y in zip(fast, second, strict=True))
+
+
 def test_single_precision():
     arguments = problem(4, 333, 8, 8, 16, dtype=torch.float32)
     wide = [x.detach().to(torch.promote_types(x.dtype, torch.float64)) for x in arguments]

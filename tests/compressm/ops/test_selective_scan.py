@@ -56,6 +56,7 @@ def test_the_definition_by_hand():
 
 def test_derivatives_are_those_of_finite_differences():
     assert torch.autograd.gradcheck(selective_scan, arguments(batch=2, length=5, d=2, n=2))
+    assert torch.autograd.gradgradcheck(selective_scan, arguments(batch=1, length=5, d=2, n=2))
 
 
 def test_arguments_and_incoming_gradients_are_not_written_to():
@@ -84,7 +85,7 @@ def test_states_of_all_times_are_not_kept():
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
         _, last = selective_scan(*parts)
     states = [x for x in kept if x.shape[-2:] == (3, n) and x.ndim >= 3]
-    assert sum(x.numel() for x in states) <= 20 * last.numel()
+    assert sum(x.numel() for x in states) <= 21 * last.numel()
     assert all(x.untyped_storage().nbytes() == 8 * x.numel() for x in states)  # no views
 
 
@@ -114,14 +115,6 @@ def test_single_precision_also_under_autocast():
     assert torch.allclose(y.double(), exact, rtol=1e-5, atol=1e-5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(selective_scan(*single)[0], y)
-
-
-def test_there_is_no_second_derivative():
-    parts = arguments(length=3)
-    loss = selective_scan(*parts)[0].square().sum()
-    (g,) = torch.autograd.grad(loss, parts[0], create_graph=True)
-    with pytest.raises(RuntimeError, match="no autograd formula"):
-        g.sum().backward()
 
 
 @pytest.mark.parametrize("shape", [(2, 9), (2, 0, 3), (2, 9, 4)])
