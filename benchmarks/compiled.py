@@ -3,10 +3,12 @@
     python benchmarks/compiled.py LRU S5 --states 256 16
 
 One row a layer and size: milliseconds eager and compiled, their ratio, the first compiled call in
-seconds; then the same after a cut to an eighth of the states. One thread.
+seconds; then the same after a cut to an eighth of the states. One thread, in CPU time, which other
+processes do not add to.
 """
 
 import argparse
+import statistics
 import time
 import warnings
 
@@ -15,29 +17,30 @@ import torch
 import compressm
 from compressm import SequenceModel, States, compress_
 
-REPEATS = 7
+REPEATS = 25
 
 
-def milliseconds(step):
-    """The first call and the fastest of several later ones."""
-    times = []
-    for _ in range(REPEATS + 1):
-        start = time.perf_counter()
-        step()
-        times.append(1e3 * (time.perf_counter() - start))
-    return times[0], min(times[1:])
+def seconds(step):
+    start = time.process_time()
+    step()
+    return time.process_time() - start
 
 
 def row(label, model, compiled, u):
     def step(run):
         run(u).square().mean().backward()
 
-    _, eager = milliseconds(lambda: step(model))
-    first, fast = milliseconds(lambda: step(compiled))
-    print(
-        f"| {label} | {eager:.1f} | {fast:.1f} | {fast / eager:.2f} | {first / 1e3:.1f} |",
-        flush=True,
-    )
+    def alternating():
+        """Pairs of times, one after the other, so that a change of the machine is in both."""
+        return [
+            [seconds(lambda run=run: step(run)) for run in (model, compiled)]
+            for _ in range(REPEATS)
+        ]
+
+    step(model)
+    first = seconds(lambda: step(compiled))
+    eager, fast = (1e3 * statistics.quantiles(x)[0] for x in zip(*alternating(), strict=True))
+    print(f"| {label} | {eager:.1f} | {fast:.1f} | {fast / eager:.2f} | {first:.1f} |", flush=True)
 
 
 def main():

@@ -175,6 +175,8 @@ class Frozen(nn.Module):
         """C x for u (batch, G, length, m), (batch, G, length, p)."""
         batch, G, length, m = u.shape
         J, N = T.shape[1] // m, V.shape[1]
+        if N == 0:  # exporters know no loop over nothing
+            return torch.zeros_like(u)
         if state is None:
             state = u.new_zeros(batch, G, N)
         # The last block may go beyond the end, and one more follows, as exporters take an axis for
