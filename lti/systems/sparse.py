@@ -13,6 +13,7 @@ from lti._backend.arrays import Array, is_tensor, widen
 from lti._backend.checks import common, timebase
 from lti.errors import DenseWarning, DimensionError, NonFiniteError, warn
 from lti.systems.index_one import IndexOnePencil, algebraic_part
+from lti.systems.index_two import IndexTwoPencil
 from lti.systems.labels import Labels
 from lti.systems.pencil import CayleyPencil, MatrixPencil, Pencil, require_nonsingular
 from lti.systems.rightmost import closest_poles, suspects, unstable_subspaces
@@ -43,8 +44,9 @@ class SparseStateSpace:
         Feedthrough; zero if left out.
     E : sparse matrix or array (n, n), optional
         The identity if left out. It is nonsingular, or has zero rows and columns for algebraic
-        equations that determine as many states (index 1); these are then eliminated without being
-        solved, and a reduction is one of the system without them.
+        equations that determine as many states (index 1), or with as many multipliers restrict
+        the others (index 2, as in Stokes flow); these are then eliminated without being solved,
+        and a reduction is one of the system without them.
     dt : float or True, optional
         As in `StateSpace`.
     labels : Labels, optional
@@ -145,8 +147,8 @@ class SparseStateSpace:
     def finite_part(self) -> SparseStateSpace:
         """The system without the algebraic equations that zero rows and columns of E show.
 
-        Of semi-explicit systems of index 1, ``E = diag(E_1, 0)`` up to the order of rows and
-        columns; other systems are returned as they are.
+        Of semi-explicit systems of index 1, and of index 2 where A holds nothing in their block:
+        ``E = diag(E_1, 0)`` up to the order of rows and columns. Others are returned as they are.
         """
         if self.E is None or hasattr(self.A, "factor"):
             return self
@@ -154,7 +156,10 @@ class SparseStateSpace:
         if not rows.any():
             require_nonsingular(self.E)
             return self
-        pencil = IndexOnePencil(self.A, self.E, rows, columns)
+        if self.A[rows][:, columns].nnz:
+            pencil = IndexOnePencil(self.A, self.E, rows, columns)
+        else:
+            pencil = IndexTwoPencil(self.A, self.E, rows, columns, self.is_discrete)
         B, C, D = pencil.ports(self.B, self.C, self.D, rows, columns)
         labels = self.labels.without_states()
         return SparseStateSpace(pencil, B, C, D, dt=self.dt, labels=labels)
