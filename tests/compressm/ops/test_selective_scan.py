@@ -59,6 +59,16 @@ def test_derivatives_are_those_of_finite_differences():
     assert torch.autograd.gradgradcheck(selective_scan, arguments(batch=1, length=5, d=2, n=2))
 
 
+def test_second_derivatives_are_those_of_the_loop():
+    second = []
+    for scan in (selective_scan, selective_scan_reference):
+        parts = arguments(batch=2, length=7, d=2, n=2)
+        loss = scan(*parts)[0].square().sum()
+        (first,) = torch.autograd.grad(loss, parts[2], create_graph=True)
+        second.append(torch.autograd.grad(first.square().sum(), parts))
+    assert all(torch.allclose(x, y, rtol=1e-9) for x, y in zip(*second, strict=True))
+
+
 def test_arguments_and_incoming_gradients_are_not_written_to():
     parts = arguments()
     y, last = selective_scan(*parts)
