@@ -59,7 +59,8 @@ class Options:
                 )
             found = found or MODEL
         allowed = as_sizes(sizes, multiple_of)
-        if isinstance(policy, States) and not allowed.up_to(policy.n_stored):
+        most = policy.n_stored if isinstance(policy, States) else None
+        if most is not None and allowed.at_least(1, most + 1) > most:
             raise OptionError(
                 f"{policy} leaves no size to store, which must be {allowed}; use more states, or "
                 "smaller sizes"

@@ -56,7 +56,7 @@ class SelectivePlan(Plan):
 
     def stored(self, order: int) -> int:
         """Stored states at that order, rounded up to an allowed size."""
-        return self.sizes.at_least(order, len(self.hsv))
+        return self.sizes.at_least(max(order, 1), len(self.hsv))
 
     def _write(self, n: int) -> KeepStates:
         """The `n` states of each group that are worth most, in their sequence."""

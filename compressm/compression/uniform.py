@@ -92,16 +92,18 @@ def _sizes(
     if len(plans) < len(members) or any(cut.skipped for cut in cuts):
         return ()
     wanted, most = max(cut.after for cut in cuts), min(cut.before for cut in cuts)
-    allowed = sorted({*plans[0].sizes.up_to(most), most})
+    allowed = set(plans[0].sizes.up_to(most))
+    if all(cut.before == most for cut in cuts):  # they may stay as they are
+        allowed.add(most)
     if not policy.at_most:
-        return (n for n in allowed if n >= wanted)
+        return (n for n in sorted(allowed) if n >= wanted)
     scored = {i: plan for i, plan in enumerate(planned) if isinstance(plan, Plan)}
 
     def allows(n: int) -> bool:
         sizes = [n if i in members else chosen[i].cut.after for i in scored]
         return policy.allows(list(scored.values()), sizes)
 
-    return (n for n in reversed(allowed) if n <= wanted and allows(n))
+    return (n for n in sorted(allowed, reverse=True) if n <= wanted and allows(n))
 
 
 def _by_type(model: nn.Module, proposals: Sequence[Proposal]) -> list[list[int]]:

@@ -68,7 +68,8 @@ def _costs(plan: Plan, layer: nn.Module, n: int) -> tuple[int, int]:
         if isinstance(part, nn.Conv1d)
     )
     # Each weight counts once a token, and of each state exp(dt A) h + dt x B and its part of C h
-    return dtype.itemsize * (h + window), 2 * parameter_count(layer) + 6 * h
+    # Kernels and caches keep h in single precision, whatever that of the weights
+    return max(dtype.itemsize, 4) * h + dtype.itemsize * window, 2 * parameter_count(layer) + 6 * h
 
 
 def timed(plan: Plan, proposal: Proposal, known: dict[tuple[str, int], float | None]) -> Proposal:

@@ -59,8 +59,8 @@ def eliminate_with_takeover(P: Tensor, Q: Tensor) -> Elimination:
     P, Q : Tensor (N, N)
         Second moments of the states and of C.
     """
-    scale = P.diagonal().clamp_min(torch.finfo(P.dtype).tiny).sqrt()
-    P, Q = P / scale / scale[:, None], Q * scale * scale[:, None]
+    scale = P.diagonal().sqrt()
+    P, Q = P * _inverse(scale) * _inverse(scale)[:, None], Q * scale * scale[:, None]
     X = torch.linalg.inv(P + EPS * torch.eye(len(P), dtype=P.dtype))
     left, order, costs = list(range(len(P))), [], []
     while left:
@@ -85,9 +85,14 @@ def takeover(P: Tensor, kept: list[int]) -> Tensor:
         Second moment of the states.
     kept : list of int
     """
-    scale = P.diagonal().clamp_min(torch.finfo(P.dtype).tiny).sqrt()
-    P = P / scale / scale[:, None]
+    scale = P.diagonal().sqrt()
+    P = P * _inverse(scale) * _inverse(scale)[:, None]
     inner = P[kept][:, kept] + EPS * torch.eye(len(kept), dtype=P.dtype)
-    T = torch.linalg.solve(inner, P[kept]) / scale[kept][:, None] * scale
+    T = torch.linalg.solve(inner, P[kept]) * _inverse(scale)[kept][:, None] * scale
     T[:, kept] = torch.eye(len(kept), dtype=P.dtype)
     return T
+
+
+def _inverse(scale: Tensor) -> Tensor:
+    """1 / scale, and zero of a state that never moves."""
+    return torch.where(scale > 0, 1 / scale, 0.0)

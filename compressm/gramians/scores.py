@@ -70,7 +70,7 @@ def readout_moments(module: nn.Module, signals: Sequence[Signal]) -> ReadoutMome
 
 def _pulled_back(form: SelectiveForm, c: Any, y: Tensor, g: Tensor) -> Tensor:
     """dJ/dy of the recurrence from dJ/d(output of the layer)."""
-    with torch.enable_grad():
-        y = y.detach().requires_grad_()
-        output = form.tail(y, c.x, c.z)
+    with torch.inference_mode(False), torch.enable_grad():
+        y, x, z, g = (part.detach().clone() for part in (y, c.x, c.z, g))
+        output = form.tail(y.requires_grad_(), x, z)
         return torch.autograd.grad(output, y, g.to(output))[0]

@@ -23,7 +23,7 @@ class Selection:
     ranking : ndarray (groups, N)
         The first r of each row are kept at order r.
     values : ndarray (N,)
-        What they are worth, descending, summed over the groups.
+        What they are worth, descending.
     P : Tensor (N, N), optional
         Second moment of the states, by which those that stay take over from the others.
     """
@@ -40,9 +40,9 @@ class Selection:
 
     @classmethod
     def of(cls, groups: Sequence[Elimination], P: Tensor | None = None) -> Selection:
-        """By the order in which states were eliminated, in each group."""
+        """By the order in which states were eliminated, each worth the root of its cost."""
         costs = torch.stack([group.costs for group in groups]).sum(0)
-        return cls(np.array([group.order for group in groups]), costs.numpy(), P)
+        return cls(np.array([group.order for group in groups]), costs.sqrt().numpy(), P)
 
     def kept(self, n: int) -> tuple[tuple[int, ...], ...]:
         """The n states of each group, in their sequence."""

@@ -40,6 +40,8 @@ __all__ = [
     "state_values",
 ]
 
+NOT_FINITE = "a score of its states is not finite; check its parameters and its inputs"
+
 BuiltIn = Literal["model", "input", "data", "output"]
 """The names of the Gramian types that are part of the library."""
 
@@ -115,7 +117,14 @@ class GramianType(ABC):
         """
 
     def selection(self, layer: nn.Module, signals: Sequence[Signal]) -> Selection | None:
-        """A choice of sets of states of a selective layer; None to choose by `state_values`."""
+        """A choice of sets of states of a selective layer; None to choose by `state_values`.
+
+        Parameters
+        ----------
+        layer : nn.Module
+        signals : sequence of Signal
+            What was observed of the layer, at least one.
+        """
         return None
 
     def __str__(self) -> str:
@@ -335,7 +344,10 @@ def selection(
     """Which states of a selective layer are kept at each order; see `state_values`."""
     gramians, signals = gramian_type(gramians), list(signals)
     found = gramians.selection(module, signals) if signals else None
-    return found or Selection.by_values(group_values(module, signals, gramians))
+    found = found or Selection.by_values(group_values(module, signals, gramians))
+    if not np.isfinite(found.values).all() or not (found.P is None or found.P.isfinite().all()):
+        raise lti.NonFiniteError(NOT_FINITE)
+    return found
 
 
 @torch.no_grad()
@@ -356,9 +368,7 @@ def group_values(
             f"for each state of each group, ({groups}, {n})"
         )
     if not bool(values.isfinite().all()):
-        raise lti.NonFiniteError(
-            "a score of its states is not finite; check its parameters and its inputs"
-        )
+        raise lti.NonFiniteError(NOT_FINITE)
     if bool((values < 0).any()):
         raise OptionError(
             f"the Gramian type {gramians} gave a negative score, {float(values.min()):g}; a score "

@@ -110,6 +110,8 @@ def agree_on_states_(model: nn.Module) -> None:
         load the state dict as described at `keep_states_`, not by ``from_pretrained``.
     """
     for part, config in with_config(model):
+        if any(obstacle(layer) for _, layer in recognized_layers(part)):
+            continue  # it keeps the states that it has
         sizes: dict[str, set[int]] = {}
         for _, layer in selective_layers(part):
             form = require_form(layer)

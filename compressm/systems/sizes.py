@@ -20,7 +20,7 @@ from compressm.systems.find import (
     with_config,
 )
 from compressm.systems.foreign import family_of
-from compressm.systems.selective.form import SelectiveForm, form_of, state_count
+from compressm.systems.selective.form import SelectiveForm, form_of, require_form
 
 __all__ = ["resize_on_load"]
 
@@ -102,7 +102,11 @@ def _resize(layer: nn.Module, state_dict: Mapping[str, Any], prefix: str, *rest:
 
 def _save_pretrained(model: Any, *args: Any, **options: Any) -> Any:
     """``save_pretrained`` of the model, with a warning where `from_pretrained` will fail."""
-    sizes = [state_count(layer) for _, layer in selective_layers(model)]
+    forms = [require_form(layer) for _, layer in selective_layers(model)]
+    names = {name for form in forms for name in form.config_names}
+    sizes = [form.n_states for form in forms]
+    if len(set(sizes)) == 1:  # where a layer is not known, the configuration keeps its number
+        sizes += [getattr(model.config, name) for name in names if hasattr(model.config, name)]
     if len(set(sizes)) > 1:
         warnings.warn(
             f"the layers keep different numbers of states, {min(sizes)} to {max(sizes)}, and one "

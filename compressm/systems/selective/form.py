@@ -95,6 +95,10 @@ class SelectiveForm(ABC):
     def counts(self, n: int) -> dict[str, int]:
         """Values of the attributes that depend on the number `n` of states, by dotted name."""
 
+    def refusal(self) -> str | None:
+        """What a layer of these names and shapes does that this form does not; or None."""
+        return None
+
     def readout(self) -> tuple[str, list[int]] | None:
         """The tensor, and its rows, that give C linearly: ``C[t] = rows x[t]``; or None."""
         return None
@@ -112,7 +116,7 @@ class SelectiveForm(ABC):
             return None
         form = cls(module)
         fits = all(tensors[name].shape == shape for name, shape in form.shapes().items())
-        return form if fits and form.n_states > 0 else None
+        return form if fits and form.n_states > 0 and form.refusal() is None else None
 
 
 FORMS: list[type[SelectiveForm]] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -32,10 +32,10 @@ class DeltaForm(SelectiveForm):
 
     def __init__(self, module: Any) -> None:
         self.module = module
-        self.groups = first_attribute(module, ("num_k_heads", "num_heads"), 0)
-        self.value_heads: int = first_attribute(module, ("num_v_heads",), self.groups)
-        self.n_states = first_attribute(module, ("head_k_dim",), 0)
-        self.d_value: int = first_attribute(module, ("head_v_dim",), 0)
+        self.groups = _number(module, ("num_k_heads", "num_heads"), 0)
+        self.value_heads = _number(module, ("num_v_heads",), self.groups)
+        self.n_states = _number(module, ("head_k_dim",), 0)
+        self.d_value = _number(module, ("head_v_dim",), 0)
         self.keys, self.values = self.groups * self.n_states, self.value_heads * self.d_value
 
     @abstractmethod
@@ -51,6 +51,11 @@ class DeltaForm(SelectiveForm):
         return q / self.n_states**0.5, k, x, a, b, b.new_tensor(self.erases), z
 
     erases = True
+    is_gated = True
+
+    def refusal(self) -> str | None:
+        act = getattr(self.module, "activation", "silu")
+        return None if act in ("silu", "swish") else f"its activation is {act!r}, not 'silu'"
 
     def normalised(self, x: Tensor) -> Tensor:
         """Keys or queries as the recurrence takes them."""
@@ -67,7 +72,8 @@ class DeltaForm(SelectiveForm):
         m = self.module
         norm, output = getattr(m, self.norm), getattr(m, self.output)
         y = y.unflatten(-1, (self.value_heads, -1))
-        y = (norm(y) if z is x else norm(y.flatten(0, 2), z.flatten(0, 2))).reshape(y.shape)
+        gated = norm(y.flatten(0, 2), z.flatten(0, 2)) if self.is_gated else norm(y)
+        y = gated.reshape(y.shape)
         return output(y.flatten(2).to(output.weight))
 
     def counts(self, n: int) -> dict[str, int]:
@@ -86,6 +92,11 @@ class DeltaForm(SelectiveForm):
         """q, k, v after one convolution for all."""
         qkv = causal_convolution(self.module.conv1d, qkv)
         return qkv.split([self.keys, self.keys, self.values], -1)
+
+
+def _number(module: Any, names: Iterable[str], default: int) -> int:
+    value = first_attribute(module, names, default)
+    return value if isinstance(value, int) else 0
 
 
 GATED = frozenset({"A_log", "dt_bias", "conv1d.weight"})
@@ -185,6 +196,10 @@ class SplitForm(DeltaForm):
         rows = {"q_proj": self.keys, "k_proj": self.keys, "v_proj": self.values}
         return {f"{name}.weight": (n, d) for name, n in rows.items()}
 
+    @property
+    def is_gated(self) -> bool:
+        return hasattr(self.module, "g_proj")
+
     def gain(self, u: Tensor) -> Tensor:
         """b = sigmoid, or twice as much where it may pass one."""
         m = self.module
@@ -192,7 +207,7 @@ class SplitForm(DeltaForm):
 
     def gate(self, u: Tensor) -> Tensor | None:
         """z, or None if the output has no gate."""
-        return self.module.g_proj(u) if hasattr(self.module, "g_proj") else None
+        return self.module.g_proj(u) if self.is_gated else None
 
     def places(self, kept: list[int]) -> dict[str, tuple[int, list[int]]]:
         return {"q_proj.weight": (0, kept), "k_proj.weight": (0, kept)}

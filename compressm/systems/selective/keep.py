@@ -6,6 +6,7 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -63,10 +64,8 @@ def keep_states_(
     To load a checkpoint with n states, call ``keep_states_(module, range(n))`` first.
     """
     form = require_form(module)
-    kept = _flat(list(indices), form.n_states, form.groups)
-    mixed = {}
-    if readout is not None:
-        mixed = _mixed(form, kept, readout)
+    kept = _flat(np.asarray(indices).tolist() if hasattr(indices, "shape") else list(indices), form)
+    mixed = {} if readout is None else _mixed(form, kept, torch.as_tensor(readout))
     tensors = tensors_of(module)
     for name, (axis, places) in form.places(kept).items():
         if name in tensors:
@@ -92,6 +91,8 @@ def _mixed(form: SelectiveForm, kept: list[int], readout: Tensor) -> dict[str, T
             f"readout has the shape {tuple(readout.shape)}; a row for each state that is kept and "
             f"a column for each state are needed, {shape}"
         )
+    if not bool(readout.isfinite().all()):
+        raise lti.NonFiniteError("readout is not finite; nothing has been written")
     name, rows = found
     W = tensors_of(form.module)[name].detach().clone()
     old = W[rows].to(torch.promote_types(W.dtype, torch.float32))
@@ -99,10 +100,14 @@ def _mixed(form: SelectiveForm, kept: list[int], readout: Tensor) -> dict[str, T
     return {name: W}
 
 
-def _flat(indices: Sequence[Any], n: int, groups: int) -> list[int]:
+def _flat(indices: Sequence[Any], form: SelectiveForm) -> list[int]:
     """The indices g n + i of each group in turn, or an `lti.OrderError`."""
+    n, groups = form.n_states, form.groups
     own = any(isinstance(x, Sequence) for x in indices)
-    kept = [[operator.index(i) for i in x] for x in (indices if own else [indices] * groups)]
+    try:
+        kept = [[operator.index(i) for i in x] for x in (indices if own else [indices] * groups)]
+    except TypeError:  # no integer, or some are sequences
+        kept = []
     fits = len(kept) == groups and len({len(x) for x in kept}) == 1 and bool(kept[0])
     if not fits or any(len(set(x)) < len(x) or not set(x) <= set(range(n)) for x in kept):
         each = f", or as many for each of its {groups} groups" * (groups > 1)

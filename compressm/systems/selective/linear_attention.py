@@ -44,10 +44,11 @@ class DeltaNet(SeparateForm):
     needed = SPLIT | CONVOLUTIONS
     optional = BIASES | {"g_proj.weight"}
 
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        m = self.module
-        usual = getattr(m, "qk_activation", "silu"), getattr(m, "qk_norm", "l2")
-        return super().shapes() if usual == ("silu", "l2") else {"q_proj.weight": ()}  # none fits
+    def refusal(self) -> str | None:
+        for name, usual in (("qk_activation", "silu"), ("qk_norm", "l2")):
+            if (value := getattr(self.module, name, usual)) != usual:
+                return f"its {name} is {value!r}, not {usual!r}"
+        return super().refusal()
 
     def projected(self, u: Tensor) -> tuple[Tensor | None, ...]:
         b = self.gain(u)
@@ -82,8 +83,8 @@ class KimiDeltaAttention(SeparateForm):
         """exp(-exp(A_log) softplus(a + dt_bias)), or with a lower bound of the exponent."""
         m = self.module
         shape = (self.value_heads, -1)
-        a = (a.to(m.A_log.dtype) + m.dt_bias).unflatten(-1, shape)
-        rate = m.A_log.exp().unsqueeze(-1)
+        a = (_wide(a) + m.dt_bias).unflatten(-1, shape)
+        rate = _wide(m.A_log).exp().unsqueeze(-1)
         if getattr(m, "safe_gate", False):
             return (m.lower_bound * (rate * a).sigmoid()).exp()
         return (-rate * softplus(a)).exp()
@@ -114,10 +115,9 @@ class GatedLinearAttention(SplitForm):
     needed = frozenset(f"{x}_proj.weight" for x in "qkvgo")
     needed |= {"gk_proj.0.weight", "gk_proj.1.weight", "gk_proj.1.bias", f"{norm}.weight"}
 
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        m = self.module
-        usual = getattr(m, "feature_map_fn", None) is None
-        return super().shapes() if usual else {"q_proj.weight": ()}  # none fits
+    def refusal(self) -> str | None:
+        mapped = getattr(self.module, "feature_map_fn", None) is not None
+        return "its keys and queries go through a feature map" if mapped else None
 
     def normalised(self, x: Tensor) -> Tensor:
         """As they are."""
@@ -125,7 +125,7 @@ class GatedLinearAttention(SplitForm):
 
     def projected(self, u: Tensor) -> tuple[Tensor | None, ...]:
         m = self.module
-        a = logsigmoid(m.gk_proj(u)) / m.gate_logit_normalizer
+        a = logsigmoid(_wide(m.gk_proj(u))) / m.gate_logit_normalizer
         if (least := getattr(m, "clamp_min", None)) is not None:
             a = a.clamp_min(least)
         a = a.exp().unflatten(-1, (self.groups, -1))
@@ -139,3 +139,8 @@ class GatedLinearAttention(SplitForm):
         keys = self.groups * n
         names = ("key_dim_per_group", "gk_proj.1.out_features")
         return super().counts(n) | dict.fromkeys(names, keys)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In at least single precision: a decay close to one would be rounded to one."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

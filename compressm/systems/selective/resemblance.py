@@ -22,7 +22,7 @@ def resemblance(module: nn.Module) -> str | None:
         It looks like a form that shares most of its names with the module's own tensors.
     """
     own = module._parameters.keys() | module._buffers.keys() | module._modules.keys()
-    form = max(FORMS, key=lambda form: _shared(form, own))
+    form = max(FORMS, key=lambda form: (_shared(form, own), -len(own - _owners(form))))
     if _shared(form, own) < SHARED or is_selective(module):
         return None
     names = tensors_of(module).keys()
@@ -34,6 +34,10 @@ def resemblance(module: nn.Module) -> str | None:
 def _shared(form: type[SelectiveForm], own: set[str]) -> float:
     """What part of the tensors of a form has an owner in the module."""
     return sum(name.partition(".")[0] in own for name in form.needed) / len(form.needed)
+
+
+def _owners(form: type[SelectiveForm]) -> set[str]:
+    return {name.partition(".")[0] for name in form.needed | form.optional}
 
 
 def _difference(form: type[SelectiveForm], module: nn.Module) -> str:
@@ -54,6 +58,8 @@ def _difference(form: type[SelectiveForm], module: nn.Module) -> str:
             for name, shape in form(module).shapes().items()
             if name not in tensors or tensors[name].shape != shape
         ]
+    if not texts:
+        texts = [form(module).refusal() or "its attributes give no number of states"]
     return " and ".join(texts[:NAMED]) + "; docs/extending.md shows how to describe it"
 
 

@@ -11,6 +11,7 @@ from compressm import (
     Compressor,
     Every,
     KeepEnergy,
+    Mamba,
     OptionError,
     Rollback,
     States,
@@ -170,3 +171,9 @@ def test_uniform_is_a_flag():
 def test_a_preset_is_refused_where_the_layers_are_smaller():
     with pytest.raises(OptionError, match="a power of two of at least 16"):
         compress_(language_model(), States(16), data=[tokens()], sizes=MAMBA2)
+
+
+def test_one_size_for_layers_of_several_sizes_is_an_allowed_one():
+    model, u = nn.Sequential(Mamba(8, 16), Mamba(8, 12)), torch.randn(16, 12, 8)
+    event = compress_(model, States(13), data=[u], sizes=[8, 16], uniform=True)
+    assert [cut.after for cut in event.layers] == [8, 8]

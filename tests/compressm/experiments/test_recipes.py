@@ -38,7 +38,7 @@ def test_changes_replace_what_the_file_says():
         ("weight_decay=.nan", "weight_decay must be a number >= 0"),
         ("dropout=5", r"dropout must lie in"),
         ("dropout=.nan", r"dropout must lie in"),
-        ("gramians=both", "gramians: input should be 'model', 'input' or 'data'"),
+        ("gramians=both", "gramians: input should be 'model', 'input', 'data' or 'output'"),
         ("lr", "not of the form name=value"),
         ("lr.x=3", "lr is .* and has no settings in it"),
         ("lr=[", "smnist: "),

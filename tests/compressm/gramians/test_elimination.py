@@ -172,3 +172,38 @@ def test_a_readout_that_does_not_fit_is_refused():
     with pytest.raises(lti.DimensionError, match=r"\(3, 6\); .* \(2, 6\)"):
         keep_states_(layer, [0, 1], readout=torch.ones(3, N))
     assert all(torch.equal(x, before[name]) for name, x in layer.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["own", "Mamba2"])
+@pytest.mark.parametrize("value", [float("nan"), 1e30])
+def test_what_is_not_finite_is_refused_and_nothing_changes(name, value):
+    layer, u = (own() if name == "own" else foreign(name)).float(), signal(16, 8).u.float()
+    u[0, 3, 2] = value
+    before = copy.deepcopy(layer.state_dict())
+    cut = compress_(layer, States(3), gramians="output", data=[u]).layers[0]
+    assert "is not finite" in cut.skipped
+    assert all(torch.equal(x, before[key]) for key, x in layer.state_dict().items())
+    if name == "own":
+        with pytest.raises(lti.NonFiniteError, match="readout is not finite"):
+            keep_states_(layer, [0, 1], readout=torch.full((2, N), float("nan")))
+
+
+def test_states_that_nothing_sees_have_no_values():
+    layer = own()
+    layer.out_proj.weight.data.zero_()
+    cut = compress_(layer, States(3), gramians="output", data=[signal(16, 8).u]).layers[0]
+    assert cut.skipped == "the scores of its states are all zero"
+
+
+def test_states_that_never_move_are_removed_first():
+    P, Q = torch.diag(torch.tensor([0.0, 2.0, 1.0])).double(), torch.eye(3).double()
+    found = eliminate_with_takeover(P, Q)
+    assert found.order == [1, 2, 0] and found.costs[-1] == 0
+    assert takeover(P, [1]).tolist() == [[0.0, 1.0, 0.0]]
+
+
+def test_a_cut_in_inference_mode():
+    layer = own()
+    with torch.inference_mode():
+        event = compress_(layer, States(3), gramians="output", data=[signal(16, 8).u])
+    assert event.layers[0].after == 3

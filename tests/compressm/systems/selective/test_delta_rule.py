@@ -10,7 +10,15 @@ import transformers
 from torch.nn.functional import normalize
 
 import lti
-from compressm import KeepEnergy, States, compress_, keep_states_, resize_on_load, state_values
+from compressm import (
+    KeepEnergy,
+    States,
+    UnsupportedLayerError,
+    compress_,
+    keep_states_,
+    resize_on_load,
+    state_values,
+)
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import group_values
 from compressm.systems.selective import form_of, state_count
@@ -157,3 +165,55 @@ def test_models_generate_save_and_load_after_a_cut(name, tmp_path):
     torch.testing.assert_close(fresh(tokens).logits, model(tokens).logits)
     fresh.load_state_dict(torch.load(io.BytesIO(buffer.getvalue())))  # and up again
     torch.testing.assert_close(fresh(tokens).logits, full)
+
+
+def test_a_layer_without_an_output_gate_in_half_precision():
+    layer, u = layer_of("DeltaNet"), sequences()
+    y = layer(u)
+    half = layer_output(layer.bfloat16(), u).float()
+    assert (half - y).norm() < 0.1 * y.norm()
+
+
+@pytest.mark.parametrize("name", ["KimiDeltaAttention", "GatedLinearAttention"])
+def test_decays_close_to_one_are_not_rounded_to_one(name):
+    layer, u = layer_of(name), sequences()
+    with torch.no_grad():
+        if name == "KimiDeltaAttention":
+            layer.dt_bias -= 8
+        else:
+            layer.gk_proj[1].bias += 6
+    exact = 1 - form_of(layer).coefficients(u)[3]
+    layer.bfloat16()
+    half = 1 - form_of(layer).coefficients(u)[3]
+    assert (half / exact).log().abs().mean() < 0.1  # rounded to one, it would be infinite
+
+
+REFUSED = {
+    "its qk_norm is 'sum', not 'l2'": ("DeltaNet", {"qk_norm": "sum"}),
+    "go through a feature map": ("GatedLinearAttention", {"feature_map_fn": abs}),
+    "its activation is 'gelu', not 'silu'": ("Qwen3_5", {"activation": "gelu"}),
+    "no number of states|has the shape": ("OlmoHybrid", {"head_k_dim": None}),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_variants_with_another_recurrence_are_refused(message):
+    name, attributes = REFUSED[message]
+    layer = layer_of(name)
+    for attribute, value in attributes.items():
+        setattr(layer, attribute, value)
+    assert form_of(layer) is None
+    with pytest.raises(UnsupportedLayerError, match=message):
+        compress_(layer, States(3), data=[sequences()])
+
+
+@pytest.mark.parametrize("indices", [[[0, 1], 3], [0.5], np.array([0.5]), np.ones((2, 2, 1))])
+def test_what_is_no_index_is_refused(indices):
+    with pytest.raises(lti.OrderError, match="name each state to keep once"):
+        keep_states_(layer_of("Qwen3_5"), indices)
+
+
+def test_indices_may_be_an_array():
+    layer = layer_of("Qwen3_5")
+    keep_states_(layer, np.array([[0, 1], [2, 3]]))
+    assert state_count(layer) == 2

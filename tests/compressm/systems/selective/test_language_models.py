@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from compressm import Compressor, Every, States, compress_
+from compressm import Compressor, Every, States, UnequalStatesWarning, compress_
 from compressm.systems.find import selective_layers
 from compressm.systems.selective.keep import keep_states_
 from tests.compressm.selective_layers import GRAMIANS, language_model, tokens
@@ -63,3 +63,15 @@ def test_a_cut_language_model_is_saved_and_loaded(name, tmp_path):
     loaded = type(model).from_pretrained(tmp_path).eval()
     assert loaded.config.state_size == 4
     assert torch.equal(loaded(tokens()).logits, model(tokens()).logits)
+
+
+def test_a_configuration_stays_where_a_layer_is_not_known(tmp_path):
+    model = language_model("Mamba")
+    model.backbone.layers[0].mixer.register_buffer("more", torch.ones(2), persistent=False)
+    before = model.config.state_size
+    event = compress_(model, States(4), data=[tokens()])
+    nearly, known = event.layers
+    assert "looks like Mamba" in nearly.skipped and known.after == 4
+    assert model.config.state_size == before
+    with pytest.warns(UnequalStatesWarning, match=f"4 to {before}"):
+        model.save_pretrained(tmp_path)
