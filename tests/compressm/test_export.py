@@ -108,7 +108,7 @@ def session_of(program, path):
 
 EXPORTER_WARNS = pytest.mark.filterwarnings("ignore")
 SLOW = pytest.mark.slow
-QUICK = [("lru", True), ("mamba", True), ("s4", False)]
+QUICK = [("lru", True)]
 REST = [(layer, cut) for layer in sorted(LAYERS) for cut in (False, True)]
 EXPORTED = QUICK + [pytest.param(*one, marks=SLOW) for one in REST if one not in QUICK]
 

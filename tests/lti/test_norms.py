@@ -184,7 +184,6 @@ def test_the_unit_of_time_does_not_matter(scale):
 # ------------------------------------------------------------------ theorems
 
 
-@settings(max_examples=150)
 @given(dense_systems(max_order=4))
 def test_hinf_is_the_largest_gain(sys):
     norm = float(lti.hinf_norm(sys))

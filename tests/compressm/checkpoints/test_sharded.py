@@ -81,6 +81,7 @@ def start(folder, part, d_state):
     return first
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:torch.distributed is")
 def test_a_sharded_job_is_cut_at_a_checkpoint_and_restarted(tmp_path):
     alone = model_of()

@@ -43,7 +43,7 @@ def test_weights_of_one_change_nothing_but_the_claim(dt, rule):
     np.testing.assert_allclose(weighted.hsv, lti.hankel_singular_values(sys), rtol=1e-7)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(dense_systems(), st.integers(0, 99), st.sampled_from(["left", "right", "both"]))
 def test_the_weighted_bound_of_wang(sys, seed, sides):
     m, p, c = sys.n_inputs, sys.n_outputs, np.iscomplexobj(sys.A)
