@@ -6,6 +6,10 @@ N = 16
 HEADS = {"mamba_n_heads": 4, "mamba_d_head": 4, "mamba_n_groups": 2, "mamba_d_state": N}
 ATTENTION = {"num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 16}
 EXPERTS = {"num_experts_per_tok": 1, "num_hidden_layers": 3}
+DELTA = {
+    "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": N,
+    "linear_value_head_dim": 4, "layer_types": ["linear_attention", "full_attention"],
+}  # fmt: skip
 FAMILIES = {
     "Mamba": {"state_size": N},
     "FalconMamba": {"state_size": N},
@@ -29,6 +33,12 @@ FAMILIES = {
         "mamba_d_state": N, "n_mamba_heads": 4, "mamba_ngroups": 1, "attention_head_dim": 8,
         "layers_block_type": ["mamba", "hybrid"], "adapter_rank": 2, **ATTENTION,
     },
+    "FalconH1": {"mamba_d_ssm": 16, "num_hidden_layers": 2, "head_dim": 4, **HEADS, **ATTENTION},
+    "Qwen3Next": {
+        "num_experts": 2, "moe_intermediate_size": 8, "shared_expert_intermediate_size": 8,
+        "head_dim": 8, **DELTA, **ATTENTION, **EXPERTS, "num_hidden_layers": 2,
+    },
+    "OlmoHybrid": {"head_dim": 4, **DELTA, **ATTENTION},
 }  # fmt: skip
 
 
