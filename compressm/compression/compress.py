@@ -140,8 +140,8 @@ def preview(
     conjugate, data, multiple_of, sizes, uniform
         As in `compress_`.
     measure : bool, optional
-        Time a forward and backward pass of each layer, at each of the sizes, on the first sequence
-        of `data`: `LayerCut.step_seconds`.
+        Time a forward and backward pass of each layer, at each of the sizes, on a batch as large as
+        the first one of `data`: `LayerCut.step_seconds`.
 
     Returns
     -------

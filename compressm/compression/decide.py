@@ -133,7 +133,8 @@ def balance_layers(model: nn.Module, signals: Signals | None, options: Options) 
 def _planned(name: str, layer: nn.Module, signals: Sequence[Signal], options: Options) -> Planned:
     observed, held_out = hold_out(signals)
     about: dict[str, Any] = {"name": name, "layer": layer, "sizes": options.sizes}
-    about["example"] = signals[0].example if signals else None
+    if signals:
+        about |= {"example": signals[0].example, "sequences": len(signals[0].u)}
     if not is_supported(layer):
         if (reason := obstacle(layer)) is not None:
             raise SkipError(reason)

@@ -116,6 +116,8 @@ class Plan(ABC):
         Signals of the layer that the scores do not use, to measure the output error.
     example : Tensor, optional
         One sequence as the layer was given it.
+    sequences : int
+        How many sequences the layer was given at once.
     """
 
     name: str
@@ -124,6 +126,7 @@ class Plan(ABC):
     sizes: Sizes = ANY
     held_out: Sequence[Signal] = ()
     example: Tensor | None = None
+    sequences: int = 1
 
     system: ClassVar[System | None] = None
 

@@ -91,7 +91,8 @@ def timed(plan: Plan, proposal: Proposal, known: dict[tuple[str, int], float | N
             layer = copied(plan.layer)
             if n == cut.after and write is not None:
                 write.apply_(layer)
-            known[cut.name, n] = step_seconds(layer, plan.example)
+            u = plan.example.expand(plan.sequences, *plan.example.shape[1:])
+            known[cut.name, n] = step_seconds(layer, u)
     before, after = known[cut.name, cut.before], known[cut.name, cut.after]
     if before is None or after is None:
         return proposal

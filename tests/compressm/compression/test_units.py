@@ -18,6 +18,7 @@ from compressm import (
     compress_,
     preview,
 )
+from compressm.compression import units
 from tests.compressm.foreign_layers import MinimalLRU
 from tests.compressm.helpers import is_unchanged, model_of, parameters_of
 from tests.compressm.selective_layers import language_model, tokens
@@ -134,3 +135,11 @@ def test_a_layer_that_needs_more_than_its_input_is_not_timed():
 def test_a_measurement_needs_data():
     with pytest.raises(OptionError, match="give data="):
         preview(model_of(), [States(4)], measure=True)
+
+
+def test_a_batch_as_large_as_the_observed_one_is_timed(monkeypatch):
+    seen = []
+    monkeypatch.setattr(units, "step_seconds", lambda layer, u: seen.append(u.shape) or 1.0)
+    model, u = nn.Sequential(Mamba(8, 6)), torch.randn(16, 12, 8)
+    preview(model, [States(3)], data=u.split(8), measure=True)
+    assert seen == [(8, 12, 8)] * 2
