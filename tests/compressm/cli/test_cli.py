@@ -73,7 +73,10 @@ def test_a_name_that_is_too_long_is_one_line(call, argv):
     assert code == 2 and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("closed", ["pipe", "descriptor", "/dev/full"])
+@pytest.mark.parametrize(
+    "closed",
+    ["pipe", *(pytest.param(x, marks=pytest.mark.slow) for x in ("descriptor", "/dev/full"))],
+)
 def test_a_closed_output_is_one_line(tmp_path, closed):
     torch.save(LRU(2, 4).state_dict(), tmp_path / "model.pt")
     command = [sys.executable, "-m", "compressm", "inspect", "model.pt"]

@@ -57,7 +57,13 @@ def generated(model):
 # ------------------------------------------------------------------ models of transformers
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+QUICK = ("Mamba", "Mamba2", "NemotronH", "Qwen3Next")
+
+
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(x, marks=[pytest.mark.slow] * (x not in QUICK)) for x in FAMILIES],
+)
 def test_a_folder_of_transformers_in_and_a_smaller_one_out(compress, saved, family):
     model = saved(family)
     before = contents("big")

@@ -144,7 +144,7 @@ def test_the_run_is_cut_and_a_cut_is_taken_back(unharmed):
         ("cut", 8),
         pytest.param("rollback", 11, marks=pytest.mark.slow),
         pytest.param("checkpoint", 9, marks=pytest.mark.slow),
-        ("rename", 9),
+        pytest.param("rename", 9, marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_run_resumes_to_the_bit(tmp_path, unharmed, fault, at):

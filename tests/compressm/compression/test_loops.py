@@ -218,6 +218,7 @@ def test_all_batches_of_an_accumulated_step_are_observed(every_state, gramians):
         torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(ITS_OWN)
 def test_a_compiled_model_is_observed_if_its_hooks_are_guarded():
     model = model_of()

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from compressm.experiments.demo import demo
 from tests.compressm.experiments.helpers import TINY
 
@@ -20,6 +22,7 @@ def test_demo_composes_three_runs(slopes):
     assert small.orders == (round(sum(compressed.orders) / 2),) * 2 and not small.events
 
 
+@pytest.mark.slow
 def test_the_plain_loop_of_the_examples():
     script = Path(__file__).resolve().parents[3] / "examples" / "plain_loop.py"
     done = subprocess.run([sys.executable, "-W", "error", script], capture_output=True, text=True)

@@ -337,6 +337,7 @@ def test_an_exact_penalty_compiles_whole(penalty, system):
         torch.testing.assert_close(one, twin, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @OF_TORCH
 def test_a_compiled_penalty_looks_at_its_layers_when_it_runs():
     torch.compiler.reset()

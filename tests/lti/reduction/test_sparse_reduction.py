@@ -130,7 +130,10 @@ def test_rail(data_file, name):
         assert reduction.error_bound == pytest.approx(dense.error_bound, rel=1e-6)
 
 
-@pytest.mark.parametrize("method", [lti.balanced_truncation, lti.singular_perturbation])
+@pytest.mark.parametrize(
+    "method",
+    [lti.balanced_truncation, pytest.param(lti.singular_perturbation, marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("name", UNSTABLE)
 def test_unstable_poles_are_split_off(name, method):
     """As by the dense route: they are kept, and the bound is one of the stable part."""
