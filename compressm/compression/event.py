@@ -42,9 +42,9 @@ class LayerCut:
         the recurrence in diagonal form; of a selective layer, of all its weights and the
         recurrence. 0 if the layer could not be read.
     state_bytes : (int, int)
-        Bytes that a sequence takes between two tokens in the precision of the layer, before and
-        after: its states, and the last inputs of a convolution inside the layer. 0 if the layer
-        could not be read.
+        Bytes that a sequence takes between two tokens in the precision of the layer (states of a
+        selective layer in single precision at least), before and after: its states, and the last
+        inputs of a convolution inside the layer. 0 if the layer could not be read.
     step_seconds : (float, float) or None
         Seconds of a forward and backward pass of the layer on as many sequences as it was given at
         once, all of them the first one, before and after; see ``preview(measure=True)``.

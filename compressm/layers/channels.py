@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import lti
 from compressm.layers.base import SSMLayer
 from compressm.layers.modes import read_modes, require_state, stored
+from compressm.ops.checks import require_sequence
 from compressm.ops.powers import powers_of
 from compressm.ops.resize import resize_
 
@@ -59,11 +60,7 @@ class ChannelLayer(SSMLayer):
         -------
         (batch, length, d_model)
         """
-        if u.ndim != 3 or u.shape[1] == 0 or u.shape[2] != self.d_model:
-            raise lti.DimensionError(
-                f"u must be (batch, length, {self.d_model}) with a length of at least 1, got shape "
-                f"{tuple(u.shape)}"
-            )
+        require_sequence(u, self.d_model)
         self._check_state(u, state)
         if torch.compiler.is_exporting():
             return self._exported(u, state)

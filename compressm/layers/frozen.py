@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import lti
 from compressm.layers.modes import require_precision, require_state
+from compressm.ops.checks import require_sequence
 from compressm.ops.powers import causal, krylov, powers_of
 
 __all__ = ["Frozen"]
@@ -95,11 +96,7 @@ class Frozen(nn.Module):
         -------
         (batch, length, d_model)
         """
-        if u.ndim != 3 or u.shape[1] == 0 or u.shape[2] != self.d_model:
-            raise lti.DimensionError(
-                f"u must be (batch, length, {self.d_model}) with a length of at least 1, got shape "
-                f"{tuple(u.shape)}"
-            )
+        require_sequence(u, self.d_model)
         if state is not None:
             self._check(state, u.shape[0])
         u = u.to(self.D.dtype)

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 import lti
+from compressm.ops.checks import require_sequence
 from compressm.ops.powers import causal, powers_of
 from compressm.ops.recurrence import recur_
 
@@ -96,11 +97,7 @@ def linear_ssm(
     >>> y.flatten()
     tensor([1.0000, 1.5000, 1.7500])
     """
-    if u.ndim != 3 or u.shape[1] == 0 or u.shape[2] != B.shape[1]:
-        raise lti.DimensionError(
-            f"u must be (batch, length, {B.shape[1]}) with a length of at least 1, got shape "
-            f"{tuple(u.shape)}"
-        )
+    require_sequence(u, B.shape[1])
     if D is not None and not D.shape == B.shape[1:] == C.shape[:1]:
         raise lti.DimensionError(
             f"D feeds input i to output i: it needs one number for each of {B.shape[1]} inputs and "

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import lti
+from compressm.ops.checks import require_sequence
 
 __all__ = ["selective_scan", "selective_scan_reference"]
 
@@ -69,11 +69,7 @@ def selective_scan(
     >>> y.flatten()
     tensor([1.0000, 1.5000, 1.7500])
     """
-    if u.ndim != 3 or u.shape[1] == 0 or u.shape[2] != A.shape[0]:
-        raise lti.DimensionError(
-            f"u must be (batch, length, {A.shape[0]}) with a length of at least 1, got shape "
-            f"{tuple(u.shape)}"
-        )
+    require_sequence(u, A.shape[0])
     with torch.autocast(u.device.type, enabled=False):
         u, dt, B, C, D = (x.to(A.dtype) for x in (u, dt, B, C, D))
         if state is None:

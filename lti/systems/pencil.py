@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
-from scipy.sparse import csc_matrix, eye_array
+from scipy.sparse import csc_matrix, diags_array, eye_array
 from scipy.sparse.linalg import splu
 
 from lti._backend.arrays import Array
@@ -146,13 +146,20 @@ def sparse_factor(M: Any, name: str = "the matrix", symmetric: bool | None = Non
 
 
 def require_nonsingular(E: Any) -> None:
-    """Raise `OptionError` if the pivots of E say that it is singular to working precision."""
+    """Raise `OptionError` if the pivots of E say that it is singular to working precision.
+
+    Of E with rows, and then columns, of one size, so that no units decide.
+    """
     E = csc_matrix(E)
+    for axis in (1, 0):
+        sizes = np.ravel(abs(E).max(axis=axis).toarray())
+        by = diags_array(1 / np.where(sizes > 0, sizes, 1.0))
+        E = csc_matrix(by @ E if axis else E @ by)
     lu: Any = None
     with contextlib.suppress(RuntimeError):
         lu = splu(E)
     pivots = np.zeros(1) if lu is None else abs(lu.U.diagonal())
-    if pivots.min(initial=1.0) <= 1e-14 * abs(E).max():
+    if pivots.min(initial=1.0) <= 1e-14:
         raise OptionError(
             "E is singular, and its algebraic equations do not show as zero rows and columns; "
             "transform it to diag(E_1, 0), or use a dense lti.StateSpace.from_descriptor"

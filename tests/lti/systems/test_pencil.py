@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sparse
 
 import lti
-from lti.systems.pencil import CayleyPencil, MatrixPencil, sparse_factor
+from lti.systems.pencil import CayleyPencil, MatrixPencil, require_nonsingular, sparse_factor
 from tests.lti.sparse_systems import random_pencil
 
 POINTS = [(1.0, -2.0), (1.0, -2.0 + 3j), (0.0, 1.0), (-1.0, 0.0), (2.0, 0.5j)]
@@ -39,3 +40,12 @@ def test_the_four_operations_fit(a, e, transform, E, is_complex):
 def test_a_singular_matrix_is_refused():
     with pytest.raises(lti.OptionError, match="M is singular"):
         sparse_factor(np.diag([1.0, 0.0]), "M")
+
+
+@pytest.mark.parametrize("size", [1e15, 1e-15, 1e200])
+def test_no_unit_makes_a_nonsingular_E_singular(size):
+    units = np.where(np.arange(5) % 2, size, 1.0)
+    for E in (size * np.eye(5), np.diag(units)):
+        require_nonsingular(sparse.csc_matrix(E))
+    with pytest.raises(lti.OptionError, match="E is singular"):
+        require_nonsingular(sparse.csc_matrix(size * np.ones((2, 2))))
