@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples on every machine: what is red is red for everybody. `make slow` explores.
 settings.register_profile(
-    "default", max_examples=50, deadline=None, derandomize=True, print_blob=True
+    "default", max_examples=40, deadline=None, derandomize=True, print_blob=True
 )
 settings.register_profile("explore", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

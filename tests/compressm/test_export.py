@@ -108,11 +108,10 @@ def session_of(program, path):
 
 EXPORTER_WARNS = pytest.mark.filterwarnings("ignore")
 SLOW = pytest.mark.slow
-QUICK = [("lru", True)]
-REST = [(layer, cut) for layer in sorted(LAYERS) for cut in (False, True)]
-EXPORTED = QUICK + [pytest.param(*one, marks=SLOW) for one in REST if one not in QUICK]
+EXPORTED = [(layer, cut) for layer in sorted(LAYERS) for cut in (False, True)]
 
 
+@SLOW  # docs/export.md runs one of each in `make test`
 @EXPORTER_WARNS
 @pytest.mark.parametrize(("layer", "cut"), EXPORTED)
 def test_whole_sequences_and_steps_in_onnxruntime(layer, cut, tmp_path):
