@@ -1,13 +1,14 @@
 """Which states a language model can lose: Gramian types and the choices of others, side by side.
 
-Trains a small character model on Tiny Shakespeare, cuts copies of it to each size by each type, and
-prints the increase of the test loss right after the cut: mean and standard error over seeds. With
---arms it compares whole trainings: full, cut in training at a tenth, cut after training, small from
-scratch.
+Trains a small model on characters of Tiny Shakespeare, or on associative recall, cuts copies of it
+to each size by each type, and prints the increase of the test loss right after the cut: mean and
+standard error over seeds. With --arms it compares whole trainings: full, cut in training at a
+part of it, cut after training, the same with a recovery, small from scratch.
 
     python benchmarks/language.py mamba --seeds 0 1 2
     python benchmarks/language.py deltanet --seeds 0 1 2 --sizes 24 16 8
     python benchmarks/language.py mamba2 --arms --sizes 8 --seeds 0 1 2
+    python benchmarks/language.py deltanet --task recall-8 --arms --sizes 8 --steps 2000
 """
 
 from __future__ import annotations
@@ -17,37 +18,92 @@ import copy
 import os
 import time
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 
-import scipy.linalg
 import torch
 import transformers
+from choices import CHOICES
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
-from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5GatedDeltaNet
+from transformers.models.qwen3_5 import modeling_qwen3_5
 
-from compressm import At, Compressor, GramianType, Mamba, States, compress_
-from compressm.gramians.types import GRAMIAN_TYPES, INPUT
+from compressm import At, Compressor, Mamba, States, compress_
+from compressm.gramians.types import GRAMIAN_TYPES
 from compressm.systems.find import selective_layers
-from compressm.systems.selective import coefficients, form_of
+from compressm.systems.selective import form_of
 
 DATA = Path(os.environ.get("COMPRESSM_DATA", "../shared/data")) / "text" / "tinyshakespeare.txt"
-LENGTH, BATCH, WIDTH = 128, 16, 64
+WIDTH = 64
 STATES = {"mamba": 16, "mamba2": 32, "deltanet": 32}
+TYPES = {**GRAMIAN_TYPES, **{x.name: x for x in CHOICES}}
+IGNORED = -100  # a target that does not count
+modeling_qwen3_5.torch_chunk_gated_delta_rule = partial(  # a loop over the steps of a chunk
+    modeling_qwen3_5.torch_chunk_gated_delta_rule, chunk_size=16
+)
 
 
-def text() -> tuple[Tensor, Tensor, int]:
-    """Training and test characters as numbers, and how many different ones there are."""
-    raw = DATA.read_text()
-    known = {c: i for i, c in enumerate(sorted(set(raw)))}
-    x = torch.tensor([known[c] for c in raw])
-    return x[: -len(x) // 10], x[-len(x) // 10 :], len(known)
+class Text:
+    """The next character of Tiny Shakespeare; a tenth is held out."""
+
+    length, batch = 128, 16
+
+    def __init__(self) -> None:
+        raw = DATA.read_text()
+        known = {c: i for i, c in enumerate(sorted(set(raw)))}
+        x = torch.tensor([known[c] for c in raw])
+        self.parts = {"train": x[: -len(x) // 10], "test": x[-len(x) // 10 :]}
+        self.vocabulary = len(known)
+
+    def batches(self, seed: int, part: str = "train"):
+        """Tokens and targets, (batch, length), without an end."""
+        x, choice = self.parts[part], torch.Generator().manual_seed(seed)
+        while True:
+            starts = torch.randint(len(x) - self.length - 1, (self.batch,), generator=choice)
+            both = torch.stack([x[i : i + self.length + 1] for i in starts.tolist()])
+            yield both[:, :-1], both[:, 1:]
+
+
+class Recall:
+    """Multi-query associative recall: pairs of key and value, then each key once, asked its value.
+
+    The keys are asked at random places of the second part of a sequence, which is else empty
+    (Arora et al., "Zoology", 2023, arXiv:2312.04927, where the places follow a power law). Batches
+    of the training have 1 to `pairs` pairs, those of the test `pairs`.
+    """
+
+    batch, keys, values = 64, 32, 32
+
+    def __init__(self, pairs: int) -> None:
+        self.pairs, self.length = pairs, 4 * pairs
+        self.vocabulary = 1 + self.keys + self.values
+
+    def batches(self, seed: int, part: str = "train"):
+        choice = torch.Generator().manual_seed(seed + 10_000 * (part == "test"))
+
+        def some(n: int, among: int) -> Tensor:
+            return torch.rand(self.batch, among, generator=choice).argsort(1)[:, :n]
+
+        while True:
+            n = self.pairs
+            if part == "train":
+                n = int(torch.randint(1, n + 1, (), generator=choice))
+            keys = 1 + some(n, self.keys)
+            values = torch.randint(self.values, keys.shape, generator=choice) + 1 + self.keys
+            asked = 2 * n + some(n, self.length - 2 * n)
+            tokens = torch.zeros(self.batch, self.length, dtype=torch.long)
+            tokens[:, : 2 * n] = torch.stack([keys, values], -1).flatten(1)
+            tokens.scatter_(1, asked, keys)
+            yield tokens, torch.full_like(tokens, IGNORED).scatter_(1, asked, values)
+
+
+TASKS = {"text": Text, "recall-4": lambda: Recall(4), "recall-8": lambda: Recall(8)}
 
 
 class Model(nn.Module):
-    """Two layers with residual connections, between an embedding and a linear map to characters."""
+    """Two layers with residual connections, between an embedding and a linear map to tokens."""
 
     def __init__(self, family: str, vocabulary: int, states: int) -> None:
         super().__init__()
@@ -69,7 +125,7 @@ def mixer_of(family: str, states: int, index: int) -> nn.Module:
     if family == "mamba2":
         config = transformers.Mamba2Config(
             hidden_size=WIDTH, state_size=states, num_heads=8, head_dim=16, n_groups=2,
-            chunk_size=64,
+            chunk_size=16,
         )  # fmt: skip
         return Mamba2Mixer(config, layer_idx=index)
     config = transformers.Qwen3_5TextConfig(
@@ -77,164 +133,120 @@ def mixer_of(family: str, states: int, index: int) -> nn.Module:
         linear_key_head_dim=states, linear_value_head_dim=32,
         layer_types=["linear_attention"] * 2, num_hidden_layers=2,
     )  # fmt: skip
-    return Qwen3_5GatedDeltaNet(config, layer_idx=index)
+    return modeling_qwen3_5.Qwen3_5GatedDeltaNet(config, layer_idx=index)
 
 
-def batches(x: Tensor, seed: int):
-    choice = torch.Generator().manual_seed(seed)
-    while True:
-        starts = torch.randint(len(x) - LENGTH - 1, (BATCH,), generator=choice)
-        yield torch.stack([x[i : i + LENGTH + 1] for i in starts.tolist()])
-
-
-def loss_of(model: nn.Module, tokens: Tensor) -> Tensor:
-    logits = model(tokens[:, :-1])
-    return cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    tokens, targets = batch
+    return cross_entropy(model(tokens).flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
 
 
 @torch.no_grad()
-def test_loss(model: nn.Module, x: Tensor) -> float:
+def test(model: nn.Module, task) -> tuple[float, float]:
+    """Loss, and the share of targets that are right in percent."""
     model.eval()
-    held = batches(x, 99)
-    value = mean(float(loss_of(model, next(held))) for _ in range(16))
+    held = task.batches(99, "test")
+    losses, right = [], []
+    for _ in range(16):
+        tokens, targets = next(held)
+        losses.append(float(loss_of(model, (tokens, targets))))
+        asked = targets != IGNORED
+        right.append(float((model(tokens).argmax(-1) == targets)[asked].double().mean()))
     model.train()
-    return value
+    return mean(losses), 100 * mean(right)
 
 
-class Score(GramianType):
-    """A choice of others, as a type: the score of each state of each group."""
-
-    energy = 0.98
-
-    def __init__(self, name, score):
-        self.name, self.score = name, score
-
-    def factors(self, system, signals, directions):
-        return INPUT.factors(system, signals, directions)
-
-    def state_values(self, layer, signals):
-        return self.score(layer, signals)
-
-
-def random(layer, signals):
-    form = form_of(layer)
-    return torch.rand(form.groups, form.n_states, dtype=torch.float64)
-
-
-def magnitude(layer, signals):
-    """The norm of the weights that make B, C or keys, queries of a state."""
-    return _by_weights(layer, lambda W: W.square().sum(1))
-
-
-def wanda(layer, signals):
-    """The same, each weight times the norm of its input (Sun et al., arXiv:2306.11695)."""
-    name = _projection(layer)
-    if name == "x_proj.weight":
-        inputs = torch.cat([coefficients(layer, s.u).x.flatten(0, 1) for s in signals])
-    else:
-        inputs = torch.cat([s.u.flatten(0, 1) for s in signals])
-    power = inputs.double().square().sum(0)
-    return _by_weights(layer, lambda W: W.square() @ power)
-
-
-def _projection(layer):
-    names = ("x_proj.weight", "in_proj.weight", "in_proj_qkv.weight")
-    return next(x for x in names if x in form_of(layer).places([]))
-
-
-def _by_weights(layer, power):
-    form, name = form_of(layer), _projection(layer)
-    rows = power(layer.get_parameter(name).detach().double())
-    every = list(range(form.groups * form.n_states))
-    everything = set(form.places(every)[name][1])
-    own = [everything - set(form.places([k for k in every if k != i])[name][1]) for i in every]
-    values = torch.stack([rows[sorted(x)].sum() for x in own]).sqrt()
-    return values.unflatten(0, (form.groups, -1))
-
-
-def rank_revealing(layer, signals):
-    """Pivots of a QR decomposition of what is written, keys or B (arXiv:2602.04852)."""
-    form, parts = form_of(layer), [coefficients(layer, s.u) for s in signals]
-    keys = torch.cat([getattr(c, "k", getattr(c, "B", None)).flatten(0, 1) for c in parts])
-    values = torch.zeros(form.groups, form.n_states, dtype=torch.float64)
-    for g in range(form.groups):
-        pivots = scipy.linalg.qr(keys[:, g].double().numpy(), mode="r", pivoting=True)[1]
-        values[g, pivots] = torch.arange(form.n_states, 0, -1, dtype=torch.float64)
-    return values
-
-
-OTHERS = [Score(f.__name__, f) for f in (random, magnitude, wanda, rank_revealing)]
-TYPES = {**GRAMIAN_TYPES, **{x.name: x for x in OTHERS}}
-
-
-def trained(family, vocabulary, states, x, seed, steps, cut_at=None, to=None, gramians="input"):
-    """The model after training, and the seconds of it."""
-    torch.manual_seed(seed)
-    model = Model(family, vocabulary, states).train()
-    optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, steps)
-    compressor = None
-    if cut_at:
-        compressor = Compressor(
-            model, optimizer, schedule=At(cut_at), policy=States(to), gramians=gramians
-        )
-    start, stream = time.perf_counter(), batches(x, seed)
+def train(model, task, seed, steps, lr, compressor_of=None, parameters=None):
+    """Seconds of `steps` steps; `compressor_of` takes the optimizer."""
+    optimizer = torch.optim.AdamW(parameters or model.parameters(), lr)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2 * lr, steps)
+    compressor = compressor_of(optimizer) if compressor_of else None
+    start, stream = time.perf_counter(), task.batches(seed)
     for _ in range(steps):
         loss = loss_of(model, next(stream))
-        optimizer.zero_grad()
+        model.zero_grad()
         loss.backward()
         optimizer.step()
         scheduler.step()
         if compressor:
             compressor.step()
-    return model, time.perf_counter() - start
+    return time.perf_counter() - start
 
 
-def compare_types(args, x, test, vocabulary):
-    losses, full = defaultdict(list), []
+def new_model(args, task, states, seed):
+    torch.manual_seed(seed)
+    return Model(args.family, task.vocabulary, states).train()
+
+
+def observed(task):
+    """Sequences by which a trained model is cut."""
+    stream = task.batches(7)
+    return [next(stream)[0] for _ in range(4)]
+
+
+def compare_types(args, task):
+    full, increase = [], defaultdict(list)
     for seed in args.seeds:
-        model, seconds = trained(args.family, vocabulary, STATES[args.family], x, seed, args.steps)
-        full.append(test_loss(model, test))
-        print(f"seed {seed}: loss {full[-1]:.4f} after {seconds:.0f} s", flush=True)
-        data = [next(batches(x, 7))[:, :-1] for _ in range(4)]
+        model = new_model(args, task, STATES[args.family], seed)
+        seconds = train(model, task, seed, args.steps, args.lr)
+        full.append(test(model, task))
+        print(f"seed {seed}: loss {full[-1][0]:.4f}, {full[-1][1]:.1f}% right, {seconds:.0f} s")
         for size in args.sizes:
             for name, gramians in TYPES.items():
                 torch.manual_seed(seed)
                 trial = copy.deepcopy(model)
-                compress_(trial, States(size), gramians=gramians, data=data)
-                losses[name, size].append(test_loss(trial, test) - full[-1])
-    print(f"\n{args.family}, {STATES[args.family]} states, loss {mean(full):.3f}: increase at")
+                compress_(trial, States(size), gramians=gramians, data=observed(task))
+                increase[name, size].append(test(trial, task)[0] - full[-1][0])
+    loss = mean(loss for loss, _ in full)
+    print(f"\n{args.family}, {STATES[args.family]} states, loss {loss:.3f}: increase at")
     print(f"{'':16}" + "".join(f"{size:>18}" for size in args.sizes))
     for name in TYPES:
-        print(f"{name:16}" + "".join(f"{shown(losses[name, size]):>18}" for size in args.sizes))
+        print(f"{name:16}" + "".join(f"{shown(increase[name, size]):>18}" for size in args.sizes))
 
 
-def compare_arms(args, x, test, vocabulary):
+def compare_arms(args, task):
     states, arms = STATES[args.family], defaultdict(list)
     for seed in args.seeds:
-        full, seconds = trained(args.family, vocabulary, states, x, seed, args.steps)
-        arms["full", states].append((test_loss(full, test), seconds))
+        full = new_model(args, task, states, seed)
+        seconds = train(full, task, seed, args.steps, args.lr)
+        arms["full", states].append((*test(full, task), seconds))
         for size in args.sizes:
             trial = copy.deepcopy(full)
-            data = [next(batches(x, 7))[:, :-1] for _ in range(4)]
-            compress_(trial, States(size), gramians=args.gramians, data=data)
-            arms["after", size].append((test_loss(trial, test), seconds))
-            cut = args.steps // 10
-            for name, to, at in (("in training", size, cut), ("from scratch", None, None)):
-                model, seconds_ = trained(
-                    args.family, vocabulary, states if at else size, x, seed, args.steps, at, to,
-                    args.gramians,
-                )  # fmt: skip
-                arms[name, size].append((test_loss(model, test), seconds_))
-        print(f"seed {seed} is done", flush=True)
-    base = [loss for loss, _ in arms["full", states]]
-    print(f"\n{args.family}: test loss, its difference to full, state of a sequence, seconds")
+            event = compress_(trial, States(size), gramians=args.gramians, data=observed(task))
+            arms["after", size].append((*test(trial, task), seconds))
+            if args.recovery:  # the cut layers alone
+                cut = [
+                    p for cut in event.layers for p in trial.get_submodule(cut.name).parameters()
+                ]
+                extra = train(trial, task, seed + 1, args.recovery, args.lr / 4, parameters=cut)
+                arms["recovered", size].append((*test(trial, task), seconds + extra))
+
+            def compressor_of(optimizer, model, size=size):
+                at, policy = At(int(args.at * args.steps)), States(size)
+                return Compressor(
+                    model, optimizer, schedule=at, policy=policy, gramians=args.gramians
+                )
+
+            model = new_model(args, task, states, seed)
+            seconds_ = train(
+                model, task, seed, args.steps, args.lr, lambda o, m=model: compressor_of(o, m)
+            )
+            arms["in training", size].append((*test(model, task), seconds_))
+            small = new_model(args, task, size, seed)
+            seconds_ = train(small, task, seed, args.steps, args.lr)
+            arms["from scratch", size].append((*test(small, task), seconds_))
+        print(f"seed {seed}: " + ", ".join(f"{n} {s} {v[-1][0]:.3f}" for (n, s), v in arms.items()))
+    base = [loss for loss, *_ in arms["full", states]]
+    print(
+        f"\n{args.family}, {args.task}: test loss, difference to full, right, bytes of a sequence"
+    )
     for (name, size), found in arms.items():
-        difference = [loss - other for (loss, _), other in zip(found, base, strict=True)]
-        model = Model(args.family, vocabulary, size)
+        losses, right, seconds = zip(*found, strict=True)
+        difference = [loss - other for loss, other in zip(losses, base, strict=True)]
+        model = Model(args.family, task.vocabulary, size)
         print(
-            f"{name:14}{size:4} states {mean(loss for loss, _ in found):8.4f}"
-            f"{shown(difference):>18} {state_bytes(model):>8} B {mean(s for _, s in found):7.0f} s"
+            f"{name:14}{size:4} states {mean(losses):8.4f}{shown(difference):>18}"
+            f"{mean(right):7.1f}% {state_bytes(model):>6} B {mean(seconds):5.0f} s"
         )
 
 
@@ -260,14 +272,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("family", choices=STATES)
+    parser.add_argument("--task", choices=TASKS, default="text")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[8])
     parser.add_argument("--steps", type=int, default=700)
-    parser.add_argument("--gramians", default="input", help="for --arms")
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--arms", action="store_true")
+    parser.add_argument("--gramians", default="input", help="for --arms")
+    parser.add_argument("--at", type=float, default=0.1, help="part of the training, for --arms")
+    parser.add_argument("--recovery", type=int, default=0, help="steps after a cut, for --arms")
     args = parser.parse_args()
-    x, test, vocabulary = text()
-    (compare_arms if args.arms else compare_types)(args, x, test, vocabulary)
+    (compare_arms if args.arms else compare_types)(args, TASKS[args.task]())
 
 
 if __name__ == "__main__":

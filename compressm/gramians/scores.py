@@ -14,7 +14,7 @@ from compressm.systems.selective.evaluate import coefficients
 from compressm.systems.selective.form import SelectiveForm, require_form
 from compressm.systems.selective.recurrence import ReadoutMoments
 
-__all__ = ["covariances", "mean_gramians", "readout_moments"]
+__all__ = ["covariances", "mean_gramians", "pulled_back", "readout_moments"]
 
 
 def mean_gramians(module: nn.Module, signals: Sequence[Signal]) -> tuple[Tensor, Tensor]:
@@ -35,7 +35,7 @@ def covariances(
         moments[0].append(moment)
         counts[0] += count
         if adjoint and signal.g is not None:
-            g = _pulled_back(form, c, y, signal.g)
+            g = pulled_back(form, c, y, signal.g)
             moments[1].append(form.recurrence.adjoint(c, g))
             counts[1] += count
     if adjoint and not counts[1]:
@@ -60,7 +60,7 @@ def readout_moments(module: nn.Module, signals: Sequence[Signal]) -> ReadoutMome
         with torch.no_grad():
             shape = form.tail(y, c.x, c.z).shape
         direction = torch.randn(shape, generator=choice).to(y.device)
-        w = _pulled_back(form, c, y, direction).square()
+        w = pulled_back(form, c, y, direction).square()
         moments = form.recurrence.readout_moments(c, w)
         if moments is None:
             return None
@@ -68,7 +68,7 @@ def readout_moments(module: nn.Module, signals: Sequence[Signal]) -> ReadoutMome
     return ReadoutMoments(*(torch.stack(parts).sum(0) for parts in zip(*found, strict=True)))
 
 
-def _pulled_back(form: SelectiveForm, c: Any, y: Tensor, g: Tensor) -> Tensor:
+def pulled_back(form: SelectiveForm, c: Any, y: Tensor, g: Tensor) -> Tensor:
     """dJ/dy of the recurrence from dJ/d(output of the layer)."""
     with torch.inference_mode(False), torch.enable_grad():
         y, x, z, g = (part.detach().clone() for part in (y, c.x, c.z, g))

@@ -67,8 +67,9 @@ class S4(ChannelLayer):
     -----
     The kernel is that of [1]_, section 3.3: its generating function at the roots of unity, by
     Woodbury's identity a few Cauchy products ``sum_i v_i / (z - w_i)``, then an inverse FFT. The
-    products are formed as matrices of n x L numbers for each channel. A `step` has first to divide
-    C by ``1 - A'^L``, which takes O(n^3 log L) for each channel at rank 1, and O(n) at rank 0.
+    products are formed as matrices of n x L/2 real numbers for each channel. A `step` has first to
+    divide C by ``1 - A'^L``, which takes O(n^3 log L) for each channel at rank 1, and O(n) at rank
+    0.
 
     Lambda, P and B start as HiPPO-LegS, with one P in place of P and Q as in [2]_; C is complex
     normal of variance 1, before the factor ``1 - A'^L``, and D is normal of variance 1.
@@ -248,18 +249,18 @@ class S4(ChannelLayer):
         return torch.fft.irfft(self._generating_function(C, L), L)[..., :length]
 
     def _generating_function(self, C: Tensor, L: int) -> Tensor:
-        """sum_l K[l] z^l = C (1 - A'^L) (1 - A' z)^-1 B' at roots of unity z: (H, q, L/2 + 1).
+        """sum_l K[l] z^l = C (1 - A'^L) (1 - A' z)^-1 B' at z = exp(-i t), t = 2 pi k / L.
 
-        ``(1 - A' z)^-1 B' = ((1 - z) - (1 + z) dt/2 A)^-1 dt B``, and dt/2 A is w/2 less Q Q^H.
+        ``(1 - A' z)^-1 B' = ((1 - z) - (1 + z) dt/2 A)^-1 dt B``, dt/2 A is w/2 less Q Q^H, and
+        ``(1 - z) - (1 + z) w/2 = exp(-i t/2) (2 i s - c w)``, s and c the sine and cosine of t/2.
+        Shape (H, q, L/2 + 1).
         """
         w, Q, B = self._continuous(None)
-        rows = _closed(torch.cat([C, Q.conj().movedim(0, 1)], 1))
-        columns = _closed(torch.cat([B[None], Q]).movedim(0, 1))
-        k = torch.arange(L // 2 + 1, dtype=torch.float64, device=w.device)
-        z = torch.polar(torch.ones_like(k), -2 * math.pi / L * k)
-        less, more = (1 - z).to(w), (1 + z).to(w)
-        cauchy = 1 / (less - more * _closed(w)[..., None] / 2)  # (H, 2n, L/2 + 1)
-        products = (rows[:, :, None] * columns[:, None]).flatten(1, 2) @ cauchy
+        rows = torch.cat([C, Q.conj().movedim(0, 1)], 1)
+        columns = torch.cat([B[None], Q]).movedim(0, 1)
+        half = math.pi / L * torch.arange(L // 2 + 1, dtype=torch.float64, device=w.device)
+        s, c = half.sin().to(w.real), half.cos().to(w.real)
+        products = _cauchy((rows[:, :, None] * columns[:, None]).flatten(1, 2), w, s, c)
         products = products.unflatten(1, (rows.shape[1], -1)).movedim(-1, 1)
         q = C.shape[1]
         CB, CQ, QB, QQ = (
@@ -267,10 +268,10 @@ class S4(ChannelLayer):
             for i in (slice(q), slice(q, None))
             for j in (slice(1), slice(1, None))
         )
-        more = more[:, None, None]
+        more = 2 * c[:, None, None]
         identity = torch.eye(self.rank, dtype=w.dtype, device=w.device)
         K = CB - more * CQ @ torch.linalg.solve(identity + more * QQ, QB)
-        return K[..., 0].mT
+        return K[..., 0].mT * torch.polar(torch.ones_like(half), half).to(w)
 
     def _free(self, state: Tensor, length: int) -> Tensor:
         if self.rank == 0:
@@ -304,9 +305,18 @@ class S4(ChannelLayer):
         }
 
 
-def _closed(x: Tensor) -> Tensor:
-    """Both modes of every conjugate pair."""
-    return torch.cat([x, x.conj()], -1)
+def _cauchy(v: Tensor, w: Tensor, s: Tensor, c: Tensor) -> Tensor:
+    """sum_i v_i / (2 i s - c w_i) over both modes of every pair: (H, k, n), (H, n) -> (H, k, L').
+
+    ``(4 i s Re v - 2 c Re(v conj(w))) / (c^2 |w|^2 - 4 s^2 - 4 i s c Re w)`` for a pair, in real
+    numbers.
+    """
+    re = (w.real.square() + w.imag.square())[..., None] * c.square() - 4 * s.square()
+    im = w.real[..., None] * (-4 * s * c)
+    size = 1 / (re.square() + im.square())
+    v = torch.cat([v.real, (v * w.conj()[:, None]).real], 1)
+    one, other = torch.complex(v @ (re * size), v @ (-im * size)).chunk(2, 1)
+    return 4j * s * one - 2 * c * other
 
 
 def _real(x: Tensor) -> Tensor:
