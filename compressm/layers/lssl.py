@@ -17,26 +17,29 @@ from compressm.ops.powers import krylov
 __all__ = ["LSSL"]
 
 to_discrete, to_continuous = DISCRETIZATIONS["bilinear"]
+MARGIN = 1e-4  # of the damping, so that rounding makes no pole unstable
 
 
 class LSSL(ChannelLayer):
     """x' = A x + B u,  y = C x + D u, with dense real A, in each of H = d_model channels.
 
     The bilinear transform of step ``dt = exp(log_dt)`` gives ``A' = (1 - dt/2 A)^-1 (1 + dt/2 A)``
-    and ``B' = (1 - dt/2 A)^-1 dt B`` of ``x[t] = A' x[t-1] + B' u[t]``. The layer starts
-    stable, but training may make it unstable. Every parameter is a real tensor:
+    and ``B' = (1 - dt/2 A)^-1 dt B`` of ``x[t] = A' x[t-1] + B' u[t]``. The layer is stable by
+    construction: ``A = K - K^T - L L^T - 1e-4``, K the upper triangle of a matrix M without its
+    diagonal and L the lower one with it, has ``A + A^T < 0``, which makes A' a contraction. Every
+    parameter is a real tensor:
 
-    ========= ====== ======================== ===============================
+    ========= ====== ======================== =================================
     parameter dense  diagonal                 meaning
-    ========= ====== ======================== ===============================
+    ========= ====== ======================== =================================
     log_dt    (H,)   (H,)                     log of the step size
-    A         (n, n) (H, n, 2)                state matrix; poles if diagonal
+    M         (n, n) (H, n, 2)                K and L of A; poles if diagonal
     B         (n,)   (0,), which stands for 1 input matrix
     C         (H, n) (H, n, 2)                output matrix
     D         (H,)   (H,)                     feed-through
-    ========= ====== ======================== ===============================
+    ========= ====== ======================== =================================
 
-    All channels share the dense A and B. A reduced system differs between channels, and is kept in
+    All channels share the dense M and B. A reduced system differs between channels, and is kept in
     diagonal form with n stored complex states, ``y = 2 Re(C x) + D u``, real and imaginary parts
     last. In that form poles outside the unit circle are scaled to four units of rounding inside.
 
@@ -51,8 +54,10 @@ class LSSL(ChannelLayer):
 
     Notes
     -----
-    A and B start as HiPPO-LegS, C and D normal of variance 1. The kernel ``C A'^l B'`` is a Krylov
-    sequence, computed by doubling in O(n^3 log L + n^2 L) for each channel.
+    A and B start as HiPPO-LegS, for which ``A + A^T = -1 - B B^T``; C and D are normal of variance
+    1. The A of [1]_ is free, and leaves the stable region where it trains fast. The kernel
+    ``C A'^l B'`` is a Krylov sequence, computed by doubling in O(n^3 log L + n^2 L) for each
+    channel.
 
     References
     ----------
@@ -61,34 +66,42 @@ class LSSL(ChannelLayer):
        arXiv:2110.13985.
     """
 
-    state_axes: ClassVar[dict[str, int]] = {"A": 1, "B": 0, "C": 1}
+    state_axes: ClassVar[dict[str, int]] = {"M": 1, "B": 0, "C": 1}
 
     def __init__(
         self, d_model: int, d_state: int, *, dt_min: float = 0.001, dt_max: float = 0.1
     ) -> None:
         super().__init__()
-        A, B = (x.to(torch.get_default_dtype()) for x in hippo_legs(d_state))
+        dtype, (A, B) = torch.get_default_dtype(), hippo_legs(d_state)
+        damping = -(A + A.mT) / 2 - MARGIN * torch.eye(d_state, dtype=A.dtype)
+        M = (A - A.mT).triu(1) / 2 + torch.linalg.cholesky(damping)
         self.log_dt = initial_log_dt(d_model, dt_min, dt_max)
-        self.A = nn.Parameter(A)
-        self.B = nn.Parameter(B)
+        self.M = nn.Parameter(M.to(dtype))
+        self.B = nn.Parameter(B.to(dtype))
         self.C = nn.Parameter(torch.randn(d_model, d_state))
         self.D = nn.Parameter(torch.randn(d_model))
 
     @property
     def is_diagonal(self) -> bool:
         """Whether a reduced system has been written into the layer."""
-        return self.A.ndim == 3
+        return self.M.ndim == 3
+
+    @property
+    def A(self) -> Tensor:
+        """The state matrix (n, n), or its poles (H, n, 2) if it is diagonal."""
+        return self.M if self.is_diagonal else _dissipative(self.M)
 
     def _layouts(self) -> list[Layout]:
         H = self.d_model
         return [
-            {"A": ("n", "n"), "B": ("n",), "C": (H, "n")},
-            {"A": (H, "n", 2), "B": (0,), "C": (H, "n", 2)},
+            {"M": ("n", "n"), "B": ("n",), "C": (H, "n")},
+            {"M": (H, "n", 2), "B": (0,), "C": (H, "n", 2)},
         ]
 
     def _dense(self, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """A' (H, n, n), B' (H, n), C (H, 1, n), real."""
-        log_dt, A, B, C = (p.to(dtype) for p in (self.log_dt, self.A, self.B, self.C))
+        log_dt, M, B, C = (p.to(dtype) for p in (self.log_dt, self.M, self.B, self.C))
+        A = _dissipative(M)
         half = log_dt.exp()[:, None, None] / 2
         identity = torch.eye(len(A), dtype=A.dtype, device=A.device)
         right = torch.cat([identity + half * A, 2 * half * B[:, None]], -1)
@@ -96,9 +109,9 @@ class LSSL(ChannelLayer):
         return solved[..., :-1], solved[..., -1], C[:, None]
 
     def _system(self, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        log_dt, A, C = (p.to(dtype) for p in (self.log_dt, self.A, self.C))
+        log_dt, M, C = (p.to(dtype) for p in (self.log_dt, self.M, self.C))
         dt = log_dt.exp()[:, None]
-        poles, gain = to_discrete(dt * torch.view_as_complex(A))
+        poles, gain = to_discrete(dt * torch.view_as_complex(M))
         return self._inside(poles), dt * gain, 2 * torch.view_as_complex(C)[:, None]
 
     def initial_state(self, batch: int) -> Tensor:
@@ -146,7 +159,13 @@ class LSSL(ChannelLayer):
         w = to_continuous(poles, torch.finfo(self.D.dtype).tiny)
         dt = self.log_dt.double().exp()[:, None]
         return {
-            "A": torch.view_as_real(w / dt),
+            "M": torch.view_as_real(w / dt),
             "B": self.B.new_empty(0),
             "C": torch.view_as_real(weights[:, 0] / (2 * dt * to_discrete(w)[1])),
         }
+
+
+def _dissipative(M: Tensor) -> Tensor:
+    """A = K - K^T - L L^T - 1e-4, for M = K + L, K strictly upper and L lower triangular."""
+    K, L = M.triu(1), M.tril()
+    return K - K.mT - L @ L.mT - MARGIN * torch.eye(len(M), dtype=M.dtype, device=M.device)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lti
+from compressm import States, compress_
 from compressm.layers.hippo import hippo_legs
 from compressm.layers.lssl import LSSL
 from tests.compressm import layer_contract as contract
@@ -32,7 +33,8 @@ EACH_FORM = pytest.mark.parametrize("make", [lssl, diagonal])
 
 def by_hand(layer, u):
     """Equations (1), (2) and the bilinear case of (3) of the paper, one channel at a time."""
-    log_dt, A, B, C, D = (p.detach().numpy() for p in layer.parameters())
+    parts = (layer.log_dt, layer.A, layer.B, layer.C, layer.D)
+    log_dt, A, B, C, D = (p.detach().numpy() for p in parts)
     y = D * u
     for h, dt in enumerate(np.exp(log_dt)):
         if A.ndim == 3:  # poles, B = 1, and one of every pair
@@ -60,7 +62,7 @@ def test_forward_is_the_equation(make, length):
 def test_where_it_starts():
     layer = lssl(d_model=300, d_state=5)
     A, B = hippo_legs(5)
-    assert torch.allclose(layer.A.double(), A, rtol=1e-6)
+    assert torch.allclose(layer.A.double(), A, rtol=1e-6, atol=1e-6)
     assert torch.allclose(layer.B.double(), B, rtol=1e-6)
     for p in (layer.C, layer.D):
         assert p.var().item() == pytest.approx(1, rel=0.2)
@@ -85,6 +87,35 @@ def test_poles_of_the_diagonal_form_are_inside_the_unit_circle(re, im, log_dt, d
     assert torch.isfinite(layer(contract.inputs(layer))).all()
     layer.load_lti_(layer.to_lti())
     assert all(torch.isfinite(p).all() for p in layer.parameters())
+
+
+@given(
+    M=st.integers(1, 6).flatmap(
+        lambda n: st.lists(st.floats(-30, 30, width=32), min_size=n * n, max_size=n * n)
+    ),
+    log_dt=st.floats(-7, 3),
+)
+def test_any_parameters_are_stable(M, log_dt):
+    n = round(len(M) ** 0.5)
+    layer = lssl(1, n)
+    with torch.no_grad():
+        layer.M.copy_(torch.tensor(M).reshape(n, n))
+        layer.log_dt.fill_(log_dt)
+    A = layer.A.detach()
+    assert torch.linalg.eigvalsh(A + A.mT)[-1] < 0
+    assert torch.linalg.matrix_norm(layer.to_lti().A, 2) < 1
+
+
+def test_trained_fast_it_stays_stable_and_is_cut():
+    torch.manual_seed(0)
+    layer = LSSL(2, 8)
+    optimizer = torch.optim.Adam(layer.parameters(), 0.05)
+    u = torch.randn(4, 100, 2)
+    for _ in range(40):
+        optimizer.zero_grad()
+        (layer(u) - u.roll(20, 1)).square().mean().backward()
+        optimizer.step()
+    assert compress_(layer, States(4)).layers[0].after == 4
 
 
 @EACH_FORM
