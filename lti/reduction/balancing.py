@@ -8,8 +8,6 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-
 from lti._backend.arrays import (
     Array,
     H,
@@ -27,7 +25,7 @@ from lti.hankel import EPS, OrderChoice, balanced, check_order, no_bounds, pad
 from lti.reduction.certificate import Reduction
 from lti.reduction.gramian_pair import FactorSource, GramianPair, choose_pair
 from lti.reduction.methods import Method, find_method
-from lti.reduction.projection import basis_scaling, orthonormal, project
+from lti.reduction.projection import basis_scaling, orthonormal, project, turn_of
 from lti.systems.convert import as_statespace
 from lti.systems.protocol import SystemLike
 from lti.systems.sparse import SparseStateSpace
@@ -387,25 +385,10 @@ def balance(
     xp = namespace(S)
     sigma, right, left = balanced(parts.stable, S, R, factors.of_system, factors.product_scale)
     WB = left @ (parts.stable if sparse else parts.stable.to_dense()).B
-    turn = from_numpy(_turn(to_numpy(WB)), like=S)
+    turn = from_numpy(turn_of(to_numpy(WB)), like=S)
     right, left = right * conj(turn)[..., None, :], left * turn[..., :, None]
     if k:
         kept = xp.full((*sigma.shape[:-1], k), float("inf"), dtype=sigma.dtype, device=device(S))
         sigma = xp.concat([kept, sigma], axis=-1)
     sigma = pad(sigma[..., : sys.order], sys.order)  # unstable states that do nothing
     return Balancing(sys, parts, factors, sigma, (right, left), method)
-
-
-def _turn(WB: np.ndarray) -> np.ndarray:
-    """u (..., k), |u| = 1: the phase by which the largest entry of u_i (W B)_i is positive.
-
-    The sign of a state is free; this choice is the same on every machine. Of entries that are
-    equal but for rounding the first counts.
-    """
-    if 0 in WB.shape:
-        return np.ones(WB.shape[:-1], dtype=WB.dtype)
-    size = abs(WB)
-    first = (size >= (1 - 1e-6) * size.max(axis=-1, keepdims=True)).argmax(axis=-1)
-    z = WB.reshape(-1, WB.shape[-1])[np.arange(first.size), first.ravel()].reshape(first.shape)
-    length = abs(z)
-    return np.where(length > 0, z.conj(), 1.0) / np.where(length > 0, length, 1.0)
