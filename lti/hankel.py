@@ -18,6 +18,7 @@ from lti._backend.arrays import (
     matmul,
     namespace,
     narrow,
+    tail_sums,
     to_numpy,
     tracing,
     tracked,
@@ -128,7 +129,7 @@ def square_root(
     top = n * EPS * (sigma[..., :1] if n else 1.0)
     alive = sigma > xp.where(top > floor, top, floor)
     if not tracing(S):
-        rank = int(to_numpy(xp.sum(xp.astype(alive, xp.int64), axis=-1)).max(initial=0))
+        rank = int(to_numpy(alive).sum(axis=-1).max(initial=0))
     # A system of the batch that needs fewer states than the others gets zero columns and rows
     root = xp.where(alive, 1 / xp.sqrt(xp.where(alive, sigma, 1.0)), 0.0)[..., :rank]
     right = (S @ H(Vh)[..., :, :rank]) * root[..., None, :]
@@ -191,8 +192,7 @@ def error_bound(hsv: Array, order: int | None = None) -> Array:
     zero = xp.zeros((*hsv.shape[:-1], 1), dtype=hsv.dtype, device=device(hsv))
     # The bound of order r counts sigma_r itself, and of the rest each that is not its forerunner
     after = xp.concat([hsv, zero], axis=-1)[..., 1:]
-    rest = xp.where(after < (1 - EQUAL) * hsv, after, 0.0)
-    rest = xp.flip(xp.cumulative_sum(xp.flip(rest, axis=-1), axis=-1), axis=-1)
+    rest = tail_sums(xp.where(after < (1 - EQUAL) * hsv, after, 0.0))
     bounds = xp.concat([2 * (hsv + rest), zero], axis=-1)
     return bounds if order is None else bounds[..., check_order(order, n)]
 
@@ -268,8 +268,7 @@ def energy_order(hsv: np.ndarray, energy: Any) -> int:
             f"energy is the fraction that is kept and must lie in (0, 1], got {energy!r}"
         )
     finite = np.where(np.isfinite(hsv), hsv, 0.0)
-    # Summed from the small end, so that keeping everything keeps the last state as well
-    tails = np.cumsum(finite[..., ::-1], axis=-1)[..., ::-1]
+    tails = tail_sums(finite)  # so that keeping everything keeps the last state as well
     needed = (tails > tails[..., :1] - energy * tails[..., :1]) | ~np.isfinite(hsv)
     return int(np.count_nonzero(needed, axis=-1).max(initial=0))
 
@@ -346,6 +345,8 @@ def check_order(order: Any, n: int) -> int:
 
 def pad(sigma: Array, n: int) -> Array:
     """sigma (..., k) with zeros up to n values: a factor of k <= n columns has rank k."""
+    if sigma.shape[-1] == n:
+        return sigma
     xp = namespace(sigma)
     missing = (*sigma.shape[:-1], n - sigma.shape[-1])
     zeros = xp.zeros(missing, dtype=sigma.dtype, device=device(sigma))

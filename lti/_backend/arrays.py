@@ -22,7 +22,7 @@ Array = Any
 
 def namespace(*arrays: Array) -> Any:
     """The array API namespace that all `arrays` share."""
-    if all(type(x) is np.ndarray for x in arrays):
+    if {np.ndarray}.issuperset(map(type, arrays)):
         return NUMPY  # the common case, for a tenth of the time
     if all(map(is_tensor, arrays)):
         return torch_backend().xp
@@ -73,6 +73,9 @@ def real(x: Array) -> Array:
 
 def H(x: Array) -> Array:
     """X^H, the conjugate transpose of the last two axes."""
+    if type(x) is np.ndarray:  # the common case, for a fifth of the time
+        x = x.swapaxes(-1, -2)
+        return x.conj() if x.dtype.kind == "c" else x
     return conj(namespace(x).matrix_transpose(x))
 
 
@@ -92,6 +95,8 @@ def widen(x: Array) -> Array:
 
 def narrow(x: Array, like: Array) -> Array:
     """`x` in the precision of `like`; real stays real, complex stays complex."""
+    if type(x) is type(like) is np.ndarray and x.dtype == like.dtype:
+        return x
     xp = namespace(x)
     if real_dtype(like) != xp.float32:
         return xp.astype(x, xp.complex128 if is_complex(x) else xp.float64, copy=False)
@@ -106,6 +111,8 @@ def narrow(x: Array, like: Array) -> Array:
 
 
 def eye(n: int, like: Array) -> Array:
+    if type(like) is np.ndarray:
+        return np.eye(n, dtype=like.dtype)
     return namespace(like).eye(n, dtype=like.dtype, device=device(like))
 
 
@@ -147,6 +154,14 @@ def expm(x: Array) -> Array:
     if 0 in x.shape:
         return x
     return from_numpy(scipy_expm(to_numpy(x)), like=x)
+
+
+def tail_sums(x: Array) -> Array:
+    """x_i + x_i+1 + ... (..., n), summed from the end, where the small ones are."""
+    if type(x) is np.ndarray:
+        return x[..., ::-1].cumsum(axis=-1)[..., ::-1]
+    xp = namespace(x)
+    return xp.flip(xp.cumulative_sum(xp.flip(x, axis=-1), axis=-1), axis=-1)
 
 
 def square_norms(x: Array) -> Array:
@@ -206,19 +221,19 @@ def lq_join(L: Array, x: Array) -> Array:
 
 def on_host(x: Array) -> bool:
     """Whether NumPy reaches the memory of `x`: it is not on an accelerator."""
-    return not is_tensor(x) or x.device.type == "cpu"
+    return type(x) is np.ndarray or not is_tensor(x) or x.device.type == "cpu"
 
 
 def to_numpy(x: Array) -> Any:
     """`x` on the host as a NumPy array, for control flow and messages."""
-    if is_tensor(x):
-        return torch_backend().host(x)
-    return np.asarray(x)
+    if type(x) is np.ndarray:
+        return x
+    return torch_backend().host(x) if is_tensor(x) else np.asarray(x)
 
 
 def tracked(*arrays: Array) -> bool:
     """Whether torch records derivatives of any of these."""
-    return any(is_tensor(x) for x in arrays) and torch_backend().tracked(*arrays)
+    return any(map(is_tensor, arrays)) and torch_backend().tracked(*arrays)
 
 
 def detach(x: Array) -> Array:
@@ -236,6 +251,8 @@ def torch_backend() -> Any:
 def from_numpy(x: np.ndarray, like: Array) -> Array:
     """A NumPy array in the library and on the device of `like`."""
     x = x if x.flags.writeable else x.copy()  # torch warns of read-only memory
+    if type(like) is np.ndarray:
+        return x
     return namespace(like).asarray(x, device=device(like))
 
 
@@ -244,12 +261,25 @@ def frobenius(X: Array) -> Array:
     xp = namespace(X)
     if 0 in X.shape[-2:]:
         return xp.linalg.matrix_norm(X)
-    if type(X) is np.ndarray and X.ndim == 2:  # the common case, for a quarter of the time
+    if type(X) is np.ndarray and X.ndim == 2:  # the common case, for a tenth of the time
+        entries = X.ravel("K")
+        if 2.0**-900 < (square := np.vdot(entries, entries).real) < np.inf:
+            return np.sqrt(square)
         top = abs(X).max()
         return top * np.linalg.norm(X / top) if top > 2.0**-1000 else 0.0 * top
     top = xp.max(xp.abs(X), axis=(-2, -1), keepdims=True)
     top = xp.where(top > 2.0**-1000, top, 1.0)  # dividing by a subnormal number overflows
     return top[..., 0, 0] * xp.linalg.matrix_norm(X / top)
+
+
+def all_finite(x: Array) -> bool:
+    """Whether no entry is NaN or infinite."""
+    if type(x) is np.ndarray:
+        entries = x.ravel("K")
+        if np.vdot(entries, entries).real < np.inf:  # for a third of the time of the definition
+            return True
+    xp = namespace(x)
+    return bool(xp.all(xp.isfinite(x)))
 
 
 def times(X: Array, Y: Array) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 
 from lti._backend.arrays import (
     Array,
+    all_finite,
     device,
     is_array,
     is_tensor,
@@ -65,22 +66,19 @@ def common(**named: Any) -> list[Array]:
 
 def _plain(*arrays: Any) -> bool:
     """Whether they are finite NumPy arrays of one supported dtype, the common case."""
-    if not all(type(x) is np.ndarray for x in arrays):
+    if not {np.ndarray}.issuperset(map(type, arrays)):
         return False
-    dtype = arrays[0].dtype
-    if dtype not in DTYPES or any(x.dtype != dtype for x in arrays):
-        return False
-    return all(np.isfinite(x).all() for x in arrays)
+    first, *others = {x.dtype for x in arrays}
+    return not others and first in DTYPES and all(map(all_finite, arrays))
 
 
 def fit_as_they_are(A: Any, B: Any, C: Any, D: Any) -> bool:
     """Whether they are the finite NumPy matrices of one system and one dtype, the common case."""
-    if not all(type(x) is np.ndarray and x.ndim == 2 for x in (A, B, C, D)):
+    if not (type(A) is type(B) is type(C) is type(D) is np.ndarray and A.ndim == D.ndim == 2):
         return False
     n, (p, m) = len(A), D.shape
-    if not (A.shape == (n, n) and B.shape == (n, m) and C.shape == (p, n)):
-        return False
-    return _plain(A, B, C, D)
+    fit = A.shape == (n, n) and B.shape == (n, m) and C.shape == (p, n)
+    return fit and _plain(A, B, C, D)
 
 
 def same_dtype(*arrays: Array) -> list[Array]:
@@ -95,8 +93,7 @@ def same_dtype(*arrays: Array) -> list[Array]:
 
 
 def require_finite(name: str, x: Array) -> None:
-    xp = namespace(x)
-    if tracing(x) or bool(xp.all(xp.isfinite(x))):  # what is traced is checked when it runs
+    if tracing(x) or all_finite(x):  # what is traced is checked when it runs
         return
     host = to_numpy(x)
     bad = np.argwhere(~np.isfinite(host))
@@ -109,8 +106,7 @@ def require_finite(name: str, x: Array) -> None:
 
 def in_range(what: str, x: Array) -> Array:
     """`x`, or `NonFiniteError` where a result has left the range of numbers."""
-    xp = namespace(x)
-    if on_host(x) and not tracing(x) and not bool(xp.all(xp.isfinite(x))):
+    if on_host(x) and not tracing(x) and not all_finite(x):
         raise NonFiniteError(
             f"{what} beyond the range of double precision; choose units in which the inputs or "
             "outputs are smaller"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import lti
-from lti.cli.tables import load_one, noted, number, status, table, title
+from lti.cli.tables import load_one, noted, number, reduced_part, status, table, title
 
 __all__ = ["add_to"]
 
@@ -22,6 +22,12 @@ def add_to(commands: Any, model: dict[str, Any]) -> None:
     )
     command.set_defaults(command=info)
     command.add_argument("model", **model)
+    command.add_argument(
+        "--alpha",
+        type=float,
+        metavar="X",
+        help="describe the part inside this boundary, in place of the stable part",
+    )
 
 
 ORDERS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 600, 800)
@@ -33,15 +39,16 @@ TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 def info(arguments: argparse.Namespace, notes: list[Any]) -> None:
     with status("reading and measuring"):
         system = load_one(arguments.model)
-        balancing = lti.balance(system, unstable="split")
+        balancing = lti.balance(system, unstable="split", alpha=arguments.alpha)
         norms = _norms(balancing)
     kept = balancing.smallest_order
+    part = reduced_part(kept > 0, arguments.alpha)
     rows = [
         ("states", str(system.order)),
         ("inputs, outputs", f"{system.n_inputs}, {system.n_outputs}"),
         ("time", _time(system)),
         ("stability", _stability(system)),
-        *((name + " of the stable part" * bool(kept), number(x)) for name, x in norms.items()),
+        *((name + part, number(x)) for name, x in norms.items()),
         *noted(notes),
     ]
     if balancing.factors.hidden is not None:

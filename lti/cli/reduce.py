@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import lti
-from lti.cli.tables import load_one, noted, number, status, table, title
+from lti.cli.tables import load_one, noted, number, reduced_part, status, table, title
 from lti.errors import FileError, OptionError
 from lti.files import check_writable, save
 from lti.reduction.methods import method_names
@@ -49,6 +49,12 @@ def add_to(commands: Any, model: dict[str, Any]) -> None:
         choices=("raise", "split"),
         default="raise",
         help="refuse a system with unstable poles (raise), or keep these as they are (split)",
+    )
+    option(
+        "--alpha",
+        type=float,
+        metavar="X",
+        help="with --unstable split, also keep the poles on or beyond this boundary",
     )
     for name, unit in (("frequencies", "rad per unit of time"), ("times", "units of time")):
         option(
@@ -111,7 +117,7 @@ def reduce(arguments: argparse.Namespace, notes: list[Any]) -> None:
     change = f"{system.order} -> {reduction.order} states, {reduction.method}"
     table(f"{title(arguments.model, system)}: {change}", columns, rows)
 
-    part = " of the stable part" if np.isinf(hsv).any() else ""
+    part = reduced_part(bool(np.isinf(hsv).any()), arguments.alpha)
     unit = "Hankel norm" if balancing.exact else "largest of the values"
     lines = [("relative to", f"the {unit}{part}, {largest:.4g}")]
     if peak is not None and error:
@@ -136,7 +142,9 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options of `lti.balance`."""
     if arguments.relative and arguments.tol is None:
         raise OptionError("--relative goes with --tol; leave it out, or give --tol")
-    options: dict[str, Any] = {"unstable": arguments.unstable}
+    if arguments.alpha is not None and arguments.unstable != "split":
+        raise OptionError("--alpha says which poles are kept; give --unstable split with it")
+    options: dict[str, Any] = {"unstable": arguments.unstable, "alpha": arguments.alpha}
     for name in ("frequencies", "times"):
         if (interval := getattr(arguments, name)) is not None:
             options[name] = [tuple(interval)]

@@ -12,7 +12,7 @@ from typing import Any
 from lti.errors import DimensionError
 from lti.files import load
 
-__all__ = ["load_one", "noted", "number", "status", "table", "title"]
+__all__ = ["load_one", "noted", "number", "reduced_part", "status", "table", "title"]
 
 
 def load_one(path: Path) -> Any:
@@ -27,6 +27,13 @@ def load_one(path: Path) -> Any:
 
 def title(path: Path, system: Any) -> str:
     return f"{path.name}, {system.labels.name}" if system.labels.name else path.name
+
+
+def reduced_part(kept: bool, alpha: float | None) -> str:
+    """What norms and values are of, where a part of the system is kept as it is."""
+    if not kept:
+        return ""
+    return " of the stable part" if alpha is None else " of the part that is reduced"
 
 
 def number(x: Any) -> str:

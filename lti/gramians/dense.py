@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -100,9 +100,8 @@ def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -
                 key=lambda x: x.roundoff,
             )
     product = in_range("the Hankel singular values are", times(b, c * found.product))
-    return replace(
-        found, B=b * found.B, C=c * found.C, U=b * found.U, V=c * found.V, product=product
-    )
+    U, V = b * found.U, c * found.V
+    return SchurFactors(found.form, b * found.B, c * found.C, U, V, product, found.roundoff)
 
 
 def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> SchurFactors:
@@ -147,9 +146,10 @@ def to_continuous(T: np.ndarray) -> np.ndarray:
 
 def _roundoff(T: np.ndarray, K: np.ndarray, edges: np.ndarray) -> float:
     """2 sum |dT_ij| |K_ji| over the irreducible blocks, each of which a Schur form rounds."""
-    start, single = edges[:-1], np.diff(edges) == 1
+    start = edges[:-1]
+    turned = edges[1:] - start > 1
     moved = BACKWARD * EPS / math.sqrt(max(len(T), 1)) * _norms(T, start)
-    moved[np.ix_(single, single)] = 0.0  # neither turned nor rounded
+    moved[~(turned | turned[:, None])] = 0.0  # neither turned nor rounded
     return float(2 * np.vdot(moved, _norms(K, start).T))
 
 

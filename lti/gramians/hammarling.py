@@ -30,6 +30,8 @@ def factor(T: np.ndarray, B: np.ndarray) -> np.ndarray:
     (n, m), k = B.shape, middle(T)
     if np.count_nonzero(T) == np.count_nonzero(T.diagonal()):
         return cauchy_factor(T.diagonal(), B, False)  # also small states to all digits
+    if 2 < n <= WIDTH and m > 1 and T.diagonal(-1).any() and (found := _from_gramian(T, B)):
+        return found[0]
     if 0 < n <= WIDTH and m <= INPUTS:
         T = np.asfortranarray(T)
         beta, M = _of_one_input(T)
@@ -80,17 +82,16 @@ def _last(T: np.ndarray, B: np.ndarray, k: int) -> tuple[np.ndarray, ...]:
 
 def _of_one_input(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """beta and M of one input, which the poles determine: T U + U M^H = -B beta^H."""
-    n, poles = len(T), T.diagonal()
+    poles, pairs = T.diagonal(), T.diagonal(-1).nonzero()[0]
     beta = np.sqrt(2 * abs(real(poles))).astype(T.dtype)
-    pairs = T.diagonal(-1).nonzero()[0]
     a, b, c, d = pairs_of(T, pairs)
     beta[pairs], beta[pairs + 1] = 0.0, np.sqrt(-2 * (a + d))
-    M = -np.outer(beta, beta).T  # in the order of LAPACK
-    entries = M.T.ravel()
-    entries[:: n + 1], entries[1 :: n + 1] = poles, 0.0
-    M[pairs, pairs], M[pairs + 1, pairs + 1] = 0.0, a + d
-    M[pairs, pairs + 1] = root = np.sqrt(a * d - b * c)
-    M[pairs + 1, pairs] = -root
+    M = (-beta[:, None] * beta).T  # in the order of LAPACK
+    on, above, below = (M.T.ravel()[k :: len(T) + 1] for k in (0, len(T), 1))
+    on[:], below[:] = poles, 0.0
+    on[pairs], on[pairs + 1] = 0.0, a + d
+    above[pairs] = root = np.sqrt(a * d - b * c)
+    below[pairs] = -root
     return beta[:, None], M
 
 

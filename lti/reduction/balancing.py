@@ -12,7 +12,6 @@ from lti._backend.arrays import (
     Array,
     H,
     conj,
-    detach,
     device,
     from_numpy,
     namespace,
@@ -26,12 +25,12 @@ from lti.hankel import EPS, OrderChoice, balanced, check_order, no_bounds, pad
 from lti.reduction.certificate import Reduction
 from lti.reduction.gramian_pair import FactorSource, GramianPair, choose_pair
 from lti.reduction.methods import Method, find_method
-from lti.reduction.projection import basis_scaling, orthonormal, project
+from lti.reduction.projection import basis_scaling, orthonormal, project, turn_of
 from lti.systems.convert import as_statespace
 from lti.systems.protocol import SystemLike
 from lti.systems.sparse import SparseStateSpace
 from lti.systems.split import Split, parts_of
-from lti.systems.stability import boundary_gap
+from lti.systems.stability import boundary_gap, close_to_boundary
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["Balancing", "balance"]
@@ -150,6 +149,18 @@ class Balancing:
         rows, columns = xp.linalg.vector_norm(B, axis=-1), xp.linalg.vector_norm(C, axis=-2)
         gap = from_numpy(boundary_gap(self.parts.stable), like=scale)
         return scale + xp.sum(rows * columns, axis=-1) / gap
+
+    @cached_property
+    def size(self) -> Any:
+        """The largest entry of the balanced A (...), without the part that is kept as it is."""
+        k = self.smallest_order
+        A = to_numpy(self.balanced.A)[..., k:, k:]
+        return abs(A).max(axis=(-2, -1), initial=0.0)
+
+    @cached_property
+    def near_unstable(self) -> tuple[str, ...]:
+        """The flag that a pole is close to the stability boundary, if one is."""
+        return tuple(close_to_boundary(self.parts.stable, self.size))
 
     @property
     def exact(self) -> bool:
@@ -373,26 +384,11 @@ def balance(
     S, R = factors.S, factors.R
     xp = namespace(S)
     sigma, right, left = balanced(parts.stable, S, R, factors.of_system, factors.product_scale)
-    turn = _turn(detach(left @ (parts.stable if sparse else parts.stable.to_dense()).B))
+    WB = left @ (parts.stable if sparse else parts.stable.to_dense()).B
+    turn = from_numpy(turn_of(to_numpy(WB)), like=S)
     right, left = right * conj(turn)[..., None, :], left * turn[..., :, None]
     if k:
         kept = xp.full((*sigma.shape[:-1], k), float("inf"), dtype=sigma.dtype, device=device(S))
         sigma = xp.concat([kept, sigma], axis=-1)
     sigma = pad(sigma[..., : sys.order], sys.order)  # unstable states that do nothing
     return Balancing(sys, parts, factors, sigma, (right, left), method)
-
-
-def _turn(WB: Array) -> Array:
-    """u (..., k), |u| = 1: the phase by which the largest entry of u_i (W B)_i is positive.
-
-    The sign of a state is free; this choice is the same on every machine. Of entries that are
-    equal but for rounding the first counts.
-    """
-    xp, size = namespace(WB), namespace(WB).abs(WB)
-    if 0 in WB.shape:
-        return xp.ones(WB.shape[:-1], dtype=WB.dtype, device=device(WB))
-    large = size >= (1 - 1e-6) * xp.max(size, axis=-1, keepdims=True)
-    first = xp.argmax(xp.astype(large, xp.int64), axis=-1, keepdims=True)
-    z = xp.take_along_axis(WB, first, axis=-1)[..., 0]
-    length = xp.abs(z)
-    return xp.where(length > 0, conj(z) / xp.where(length > 0, length, 1.0), 1.0)

@@ -13,8 +13,7 @@ from lti.norms import hinf_norm
 from lti.peak import peak_gain
 from lti.reduction.balancing import Balancing
 from lti.reduction.certificate import Claim, Reduction
-from lti.systems.protocol import System
-from lti.systems.stability import is_stable
+from lti.systems.stability import close_to_boundary, is_stable
 from lti.systems.statespace import StateSpace
 
 __all__ = [
@@ -22,49 +21,14 @@ __all__ = [
     "cancelling",
     "cast_gain",
     "certified",
-    "close_to_boundary",
     "divided",
-    "near_unstable",
     "rounded",
     "stable_part",
 ]
 
 EPS = 2.0**-52
-NEAR = 1e-8  # a pole this close to the stability boundary is flagged
-LOST = 1e-12  # and one that only the reduced system has
+LOST = 1e-12  # a pole of the reduced system this close to the stability boundary is flagged
 CANCEL = 1e6  # and Gramians whose product is this much smaller than their sizes
-
-
-def near_unstable(balancing: Balancing) -> list[str]:
-    """The flag that a pole is close to the stability boundary, if one is."""
-    if "near_unstable" not in vars(balancing):  # it is asked for several times
-        flags = close_to_boundary(balancing.parts.stable, _size(balancing))
-        vars(balancing)["near_unstable"] = flags
-    return list(vars(balancing)["near_unstable"])
-
-
-def _size(balancing: Balancing) -> np.ndarray:
-    """The largest entry of A in balanced coordinates (...)."""
-    k = balancing.smallest_order
-    return np.abs(to_numpy(balancing.balanced.A)[..., k:, k:]).max(axis=(-2, -1), initial=0.0)
-
-
-def close_to_boundary(
-    sys: System, size: np.ndarray, what: str = "a pole", near: float = NEAR
-) -> list[str]:
-    """The flag of one pole, where `size` (...) is that of A: rounding moves poles in proportion."""
-    poles = to_numpy(sys.poles)
-    gap = 1 - np.abs(poles) if sys.is_discrete else -poles.real
-    if not sys.is_discrete:
-        gap = gap / np.where(size > 0, size, 1.0)[..., None]
-    smallest = gap.min(initial=1.0)
-    if not 0 < smallest < near:  # beyond the boundary it is another flag
-        return []
-    return [
-        f"{what}, {poles.ravel()[gap.argmin()]:.9g}, is within {smallest:.1g} of the stability "
-        "boundary, relative to the size of A: rounding this pole changes the system by about "
-        f"{EPS / smallest:.0e}, relatively"
-    ]
 
 
 def cancelling(balancing: Balancing) -> list[str]:
@@ -90,7 +54,7 @@ def rounded(balancing: Balancing, order: int, bound: Array) -> list[str]:
     usual = ROUNDING * n * EPS * to_numpy(pair.product_scale)
     lost = pair.roundoff + (pair.roundoff_gain - 1) * usual
     bad = (to_numpy(bound) < cost) & (lost > usual)
-    if order >= n or not bad.any() or near_unstable(balancing):  # that flag says it
+    if order >= n or not bad.any() or balancing.near_unstable:  # that flag says it
         return []
     return [
         f"the error may exceed its bound: rounding may have moved the system by about "
@@ -103,9 +67,10 @@ def divided(balancing: Balancing, order: int) -> list[str]:
     """The flag that the cut at `order` divides equal Hankel singular values, if it does."""
     last, first = _values_around_cuts(balancing, balancing.minimal_order)
     gap = np.maximum(EQUAL * last, 4 * EPS * to_numpy(balancing.cancellation_scale)[..., None])
-    equal = _of_any_member((last - first <= gap) & (first > 0))
-    if not equal[order]:
+    at = (last - first <= gap) & (first > 0)
+    if not _at(at, order):
         return []
+    equal = [_at(at, r) for r in range(at.shape[-1] + 1)]
     below = max(r for r in range(order) if not equal[r])
     above = min(r for r in range(order + 1, len(equal)) if not equal[r])
     value = to_numpy(balancing.sigma)[..., order].min()
@@ -121,24 +86,24 @@ def _may_be_unstable(balancing: Balancing, order: int) -> bool:
 
     It does for values that hardly differ, values close to rounding, and modified Gramians.
     """
-    if balancing.method == "balancing-free" or not balancing.exact or near_unstable(balancing):
+    if balancing.method == "balancing-free" or not balancing.exact or balancing.near_unstable:
         return True
     last, first = _values_around_cuts(balancing, balancing.system.order)
     small = 1e-4 * to_numpy(balancing.roundoff_scale)[..., None]
-    return bool(_of_any_member((last - first <= 1e-4 * last) | (last <= small))[order])
+    return _at((last - first <= 1e-4 * last) | (last <= small), order)
 
 
 def _values_around_cuts(balancing: Balancing, rank: int) -> tuple[Any, Any]:
     """The values on both sides of the cuts at orders 1 to n; zero beyond `rank`."""
     sigma = to_numpy(balancing.sigma)
-    sigma = np.where(np.isfinite(sigma), sigma, np.finfo(float).max)
-    sigma[..., rank:] = 0.0
-    return sigma, np.concatenate([sigma[..., 1:], np.zeros_like(sigma[..., :1])], axis=-1)
+    values = np.zeros((*sigma.shape[:-1], sigma.shape[-1] + 1))
+    values[..., :rank] = np.minimum(sigma[..., :rank], np.finfo(float).max)
+    return values[..., :-1], values[..., 1:]
 
 
-def _of_any_member(at: Any) -> Any:
-    """`at` (..., n) for orders 1 to n, over all systems of a batch, with order 0 in front."""
-    return np.concatenate([[False], at.any(axis=tuple(range(at.ndim - 1)))])
+def _at(cuts: np.ndarray, order: int) -> bool:
+    """Whether the cut at `order` is one of `cuts` (..., n), of orders 1 to n, for any system."""
+    return order > 0 and bool(cuts[..., order - 1].any())
 
 
 def certified(
@@ -158,9 +123,9 @@ def certified(
     A, B, C, D = (narrow(x, like) for x in system.matrices)
     stored = StateSpace(A, B, C, D, system.dt, original.labels.without_states())
     stable, cast = stable_part(stored, kept), B.dtype != system.B.dtype
-    if not near_unstable(balancing):
-        what, exact = "a pole of the reduced system", stable_part(system, kept)
-        flags = [*flags, *close_to_boundary(exact, _size(balancing), what, LOST)]
+    if not balancing.near_unstable:
+        what, exact = "a pole of the reduced system", stable_part(system, kept) if cast else stable
+        flags = [*flags, *close_to_boundary(exact, balancing.size, what, LOST)]
     inside = is_stable(stable) if cast or _may_be_unstable(balancing, order) else np.asarray(True)
     if not inside.all():
         bound = xp.where(from_numpy(inside, like=bound), bound, float("inf"))

@@ -12,7 +12,7 @@ from lti.errors import DimensionError, LTIError, OptionError, ReductionWarning, 
 from lti.hankel import EQUAL, OrderChoice, error_bound
 from lti.norms import hankel_norm
 from lti.reduction.balancing import Balancing, balance
-from lti.reduction.bounds import as_it_is, cancelling, certified, near_unstable, rounded
+from lti.reduction.bounds import as_it_is, cancelling, certified, rounded
 from lti.reduction.certificate import Reduction
 from lti.reduction.methods import register_method
 from lti.systems.algebra import host_copy, member
@@ -144,7 +144,7 @@ def _reduced(balancing: Balancing, choice: OrderChoice) -> Reduction:
     asked = balancing.select_order(choice, balancing.error_bounds / 2)
     if choice.tol is not None and (asked > rank or asked == n > 0):
         return as_it_is(balancing, choice.tol, NAME)
-    flags = near_unstable(balancing) + cancelling(balancing)
+    flags = [*balancing.near_unstable, *cancelling(balancing)]
     stable, bound, notes = _approximations(parts.stable, asked - kept)
     order = kept + stable.order
     known, xp = balancing.error_bound(order) / 2, namespace(bound)

@@ -15,7 +15,6 @@ from lti.reduction.bounds import (
     cancelling,
     certified,
     divided,
-    near_unstable,
     rounded,
     stable_part,
 )
@@ -81,7 +80,8 @@ class ReductionMethod:
         if choice.tol is not None and (order > rank or order == n > 0):
             reduction = as_it_is(balancing, choice.tol, name)
         else:
-            flags = near_unstable(balancing) + (cancelling(balancing) if order > kept else [])
+            flags = list(balancing.near_unstable)
+            flags += cancelling(balancing) if order > kept else []
             if order > rank:
                 rest = "the others are below rounding" if balancing.exact else "the Gramians' rank"
                 flags.append(f"order lowered from {order} to {rank}: {rest}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from lti._backend.arrays import from_numpy, is_complex, namespace, narrow, to_numpy
+from lti._backend.arrays import from_numpy, is_complex, namespace, narrow, tail_sums, to_numpy
 from lti.errors import DimensionError, OptionError, ReductionWarning, warn
 from lti.hankel import OrderChoice, hankel_singular_values, pad
 from lti.reduction.balancing import Balancing
-from lti.reduction.bounds import cast_gain, close_to_boundary, stable_part
+from lti.reduction.bounds import cast_gain, stable_part
 from lti.reduction.certificate import Claim, Reduction
 from lti.reduction.methods import register_method
 from lti.systems.algebra import state_scaling
@@ -16,7 +16,7 @@ from lti.systems.convert import as_statespace
 from lti.systems.diagonalize import eigenvectors
 from lti.systems.protocol import System, SystemLike
 from lti.systems.split import Split, parts_of
-from lti.systems.stability import is_stable, require_stable
+from lti.systems.stability import close_to_boundary, is_stable, require_stable
 from lti.systems.statespace import StateSpace
 
 __all__ = ["modal_truncation"]
@@ -127,7 +127,7 @@ def _reduced(sys: System, parts: Split, choice: OrderChoice) -> Reduction:
     k, n = parts.rest.order, sys.order
     T, W, sizes, gains, scale, size = _modes(parts.stable.to_dense())
     ends = np.cumsum([k, *sizes])  # the orders that part no pair
-    tails = np.append(np.cumsum(gains[::-1])[::-1], 0.0)
+    tails = np.append(tail_sums(gains), 0.0)
     bounds = np.full(n + 1, np.inf)
     bounds[k:] = tails[np.searchsorted(ends, np.arange(k, n + 1), side="right") - 1]
     kept = np.full(k, np.inf)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from lti._backend.arrays import Array, H, diag, namespace
 from lti.systems.protocol import System
 from lti.systems.sparse import SparseStateSpace
 from lti.systems.statespace import StateSpace
 
-__all__ = ["basis_scaling", "orthonormal", "project"]
+__all__ = ["basis_scaling", "orthonormal", "project", "turn_of"]
 
 
 def project(system: System, T: Array, W: Array) -> StateSpace:
@@ -50,3 +52,18 @@ def basis_scaling(T: Array, W: Array) -> Array:
     known = xp.where(t > 0, t, top), xp.where(w > 0, w, top)
     t, w = xp.where(t > 0, t, top / known[1] * top), xp.where(w > 0, w, top / known[0] * top)
     return (xp.sqrt(t) / xp.sqrt(w))[..., None]
+
+
+def turn_of(WB: np.ndarray) -> np.ndarray:
+    """u (..., k), |u| = 1: the phase by which the largest entry of u_i (W B)_i is positive.
+
+    The sign of a state is free; this choice is the same on every machine. Of entries that are
+    equal but for rounding the first counts.
+    """
+    if 0 in WB.shape:
+        return np.ones(WB.shape[:-1], dtype=WB.dtype)
+    size = abs(WB)
+    first = (size >= (1 - 1e-6) * size.max(axis=-1, keepdims=True)).argmax(axis=-1)
+    z = WB.reshape(-1, WB.shape[-1])[np.arange(first.size), first.ravel()].reshape(first.shape)
+    length = abs(z)
+    return np.where(length > 0, z.conj(), 1.0) / np.where(length > 0, length, 1.0)

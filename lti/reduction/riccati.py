@@ -231,8 +231,9 @@ def stochastic_gramians(sys: StateSpace) -> GramianPair:
         The error is weighted by ``V^-1``, V the minimum-phase spectral factor,
         ``V V^H = G G^H`` at every frequency: of a square system its norm is that of
         ``G^-1 (G - G_r)``. In continuous time it is at most
-        ``prod (1 + sigma_i) / (1 - sigma_i) - 1`` over the truncated values; in discrete time no
-        bound is claimed, and `Reduction.verify` measures it.
+        ``prod (1 + sigma_i) / (1 - sigma_i) - 1`` over the truncated values. In discrete time no
+        bound is claimed, as the bilinear map does not take truncation to truncation;
+        `Reduction.verify` measures the error.
 
     Raises
     ------

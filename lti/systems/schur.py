@@ -27,8 +27,8 @@ __all__ = [
 
 TINY = 2.0**-1000
 WIDTH = 32  # states that LAPACK solves for at once, without matrix products
-dgebal, dtrsyl = get_lapack_funcs(("gebal", "trsyl"), dtype=np.float64)
-(ztrsyl,) = get_lapack_funcs(("trsyl",), dtype=np.complex128)
+dgebal, dgees, dtrsyl = get_lapack_funcs(("gebal", "gees", "trsyl"), dtype=np.float64)
+zgees, ztrsyl = get_lapack_funcs(("gees", "trsyl"), dtype=np.complex128)
 Scaling = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -60,8 +60,7 @@ class SchurForm:
 def schur_form(A: np.ndarray, scaling: Scaling | None = None) -> SchurForm:
     """A = X T X^-1 with X = diag(d) Q, from one irreducible block of A at a time."""
     order, edges, d = scaling or choose_scaling(A)
-    T, Q = np.asfortranarray(A[order[:, None], order]), np.zeros_like(A)
-    T *= d[order] / d[order, None]
+    T, Q = _ordered(A, order, d[order]), np.zeros_like(A)
     for k in blocks_of(edges):
         if k.stop - k.start == 1:
             Q[order[k], k] = 1.0
@@ -81,17 +80,24 @@ def choose_scaling(A: np.ndarray, like: np.ndarray | None = None) -> Scaling:
     keep their digits.
     """
     order, edges = _irreducible(A)
-    A, d = abs(A[order[:, None], order]), np.ones(len(A))
+    d, A = np.ones(len(A)), abs(A[order[:, None], order])
     weights = A if like is None else _unit(A) + _unit(abs(like[order[:, None], order]))
     local = np.arange(len(A))
     for k in blocks_of(edges):
         if k.stop - k.start > 1:
-            d[k] = dgebal(weights[k, k], scale=1, permute=0)[3]
-            size = (A[k, k] / d[k, None] * d[k]).max(axis=1)
-            local[k] = k.start + np.argsort(-size, kind="stable")
+            balanced, *_, d[k], _ = dgebal(weights[k, k], scale=1, permute=0)
+            rows = balanced if like is None else A[k, k] / d[k, None] * d[k]
+            local[k] = k.start + (-rows.max(axis=1)).argsort(kind="stable")
     order, units = order[local], np.empty_like(d)
     units[order] = d[local]
     return order, edges, units
+
+
+def _ordered(A: np.ndarray, order: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """A / d_i * d_j with its states in another order; columns are contiguous, as in LAPACK."""
+    A = A.T[order[:, None], order].T
+    A *= d / d[:, None]
+    return A
 
 
 def blocks_of(edges: np.ndarray) -> list[slice]:
@@ -101,7 +107,7 @@ def blocks_of(edges: np.ndarray) -> list[slice]:
 def _irreducible(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """An order of the states in which A is block upper triangular, and where its blocks begin."""
     if A.all():
-        return np.arange(len(A)), np.unique([0, len(A)])
+        return np.arange(len(A)), np.array([0, len(A)][: len(A) + 1])
     _, labels = connected_components(csr_array(A != 0), connection="strong")
     # Tarjan's algorithm numbers a component after all that it leads to
     edges = np.concatenate([[0], np.cumsum(np.bincount(labels)[::-1])])
@@ -112,10 +118,10 @@ def _unit(X: np.ndarray) -> np.ndarray:
     return X / max(X.max(), TINY)
 
 
-def _schur(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _schur(A: np.ndarray, vectors: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """T, Q with A = Q T Q^H."""
-    (gees,) = get_lapack_funcs(("gees",), (A,))
-    T, *_, Q, _, info = gees(_unsorted, A, lwork=64 * len(A))
+    gees = zgees if A.dtype.kind == "c" else dgees
+    T, *_, Q, _, info = gees(_unsorted, A, lwork=64 * len(A), compute_v=vectors)
     if info:
         raise LTIError(
             f"LAPACK found no Schur form of A, {A.shape}, with entries up to {abs(A).max():.3g}; "
@@ -127,11 +133,12 @@ def _schur(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def poles_of(A: np.ndarray) -> np.ndarray:
     """The poles of A (n, n), each irreducible block for itself; of a Schur form those it shows."""
     below = A.diagonal(-1) != 0
-    if not np.tril(A, -2).any() and not (below[1:] & below[:-1]).any():
+    if not A[2:, :1].any() and not np.tril(A, -2).any() and not (below[1:] & below[:-1]).any():
         return quasi_triangular_poles(A)
     order, edges, d = choose_scaling(A)
-    A = A[order[:, None], order] * d[order] / d[order, None]
-    return np.concatenate([np.linalg.eigvals(A[k, k]) for k in blocks_of(edges)]) + 0j
+    A = _ordered(A, order, d[order])
+    forms = [_schur(A[k, k], vectors=False)[0] for k in blocks_of(edges)]
+    return np.concatenate([quasi_triangular_poles(T) for T in forms])
 
 
 def _unsorted(*pole: Any) -> None:
@@ -143,7 +150,7 @@ def quasi_triangular_poles(T: np.ndarray) -> np.ndarray:
     poles = T.diagonal() + 0j
     k = T.diagonal(-1).nonzero()[0]
     if k.size:
-        pairs = np.stack(pairs_of(T, k))
+        pairs = np.array(pairs_of(T, k))
         size = abs(pairs).max(axis=0)  # squares need room
         a, b, c, d = pairs / size
         root = size * np.sqrt(((a - d) / 2) ** 2 + b * c + 0j)
@@ -154,7 +161,8 @@ def quasi_triangular_poles(T: np.ndarray) -> np.ndarray:
 
 def pairs_of(T: np.ndarray, k: np.ndarray) -> Any:
     """a, b, c, d (len(k),) of the 2 x 2 blocks [[a, b], [c, d]] that begin at k."""
-    return T[k, k], T[k, k + 1], T[k + 1, k], T[k + 1, k + 1]
+    poles = T.diagonal()
+    return poles[k], T.diagonal(1)[k], T.diagonal(-1)[k], poles[k + 1]
 
 
 def sylvester(T: np.ndarray, M: np.ndarray, F: np.ndarray) -> np.ndarray:

@@ -254,7 +254,9 @@ def whole(sys: System) -> Split:
         rest = StateSpace(none, sys.B[:0], sys.C[:, :0], None, sys.dt)
         return Split(sys, rest, none, none, in_place=True)
     dense = sys.to_dense()
-    identity = namespace(dense.A).broadcast_to(eye(sys.order, like=dense.A), dense.A.shape)
+    identity = eye(sys.order, like=dense.A)
+    if dense.batch_shape:
+        identity = namespace(dense.A).broadcast_to(identity, dense.A.shape)
     return Split(sys, _part(dense, slice(0, 0), D=False), identity, identity, in_place=True)
 
 
@@ -312,7 +314,7 @@ def _bases(
 
 def _part(sys: StateSpace, rows: slice, *, D: bool) -> StateSpace:
     A, B, C = sys.A[..., rows, rows], sys.B[..., rows, :], sys.C[..., :, rows]
-    return StateSpace(A, B, C, sys.D if D else None, sys.dt)
+    return StateSpace(A, B, C, sys.D if D else 0 * sys.D, sys.dt)
 
 
 def _take(sys: DiagonalStateSpace, index: np.ndarray) -> DiagonalStateSpace:

@@ -12,8 +12,17 @@ from lti.errors import UnstableError
 from lti.systems.protocol import System
 from lti.systems.statespace import StateSpace
 
-__all__ = ["boundary_gap", "is_stable", "require_stable", "require_stable_poles", "time_unit"]
+__all__ = [
+    "boundary_gap",
+    "close_to_boundary",
+    "is_stable",
+    "require_stable",
+    "require_stable_poles",
+    "time_unit",
+]
 
+EPS = 2.0**-52
+NEAR = 1e-8  # a pole this close to the stability boundary is flagged
 REMEDY = 'remove or stabilise these modes first, or reduce with unstable="split"'
 
 
@@ -45,6 +54,24 @@ def boundary_gap(sys: System) -> Any:
     """min 1 - |p|, or min -Re p (...): how far from the boundary the closest pole is."""
     poles = to_numpy(sys.poles)
     return (1 - np.abs(poles) if sys.is_discrete else -poles.real).min(axis=-1, initial=np.inf)
+
+
+def close_to_boundary(
+    sys: System, size: np.ndarray, what: str = "a pole", near: float = NEAR
+) -> list[str]:
+    """The flag of one pole, where `size` (...) is that of A: rounding moves poles in proportion."""
+    poles = to_numpy(sys.poles)
+    gap = 1 - np.abs(poles) if sys.is_discrete else -poles.real
+    if not sys.is_discrete:
+        gap = gap / (size + (size == 0))[..., None]
+    smallest = gap.min(initial=1.0)
+    if not 0 < smallest < near:  # beyond the boundary it is another flag
+        return []
+    return [
+        f"{what}, {poles.ravel()[gap.argmin()]:.9g}, is within {smallest:.1g} of the stability "
+        "boundary, relative to the size of A: rounding this pole changes the system by about "
+        f"{EPS / smallest:.0e}, relatively"
+    ]
 
 
 def time_unit(poles: np.ndarray) -> float:

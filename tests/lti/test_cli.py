@@ -153,6 +153,24 @@ def test_unstable_systems(capsys, tmp_path):
     assert code == 0 and "the Hankel norm of the stable part" in " ".join(out.split())
 
 
+def test_another_boundary(capsys, tmp_path):
+    path = tmp_path / "x.npz"
+    slow = lti.StateSpace(np.diag([-0.1, -1, -2, -4]), np.ones((4, 1)), np.ones((1, 4)))
+    save(path, slow)
+    fast = lti.StateSpace(np.diag([-1.0, -2, -4]), np.ones((3, 1)), np.ones((1, 3)))
+    values = [f"{x:.4g}" for x in lti.hankel_singular_values(fast)]
+    code, out, _ = run(capsys, "info", path, "--alpha=-0.5")
+    assert code == 0 and rows(out)["Hankel norm of the part that is reduced"] == values[:1]
+    assert rows(out)["2"][0] == values[1]
+    assert "--unstable split" in refused(capsys, "reduce", path, "--order", 2, "--alpha=-0.5")
+    assert "alpha must be" in refused(capsys, "info", path, "--alpha", 1)
+    options = ("--order", 2, "--unstable", "split", "--alpha", -0.5)
+    code, out, _ = run(capsys, "reduce", path, *options, "-o", tmp_path / "small.npz")
+    assert code == 0 and rows(out)["best possible"][0] == values[1]
+    assert "the Hankel norm of the part that is reduced" in " ".join(out.split())
+    assert abs(load(tmp_path / "small.npz").poles + 0.1).min() < 1e-12
+
+
 def test_without_measuring(capsys, model, monkeypatch):
     monkeypatch.delattr(lti.Reduction, "verify")
     code, out, _ = run(capsys, "reduce", model, "--order", 3, "--no-verify")
