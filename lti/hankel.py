@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -70,8 +70,9 @@ def hankel_singular_values(sys: SystemLike) -> Array:
     """
     sys = as_statespace(sys)
     if isinstance(sys, SparseStateSpace):
-        found, sys = exact_factors(sys), sys.finite_part
-        return namespace(sys.B).linalg.svdvals(_cross(found.R, sys.times_E(found.S)))
+        found = exact_factors(sys)
+        times_E = cast(Any, found.system).times_E
+        return namespace(sys.B).linalg.svdvals(_cross(found.R, times_E(found.S)))
     # The modes of a conjugate system keep the relative accuracy that real coordinates would lose
     modes = (sys.closed() if isinstance(sys, DiagonalStateSpace) else sys).double()
     found = exact_factors(modes)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.sparse import diags_array, issparse
 
 from lti._backend.arrays import (
     Array,
@@ -202,7 +203,8 @@ class ExactFactors:
     S, R : array (..., n, k), array (..., n, l)
         Its factors.
     X, inverse : array (n, n), optional
-        The change of state and its inverse; None for the identity.
+        The change of state and its inverse; None for the identity. Of a sparse system, diagonal
+        matrices R and L with the units of states and equations.
     roundoff_gain : float, optional
         The rounding of the factors in units of ``eps |R| |S|``.
     roundoff : float, optional
@@ -224,6 +226,8 @@ class ExactFactors:
         """The factors of P and Q themselves."""
         if self.X is None:
             return self.S, self.R
+        if issparse(self.X):  # of a sparse system, real and diagonal
+            return self.X @ self.S, self.inverse @ self.R
         return self.X @ self.S, H(self.inverse) @ self.R
 
 
@@ -236,8 +240,10 @@ def exact_factors(sys: System) -> ExactFactors:
     if isinstance(sys, SparseStateSpace):
         sys = sys.finite_part
         require_stable(sys)
-        found = low_rank_factors(sys)
-        return ExactFactors(sys, found.S, found.R, hidden=found.hidden)
+        even, left, right = sys.equilibrated
+        found = low_rank_factors(even)
+        X, inverse = diags_array(right), diags_array(left)
+        return ExactFactors(even, found.S, found.R, X, inverse, hidden=found.hidden)
     sys = sys.double()
     follows = tracked(*sys.matrices)
     if follows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, cast
 
 from lti._backend.arrays import (
     Array,
@@ -126,7 +126,7 @@ def choose_pair(
                 f"{', '.join(weighted_or_limited)}= needs dense matrices, and the system is "
                 "sparse; pass sys.to_dense(), or factors as controllability= and observability="
             )
-        return parts, _sparse_pair(sys, controllability, observability)
+        return parts, _sparse_pair(parts, controllability, observability)
     limited = frequencies is not None or times is not None
     weighted = input_weight is not None or output_weight is not None
     supplied = controllability is not None or observability is not None
@@ -201,16 +201,21 @@ def choose_pair(
 
 
 def _sparse_pair(
-    sys: SparseStateSpace, controllability: FactorSource | None, observability: FactorSource | None
+    parts: Split, controllability: FactorSource | None, observability: FactorSource | None
 ) -> GramianPair:
     """Low-rank factors of a sparse system, or those that the user supplies."""
+    sys: Any = parts.stable
+    left, right = cast(Any, parts.scaling)
     own = (
         _supplied("controllability", controllability, sys, None, 0),
         _supplied("observability", observability, sys, None, 0),
     )
     found: Any = exact_factors(sys) if None in own else None
-    S, R = (getattr(found, name) if x is None else x.factor
-            for name, x in zip("SR", own, strict=True))  # fmt: skip
+    S, R = (
+        getattr(found, name) if x is None else x.factor if callable(source) else x.factor / unit
+        for name, x, source, unit in zip("SR", own, (controllability, observability),
+                                         (right[:, None], left[:, None]), strict=True)
+    )  # fmt: skip
     if isinstance(sys.pencil, MovedPencil):  # of snapshots, the stable part
         S, R = sys.pencil.without(S), sys.pencil.without_adjoint(R)
     names = dict.fromkeys(x.name for x in own if x is not None)

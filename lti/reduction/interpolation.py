@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -113,9 +113,12 @@ def irka(
         raise OptionError(f"most_iterations must be an integer above 0, got {most_iterations!r}")
     r = check_order(order, sys.order)
     require_stable(sys, remedy="H2-optimal interpolation needs a stable one; stabilise it first")
-    form = _pencil_form(sys)
-    T, W, moved = _iterated(form, r, rtol, most_iterations)
+    form, left, right = _pencil_form(sys).equilibrated
+    B, C = _in_range(form.B, form.C)  # only directions count
+    unit = replace(form, B=B, C=C)
+    T, W, moved = _iterated(unit, to_numpy(sys.poles), r, rtol, most_iterations)
     exact = form.projected(T, W)
+    T, W = right[:, None] * T, W * left
     A, B, C, D = (narrow(from_numpy(x, sys.B), sys.B) for x in exact.matrices)
     system = StateSpace(A, B, C, D, sys.dt, sys.labels.without_states())
     flags = ["no error bound is known of interpolation; verify() measures the error"]
@@ -153,10 +156,10 @@ class _Points:
 
 
 def _iterated(
-    sys: SparseStateSpace, order: int, rtol: float, most: int
+    sys: SparseStateSpace, poles: Array, order: int, rtol: float, most: int
 ) -> tuple[Array, Array, float]:
     """T, W at the last points, and how far these have moved after that."""
-    points = _start(sys, order)
+    points = _start(sys, poles, order)
     T, W, moved = *_bases(sys, points), 0.0
     for _ in range(most):
         following = _mirrored(sys.projected(T, W))
@@ -189,11 +192,18 @@ def _bases(sys: SparseStateSpace, points: _Points) -> tuple[Array, Array]:
 
 
 def _orthonormal(V: Array) -> Array:
-    sizes = np.linalg.norm(V, axis=0)
-    U, s, _ = np.linalg.svd(V / np.where(sizes > 0, sizes, 1.0), full_matrices=False)
-    if s.size and (s[-1] <= RANK * s[0] or not sizes.all()):
+    U, s, _ = np.linalg.svd(_unit(V), full_matrices=False)
+    if s.size and (s[-1] <= RANK * s[0] or not V.any(axis=0).all()):
         raise OrderError(_too_many(V.shape[1]))
     return U
+
+
+def _unit(V: Array) -> Array:
+    """The columns of V, of any magnitude, as unit vectors; zero ones stay."""
+    for norm in (np.inf, 2):
+        sizes = np.linalg.norm(V, norm, axis=0)
+        V = V / np.where(sizes > 0, sizes, 1.0)
+    return V
 
 
 def _too_many(order: int) -> str:
@@ -212,10 +222,15 @@ def _mirrored(small: Any) -> _Points:
         s = np.where(abs(poles) < 1, 1 / poles.conj(), poles)
     else:
         s = abs(poles.real) + 1j * poles.imag
-    return _Points(s, b, c)
+    return _Points(s, *_in_range(b, c))
 
 
-def _start(sys: SparseStateSpace, order: int) -> _Points:
+def _in_range(*matrices: Array) -> list[Array]:
+    """Each without a common factor, so that no square overflows or vanishes."""
+    return [X / (abs(X).max(initial=0.0) or 1.0) for X in matrices]
+
+
+def _start(sys: SparseStateSpace, poles: Array, order: int) -> _Points:
     """The mirrored dominant poles of a projection on solutions at real points."""
     n, m = sys.order, max(sys.n_inputs, 1)
     count = -(-2 * order // m)
@@ -223,14 +238,13 @@ def _start(sys: SparseStateSpace, order: int) -> _Points:
         s = 1 + np.geomspace(1e-2, 1.0, count)
         s[1::2] *= -1
     else:
-        sizes = abs(sys.poles)
+        sizes = abs(poles)
         sizes = sizes[sizes > 0]
         low, high = (sizes.min(), sizes.max()) if sizes.size else (1.0, 1.0)
-        s = np.geomspace(low, high if n == len(sys.poles) else SPREAD * high, count)
+        s = np.geomspace(low, high if n == len(poles) else SPREAD * high, count)
     solutions = [sys.pencil.factor(-1.0, float(x)).solve(sys.B) for x in s]
     V = np.hstack([np.zeros((n, 0)), *solutions])
-    sizes = np.linalg.norm(V, axis=0)
-    U, values, _ = np.linalg.svd(V[:, sizes > 0] / sizes[sizes > 0], full_matrices=False)
+    U, values, _ = np.linalg.svd(_unit(V[:, V.any(axis=0)]), full_matrices=False)
     V = U[:, : min(2 * order, int(np.count_nonzero(values > RANK * values.max(initial=0.0))))]
     if V.shape[1] < order:
         raise OrderError(_too_many(order))

@@ -28,7 +28,7 @@ def sampled_error(
     G_r, and then some around the largest gain. So the result is a lower estimate of the norm.
     """
     if G.order <= SMALL:
-        error, w = peak(G.small_dense(), G_r, rtol)
+        error, w = peak(G.equilibrated.system.small_dense(), G_r, rtol)
         return float(error), float(w), True
 
     def gains(w: np.ndarray) -> np.ndarray:

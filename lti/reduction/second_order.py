@@ -10,7 +10,7 @@ import numpy as np
 from lti._backend.arrays import Array
 from lti._backend.checks import one_of
 from lti.errors import DimensionError, OrderError, ReductionWarning, warn
-from lti.gramians.exact import exact_factors
+from lti.gramians.exact import double_factors
 from lti.hankel import check_order
 from lti.reduction.certificate import Claim, Reduction
 from lti.systems.second_order import SecondOrderPencil, second_order
@@ -134,8 +134,7 @@ def second_order_truncation(
         )
     one_of("kind", kind, ("position", "velocity", "symmetric"))
     r, k = check_order(order, sys.order // 2), sys.order // 2
-    factors = exact_factors(sys)
-    (S_p, S_v), (R_p, R_v) = (np.split(x, 2) for x in (factors.S, factors.R))
+    (S_p, S_v), (R_p, R_v) = (np.split(x, 2) for x in double_factors(sys))
     _, by_position, V_p = np.linalg.svd(R_p.conj().T @ S_p, full_matrices=False)
     U_v, by_velocity, V_v = np.linalg.svd(R_v.conj().T @ (pencil.M @ S_v), full_matrices=False)
     values = by_velocity if kind == "velocity" else by_position

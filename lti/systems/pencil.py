@@ -14,12 +14,15 @@ from scipy.sparse.linalg import splu
 
 from lti._backend.arrays import Array
 from lti.errors import OptionError
+from lti.systems.equilibrate import even_units
 
 __all__ = [
-    "CayleyPencil",
     "Factored",
+    "MappedPencil",
     "MatrixPencil",
     "Pencil",
+    "ScaledPencil",
+    "cayley",
     "nearly_symmetric",
     "require_nonsingular",
     "sparse_factor",
@@ -96,33 +99,92 @@ class MatrixPencil:
         M = a * self.A + e * E if a and e else a * self.A if a else e * E
         return sparse_factor(M, f"{a:.6g} A + {e:.6g} E", self._symmetric)
 
+    def equilibrated(self, B: Array, C: Array) -> tuple[Pencil, Array, Array]:
+        """(L A R, L E R), each with entries of about one size, those of E about 1; l and r."""
+        E = self._identity if self.E is None else self.E
+        left, right, w = even_units((self.A, E), B, C)
+        left = w * left
+        L, R = diags_array(left), diags_array(right)
+        return MatrixPencil(L @ self.A @ R, L @ E @ R), left, right
+
     @cached_property
     def _symmetric(self) -> bool:
         return nearly_symmetric(abs(self.A) + abs(self._identity if self.E is None else self.E))
 
 
-class CayleyPencil:
+class MappedPencil:
+    """(p A + q E, r A + s E): the poles mapped by a fraction, (p z + q) / (r z + s).
+
+    Parameters
+    ----------
+    pencil : Pencil
+    p, q, r, s : float
+    """
+
+    def __init__(self, pencil: Pencil, p: float, q: float, r: float = 0.0, s: float = 1.0) -> None:
+        self._of, self._map = pencil, ((p, q), (r, s))
+        self.order, self.is_complex = pencil.order, pencil.is_complex
+
+    def product(self, a: Scalar, e: Scalar, X: Array) -> Array:
+        """(a (p A + q E) + e (r A + s E)) X."""
+        a, e = self._mapped(a, e)
+        return self._of.product(a, e, X)
+
+    def adjoint_product(self, a: Scalar, e: Scalar, X: Array) -> Array:
+        """(a (p A + q E) + e (r A + s E))^H X."""
+        a, e = self._mapped(a, e)
+        return self._of.adjoint_product(a, e, X)
+
+    def factor(self, a: Scalar, e: Scalar) -> Factored:
+        """(a (p A + q E) + e (r A + s E))^-1."""
+        a, e = self._mapped(a, e)
+        return self._of.factor(a, e)
+
+    def _mapped(self, a: Scalar, e: Scalar) -> tuple[Scalar, Scalar]:
+        (p, q), (r, s) = self._map
+        return a * p + e * r, a * q + e * s
+
+
+def cayley(pencil: Pencil) -> MappedPencil:
     """(A - E, A + E): what is stable in discrete time for (A, E) is in continuous time for it.
 
     ``(A - E) P (A + E)^H + (A + E) P (A - E)^H = 2 (A P A^H - E P E^H)``, so that the Gramian is
     the same, of sqrt(2) B.
     """
+    return MappedPencil(pencil, 1.0, -1.0, 1.0, 1.0)
 
-    def __init__(self, pencil: Pencil) -> None:
-        self._of = pencil
+
+class ScaledPencil:
+    """L^-1 (a A + e E) R^-1: a pencil (A, E) of even entries in the units of the user.
+
+    Parameters
+    ----------
+    pencil : Pencil
+    left, right : array (n,)
+        The diagonals l and r.
+    """
+
+    def __init__(self, pencil: Pencil, left: Array, right: Array) -> None:
+        self.of, self._left, self._right = pencil, left[:, None], right[:, None]
         self.order, self.is_complex = pencil.order, pencil.is_complex
 
     def product(self, a: Scalar, e: Scalar, X: Array) -> Array:
-        """(a (A - E) + e (A + E)) X."""
-        return self._of.product(a + e, e - a, X)
+        """L^-1 (a A + e E) R^-1 X."""
+        return self.of.product(a, e, X / self._right) / self._left
 
     def adjoint_product(self, a: Scalar, e: Scalar, X: Array) -> Array:
-        """(a (A - E) + e (A + E))^H X."""
-        return self._of.adjoint_product(a + e, e - a, X)
+        """R^-1 (a A + e E)^H L^-1 X."""
+        return self.of.adjoint_product(a, e, X / self._left) / self._right
 
     def factor(self, a: Scalar, e: Scalar) -> Factored:
-        """(a (A - E) + e (A + E))^-1."""
-        return self._of.factor(a + e, e - a)
+        """R (a A + e E)^-1 L."""
+        inverse = self.of.factor(a, e)
+        return Factored(lambda X: self._right * inverse.solve(self._left * X),
+                        lambda X: self._left * inverse.adjoint(self._right * X))  # fmt: skip
+
+    def equilibrated(self, B: Array, C: Array) -> tuple[Pencil, Array, Array]:
+        """The pencil (A, E), with l and r."""
+        return self.of, self._left[:, 0], self._right[:, 0]
 
 
 def sparse_factor(M: Any, name: str = "the matrix", symmetric: bool | None = None) -> Factored:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csc_matrix
+from scipy.sparse import csc_matrix, diags_array
 
 from lti._backend.arrays import Array
 from lti.errors import DimensionError
+from lti.systems.equilibrate import even_units
 from lti.systems.labels import Labels
-from lti.systems.pencil import Factored, Scalar, nearly_symmetric, sparse_factor
+from lti.systems.pencil import Factored, Pencil, Scalar, nearly_symmetric, sparse_factor
 from lti.systems.sparse import SparseStateSpace, as_sparse
 
 __all__ = ["SecondOrderPencil", "second_order"]
@@ -90,9 +91,17 @@ def second_order(
 
 
 class SecondOrderPencil:
-    """A = [[0, 1], [-K, -D]], E = [[1, 0], [0, M]], without forming either."""
+    """A = w [[0, 1], [-K, -D]], E = [[1, 0], [0, M]], without forming either: x = [q, q' / w].
 
-    def __init__(self, M: Any, D: Any, K: Any) -> None:
+    Parameters
+    ----------
+    M, D, K : sparse matrix (k, k)
+    rate : float, optional
+        The unit w of velocities.
+    """
+
+    def __init__(self, M: Any, D: Any, K: Any, rate: float = 1.0) -> None:
+        self._rate = rate
         self.M, self.D, self.K = (as_sparse(name, x) for name, x in zip("MDK", (M, D, K),
                                                                       strict=True))  # fmt: skip
         shapes = [x.shape for x in (self.M, self.D, self.K)]
@@ -109,19 +118,30 @@ class SecondOrderPencil:
         return 2 * self.M.shape[0]
 
     def product(self, a: Scalar, e: Scalar, X: Array) -> Array:
-        """[e x + a v, e M v - a (K x + D v)]."""
-        x, v = np.split(X, 2)
+        """[e x + a v, e M v - a (K x + D v)], w = 1."""
+        (x, v), a = np.split(X, 2), a * self._rate
         return np.concatenate([e * x + a * v, e * (self.M @ v) - a * (self.K @ x + self.D @ v)])
 
     def adjoint_product(self, a: Scalar, e: Scalar, X: Array) -> Array:
-        """[conj(e) x - conj(a) K^H v, conj(a) x + (e M - a D)^H v]."""
+        """[conj(e) x - conj(a) K^H v, conj(a) x + (e M - a D)^H v], w = 1."""
         x, v = np.split(X, 2)
-        a, e = np.conj(a), np.conj(e)
+        a, e = np.conj(a) * self._rate, np.conj(e)
         M, D, K = (matrix.conj().T for matrix in (self.M, self.D, self.K))
         return np.concatenate([e * x - a * (K @ v), a * x + e * (M @ v) - a * (D @ v)])
 
+    def equilibrated(self, B: Array, C: Array) -> tuple[Pencil, Array, Array]:
+        """The pencil of w^2 L M R, w L D R and L K R, whose entries are about 1; its l and r."""
+        k = self.M.shape[0]
+        rows = np.concatenate([C[:, :k], C[:, k:]])
+        left, right, w = even_units((self.K, self.D, self.M), B[k:], rows)
+        L, R = diags_array(left), diags_array(right)
+        M, D, K = (L @ x @ R for x in (self.M, self.D, self.K))
+        pencil = SecondOrderPencil(M * w**2, D * w, K, w)
+        return pencil, np.append(1 / right, w * left), np.append(right, w * right)
+
     def factor(self, a: Scalar, e: Scalar) -> Factored:
-        """By L = e^2 M - a e D + a^2 K: one sparse k x k decomposition."""
+        """By L = e^2 M - a e D + a^2 K, w = 1: one sparse k x k decomposition."""
+        a = a * self._rate
         L: Any = csc_matrix(e * e * self.M - a * e * self.D + a * a * self.K)
         inverse = sparse_factor(L, f"e^2 M - a e D + a^2 K, a = {a:.6g}, e = {e:.6g},",
                                 self._symmetric)  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from scipy.sparse import csc_matrix, issparse
@@ -15,7 +15,7 @@ from lti.errors import DenseWarning, DimensionError, NonFiniteError, warn
 from lti.systems.index_one import IndexOnePencil, algebraic_part
 from lti.systems.index_two import IndexTwoPencil
 from lti.systems.labels import Labels
-from lti.systems.pencil import CayleyPencil, MatrixPencil, Pencil, require_nonsingular
+from lti.systems.pencil import MatrixPencil, Pencil, ScaledPencil, cayley, require_nonsingular
 from lti.systems.rightmost import closest_poles, suspects, unstable_subspaces
 from lti.systems.statespace import StateSpace, _check_labels, _describe
 
@@ -141,7 +141,24 @@ class SparseStateSpace:
     @cached_property
     def stability_pencil(self) -> Pencil:
         """The pencil itself, or in discrete time its Cayley transform: stable is Re < 0."""
-        return CayleyPencil(self.pencil) if self.is_discrete else self.pencil
+        return cayley(self.pencil) if self.is_discrete else self.pencil
+
+    @cached_property
+    def equilibrated(self) -> Equilibrated:
+        """The same system in units in which its matrices have entries of about one size.
+
+        All that is computed of a sparse system is computed of this one.
+        """
+        equilibrate = getattr(self.pencil, "equilibrated", None)
+        if equilibrate is None:
+            one = np.ones(self.order)
+            return Equilibrated(self, one, one)
+        pencil, left, right = equilibrate(self.B, self.C)
+        A, E = (pencil.A, pencil.E) if isinstance(pencil, MatrixPencil) else (pencil, None)
+        system = SparseStateSpace(A, left[:, None] * self.B, self.C * right, self.D, E, self.dt)
+        one = np.ones(self.order)
+        vars(system)["equilibrated"] = Equilibrated(system, one, one)
+        return Equilibrated(system, left, right)
 
     @cached_property
     def finite_part(self) -> SparseStateSpace:
@@ -153,16 +170,20 @@ class SparseStateSpace:
         if self.E is None or hasattr(self.A, "factor"):
             return self
         rows, columns = algebraic_part(self.E)
+        even, left, right = self.equilibrated
+        A, E = even.A, even.E
         if not rows.any():
-            require_nonsingular(self.E)
+            require_nonsingular(E)
             return self
-        if self.A[rows][:, columns].nnz:
-            pencil = IndexOnePencil(self.A, self.E, rows, columns)
+        if A[rows][:, columns].nnz:
+            pencil = IndexOnePencil(A, E, rows, columns)
         else:
-            pencil = IndexTwoPencil(self.A, self.E, rows, columns, self.is_discrete)
-        B, C, D = pencil.ports(self.B, self.C, self.D, rows, columns)
+            pencil = IndexTwoPencil(A, E, rows, columns, self.is_discrete)
+        B, C, D = pencil.ports(even.B, even.C, even.D, rows, columns)
+        left, right = left[~rows], right[~columns]
+        pencil = ScaledPencil(pencil, left, right)
         labels = self.labels.without_states()
-        return SparseStateSpace(pencil, B, C, D, dt=self.dt, labels=labels)
+        return SparseStateSpace(pencil, B / left[:, None], C / right, D, dt=self.dt, labels=labels)
 
     @property
     def matrices(self) -> tuple[Any, Any, Any, Any]:
@@ -206,12 +227,15 @@ class SparseStateSpace:
         """
         if self.finite_part is not self:
             return self.finite_part.poles
+        if (even := self.equilibrated.system) is not self:
+            return even.poles
         if self.order <= SMALL:
             return self.small_dense().poles
-        found = closest_poles(self.pencil, 1.0 if self.is_discrete else 0.0, SOME)
-        for near in suspects(self.pencil, found, self.is_discrete):
-            X, W = unstable_subspaces(self.pencil, near, self.is_discrete)
-            more = np.linalg.eigvals(W @ self.pencil.product(1.0, 0.0, X))
+        pencil = self.pencil
+        found = closest_poles(pencil, 1.0 if self.is_discrete else 0.0, SOME)
+        for near in suspects(pencil, found, self.is_discrete):
+            X, W = unstable_subspaces(pencil, near, self.is_discrete)
+            more = np.linalg.eigvals(W @ pencil.product(1.0, 0.0, X))
             apart = abs(more[:, None] - found).min(axis=1, initial=np.inf) > 1e-6 * abs(near)
             found = np.concatenate([found, more[apart]])
         return found
@@ -240,11 +264,13 @@ class SparseStateSpace:
             )
         if self.finite_part is not self:
             return self.finite_part.small_dense()
-        A = self.pencil.product(1.0, 0.0, np.eye(self.order))
         if self.E is None and self.pencil is not self.A:
-            return StateSpace(A, self.B, self.C, self.D, self.dt, self.labels)
-        inverse = self.pencil.factor(0.0, 1.0).solve
-        A, B = inverse(A), inverse(self.B.astype(np.result_type(A, self.B)))
+            return StateSpace(self.A.toarray(), self.B, self.C, self.D, self.dt, self.labels)
+        even, _, right = self.equilibrated
+        pencil, right = even.pencil, right[:, None]
+        inverse = pencil.factor(0.0, 1.0).solve
+        A = right * inverse(pencil.product(1.0, 0.0, np.eye(self.order))) / right.T
+        B = right * inverse(even.B.astype(np.result_type(A, even.B)))
         return StateSpace(A, B, self.C, self.D, self.dt, self.labels)
 
     def to_control(self) -> Any:
@@ -265,10 +291,11 @@ class SparseStateSpace:
 
     def gain(self, s: complex) -> Array:
         """C (s E - A)^-1 B + D (p, m), real of a real system at a real point."""
-        inverse = self.pencil.factor(-1.0, s)
-        if self.n_inputs <= self.n_outputs:
-            return self.C @ inverse.solve(self.B) + self.D
-        return inverse.adjoint(self.C.conj().T).conj().T @ self.B + self.D
+        even = self.equilibrated.system
+        inverse = even.pencil.factor(-1.0, s)
+        if even.n_inputs <= even.n_outputs:
+            return even.C @ inverse.solve(even.B) + even.D
+        return inverse.adjoint(even.C.conj().T).conj().T @ even.B + even.D
 
     def dual(self) -> SparseStateSpace:
         """E^H x' = A^H x + C^H u, y = B^H x + D^H u."""
@@ -280,6 +307,14 @@ class SparseStateSpace:
 
     def __repr__(self) -> str:
         return _describe(self, "SparseStateSpace", f"order={self.order}")
+
+
+class Equilibrated(NamedTuple):
+    """(L A R, L B, C R, D, L E R) with L = diag(l) and R = diag(r), powers of two."""
+
+    system: SparseStateSpace
+    left: Array
+    right: Array
 
 
 def as_sparse(name: str, x: Any) -> Any:

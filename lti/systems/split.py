@@ -12,6 +12,7 @@ from lti.errors import DefectiveError, DimensionError, OptionError
 from lti.systems.decouple import block_sizes, decouple
 from lti.systems.labels import Labels
 from lti.systems.moved import MovedPencil
+from lti.systems.pencil import MappedPencil
 from lti.systems.protocol import System
 from lti.systems.rightmost import unstable_subspaces
 from lti.systems.schur import SchurForm, schur_form
@@ -43,6 +44,8 @@ class Split:
     in_place : bool, optional
         Whether the stable part has the states of the system: T and W of it are then the identity,
         and those of a sparse system hold the rest only.
+    scaling : (array (n,), array (n,)), optional
+        Of a sparse system: l and r, the units of equations and states of the stable part.
     """
 
     stable: System
@@ -50,6 +53,7 @@ class Split:
     T: Array
     W: Array
     in_place: bool = False
+    scaling: tuple[Array, Array] | None = None
 
     def with_stable(self, stable: System, X: Array, inverse: Array) -> Split:
         """The same with the stable part in other coordinates, ``x_stable = X z``."""
@@ -72,12 +76,14 @@ class Split:
     def right(self, T: Array) -> Array:
         """[T_rest, T_stable T], columns in the coordinates of the system."""
         k = self.rest.order
+        T = T if self.scaling is None else self.scaling[1][:, None] * T
         moved = T if self.in_place else self.T[..., k:] @ T
         return namespace(T).concat([self.T[..., :k], moved], axis=-1) if k else moved
 
     def left(self, W: Array) -> Array:
         """[W_rest; W W_stable], rows in the coordinates of the system."""
         k = self.rest.order
+        W = W if self.scaling is None else W * self.scaling[0]
         moved = W if self.in_place else W @ self.W[..., k:, :]
         return namespace(W).concat([self.W[..., :k, :], moved], axis=-2) if k else moved
 
@@ -202,33 +208,37 @@ def _split_sparse(sys: SparseStateSpace, alpha: float | None) -> Split:
 
     Of a small system by its dense form.
     """
+    given, (sys, left, right) = sys, sys.equilibrated
+    margin = _margin(sys, alpha)
     if sys.order > SMALL:
-        if alpha is not None:
-            raise OptionError(
-                f"alpha={alpha!r} splits sparse systems of up to {SMALL} states only; pass "
-                "sys.to_dense()"
-            )
         X, W = np.zeros((sys.order, 0)), np.zeros((0, sys.order))
     else:
         dense = sys.small_dense()
         rate = 1.0 if sys.is_discrete else _rate(*dense.matrices[:3])
         form = schur_form(dense.A)
-        X, W, k = _bases(form, sys.is_discrete, _margin(sys, alpha), rate)
+        X, W, k = _bases(form, sys.is_discrete, margin, rate)
         X, W = X[:, :k], sys.pencil.factor(0.0, 1.0).adjoint(W[:k].conj().T).conj().T
-    place = 0.0 if sys.is_discrete else -float(abs(sys.poles).max(initial=0.0) or 1.0)
+    place = 0.0 if sys.is_discrete else -float(
+        max(abs(sys.poles).max(initial=0.0), 2 * margin) or 1.0
+    )  # fmt: skip
     part = _without(sys, X, W, place)
-    while sys.order > SMALL and (worst := _worst(part)) is not None:
-        more = unstable_subspaces(part.pencil, worst, sys.is_discrete)
+    while sys.order > SMALL and (worst := _worst(inside := _inside(part, margin))) is not None:
+        more = unstable_subspaces(inside.pencil, worst, sys.is_discrete)
         X, W = np.hstack([X, more[0]]), np.vstack([W, more[1]])
         if X.shape[1] > MOST or not more[0].size:
             require_stable(part, f"after {X.shape[1]} unstable poles are split off, ")
+            raise DefectiveError(
+                f"after {X.shape[1]} poles are split off, one of those beyond alpha={alpha!r} is "
+                f"left, and {MOST} at most are split off; choose another alpha"
+            )
         part = _without(sys, X, W, place)
     if part is sys:
-        return whole(sys)
+        return whole(given)
     rest = StateSpace(W @ sys.pencil.product(1.0, 0.0, X), W @ sys.B, sys.C @ X, None, sys.dt)
     V, U = minimal_basis(rest, 10 * rest.order**2 * EPS)
     rest = StateSpace(U @ rest.A @ V, U @ rest.B, rest.C @ V, None, sys.dt)
-    return Split(part, rest, X @ V, U @ W, in_place=True)
+    X, W = right[:, None] * (X @ V), (U @ W) * left
+    return Split(part, rest, X, W, in_place=True, scaling=(left, right))
 
 
 def _without(sys: SparseStateSpace, X: Array, W: Array, place: float) -> SparseStateSpace:
@@ -238,6 +248,14 @@ def _without(sys: SparseStateSpace, X: Array, W: Array, place: float) -> SparseS
     pencil = MovedPencil(sys.pencil, X, W, place)
     B, C = pencil.without_input(sys.B), pencil.without_output(sys.C)
     return SparseStateSpace(pencil, B, C, sys.D, dt=sys.dt)
+
+
+def _inside(sys: SparseStateSpace, margin: float) -> SparseStateSpace:
+    """The system whose poles are unstable where those of `sys` are on or beyond the boundary."""
+    if not margin:
+        return sys
+    moved = (1 / (1 - margin), 0.0) if sys.is_discrete else (1.0, margin)
+    return SparseStateSpace(MappedPencil(sys.pencil, *moved), sys.B, sys.C, sys.D, dt=sys.dt)
 
 
 def _worst(sys: SparseStateSpace) -> complex | None:
@@ -252,7 +270,8 @@ def whole(sys: System) -> Split:
     if isinstance(sys, SparseStateSpace):
         none = np.zeros((0, 0))
         rest = StateSpace(none, sys.B[:0], sys.C[:, :0], None, sys.dt)
-        return Split(sys, rest, none, none, in_place=True)
+        even, left, right = sys.equilibrated
+        return Split(even, rest, none, none, in_place=True, scaling=(left, right))
     dense = sys.to_dense()
     identity = eye(sys.order, like=dense.A)
     if dense.batch_shape:

@@ -88,6 +88,25 @@ def test_a_real_point_where_the_start_has_only_a_pair():
     assert lti.irka(sys, 1).system.poles.real < 0
 
 
+@pytest.mark.parametrize("a, b, c", [
+    (1e200, 1, 1), (1e-200, 1, 1), (1, 1e-200, 1), (1, 1, 1e200), (1e150, 1e-150, 1),
+    (1e200, 1e200, 1e-200), (1e100, 1e200, 1e-100),
+])  # fmt: skip
+@pytest.mark.parametrize("form", ["sparse", "dense"])
+def test_numbers_of_any_magnitude(form, a, b, c):
+    A = -np.diag(np.arange(1.0, 13.0))
+    A[0, 1] = 0.5
+    B, C = np.eye(12, 2) + 1.0, np.ones((1, 12))
+    usual = lti.irka((A, B, C), 3).system
+    A = sparse.csc_array(a * A) if form == "sparse" else a * A
+    with np.errstate(over="raise"):
+        found = lti.irka((A, b * B, c * C), 3).system
+    poles, expected = (np.sort_complex(x.poles) for x in (found, usual))
+    np.testing.assert_allclose(poles / a, expected, rtol=1e-5)
+    gains = [(x.C @ x.B).ravel() for x in (found, usual)]
+    np.testing.assert_allclose(gains[0] / (b * c), gains[1], rtol=1e-5)
+
+
 def test_an_order_beyond_the_minimal_one_is_refused():
     sys = lti.StateSpace(np.diag([-1.0, -2.0, -5.0]), [[1.0], [1.0], [0.0]], np.ones((1, 3)))
     with pytest.raises(lti.OrderError, match="a smaller order gives the system itself"):

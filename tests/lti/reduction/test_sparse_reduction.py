@@ -10,8 +10,9 @@ from scipy.io import loadmat
 
 import lti
 from lti.reduction import sampled
+from lti.systems import split
 from tests.lti.helpers import claiming, same_response
-from tests.lti.sparse_systems import UNSTABLE, random_pencil, rod
+from tests.lti.sparse_systems import UNSTABLE, ports, random_pencil, rod
 
 SYSTEMS = {
     "rod": lambda: rod(50, m=2, p=3),
@@ -163,10 +164,41 @@ def test_a_small_system_is_split_by_its_dense_form():
     expected = lti.balanced_truncation(sys.small_dense(), order=5, unstable="split", alpha=alpha)
     assert np.isinf(found.hsv).sum() == np.isinf(expected.hsv).sum() == 2
     same_response(found.system, expected.system, 1e-8)
-    with pytest.raises(lti.OptionError, match="up to 200 states"):
-        lti.balance(rod(300), unstable="split", alpha=-1.0)
     plain = lti.balanced_truncation(rod(20), order=2, unstable="split")  # nothing to split
     assert plain.order == 2 and np.isfinite(plain.hsv).all()
+
+
+def slow_and_fast(n=260, dt=0.0):
+    """Six slow poles, two of them a pair, and fast ones."""
+    place = np.append([-0.1, -0.2, -0.5, -0.6], -np.linspace(2, 90, n - 4))
+    A = np.diag(place)
+    A[1:3, 1:3] = [[-0.2, 3.0], [-3.0, -0.2]]
+    A = np.linalg.solve(np.eye(n) - 0.01 * A, np.eye(n) + 0.01 * A) if dt else A
+    return lti.SparseStateSpace(A, *ports(n), dt=dt)
+
+
+@pytest.mark.parametrize("k, alpha", [(1, -0.15), (3, -0.4), (4, -1.0), (9, -3.5)])
+@pytest.mark.parametrize("dt", [0, 0.02])
+def test_poles_beyond_another_boundary_are_kept(dt, k, alpha):
+    """As by the dense route, of a system that is too large for it."""
+    sys = slow_and_fast(dt=dt)
+    alpha = (1 + 0.01 * alpha) / (1 - 0.01 * alpha) if dt else alpha
+    found = lti.balanced_truncation(sys, order=k + 5, unstable="split", alpha=alpha)
+    expected = lti.balanced_truncation(
+        sys.small_dense(), order=k + 5, unstable="split", alpha=alpha
+    )
+    assert np.isinf(found.hsv).sum() == np.isinf(expected.hsv).sum() == k
+    np.testing.assert_allclose(found.hsv[k : k + 5], expected.hsv[k : k + 5], rtol=1e-7)
+    same_response(found.system, expected.system, 1e-7)
+    assert found.lower_bound <= found.verify() <= found.error_bound
+    with pytest.raises(lti.OptionError, match="alpha must be"):
+        lti.balance(sys, unstable="split", alpha=1.5)
+
+
+def test_too_many_poles_beyond_another_boundary_are_refused(monkeypatch):
+    monkeypatch.setattr(split, "MOST", 20)
+    with pytest.raises(lti.DefectiveError, match="20 at most are split off"):
+        lti.balance(slow_and_fast(), unstable="split", alpha=-60.0)
 
 
 def test_snapshots_of_a_system_that_is_split():

@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sparse
 
 import lti
-from lti.systems.pencil import CayleyPencil, MatrixPencil, require_nonsingular, sparse_factor
+from lti.systems.pencil import MatrixPencil, cayley, require_nonsingular, sparse_factor
 from tests.lti.sparse_systems import random_pencil
 
 POINTS = [(1.0, -2.0), (1.0, -2.0 + 3j), (0.0, 1.0), (-1.0, 0.0), (2.0, 0.5j)]
@@ -25,7 +25,7 @@ def test_the_four_operations_fit(a, e, transform, E, is_complex):
     M = np.eye(12) if E is None else sys.E.toarray()
     pencil = MatrixPencil(sys.A, sys.E)
     if transform:
-        A, M, pencil = A - M, A + M, CayleyPencil(pencil)
+        A, M, pencil = A - M, A + M, cayley(pencil)
     full = a * A + e * M
     X = np.random.default_rng(1).standard_normal((12, 2))
     for Y in (X, X + 1j * X[::-1]):
