@@ -162,9 +162,8 @@ class S4(ChannelLayer):
         dtype = (self.D.dtype if dtype is None else dtype).to_complex()
         return w.to(dtype), Q.to(dtype), B.to(dtype)
 
-    def _sampled(self, x: Tensor | None, v: Tensor | None, dtype: torch.dtype | None) -> Tensor:
+    def _sampled(self, x: Tensor | None, v: Tensor | None, w: Tensor, Q: Tensor) -> Tensor:
         """(1 - dt/2 A)^-1 ((1 + dt/2 A) x + v) for x and v (..., H, n), either of them absent."""
-        w, Q, _ = self._continuous(dtype)
         d = 1 / (1 - w / 2)
 
         def read(x: Tensor) -> Tensor:  # 2 Re(Q^H x), (..., H, rank, 1)
@@ -182,11 +181,11 @@ class S4(ChannelLayer):
 
     def _dense(self) -> tuple[Tensor, Tensor]:
         """A' (H, 2n, 2n) and B' (H, 2n) on the real state [Re x, Im x], in double precision."""
-        _, _, B = self._continuous(torch.float64)
+        w, Q, B = self._continuous(torch.float64)
         identity = torch.eye(self.d_state, dtype=B.dtype, device=B.device)
         basis = torch.cat([identity, 1j * identity])[:, None]
-        A = _real(self._sampled(basis.expand(-1, self.d_model, -1), None, torch.float64))
-        return A.permute(1, 2, 0), _real(self._sampled(None, B, torch.float64))
+        A = _real(self._sampled(basis.expand(-1, self.d_model, -1), None, w, Q))
+        return A.permute(1, 2, 0), _real(self._sampled(None, B, w, Q))
 
     def _times_power(self, C: Tensor, length: int) -> Tensor:
         """C A'^length for rows C (H, q, n), in double precision."""
@@ -280,11 +279,17 @@ class S4(ChannelLayer):
         rows = krylov(A, _real_rows(self._output()), length)[:, 0]
         return torch.einsum("hln,bhn->bhl", rows, x).to(self.D.dtype)
 
-    def _advance(self, u: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _constants(self) -> tuple[Tensor, ...]:
         if self.rank == 0:
-            return super()._advance(u, state)
-        _, _, B = self._continuous(None)
-        return self._sampled(state, B * u[..., None], None), 2 * self._output().to(B)
+            return super()._constants()
+        w, Q, B = self._continuous(None)
+        return w, Q, B, 2 * self._output().to(B)
+
+    def _advance(self, u: Tensor, state: Tensor | None, *system: Tensor) -> Tensor:
+        if self.rank == 0:
+            return super()._advance(u, state, *system)
+        w, Q, B = system
+        return self._sampled(state, B * u[..., None], w, Q)
 
     def _parameters_of(self, poles: Tensor, weights: Tensor) -> dict[str, Tensor]:
         w = to_continuous(poles, torch.finfo(self.D.dtype).tiny)
