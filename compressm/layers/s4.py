@@ -67,7 +67,7 @@ class S4(ChannelLayer):
     -----
     The kernel is that of [1]_, section 3.3: its generating function at the roots of unity, by
     Woodbury's identity a few Cauchy products ``sum_i v_i / (z - w_i)``, then an inverse FFT. The
-    products are formed as matrices of n x L numbers for each channel. A `step` has first to divide
+    products are formed as matrices of n x L numbers for each channel. The first `step` divides
     C by ``1 - A'^L``, which takes O(n^3 log L) for each channel at rank 1, and O(n) at rank 0.
 
     Lambda, P and B start as HiPPO-LegS, with one P in place of P and Q as in [2]_; C is complex
