@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, glu
 
+import lti
 from compressm.errors import OptionError
 from compressm.layers import DSS, LRU, LSSL, S4, S4D, S5, Frozen, Mamba, SSMLayer
 from compressm.layers.modes import require_precision
+from compressm.ops.checks import require_sequence, require_step
 from compressm.ops.scan import steps_within
 
 __all__ = ["LAYERS", "SequenceModel"]
@@ -117,6 +120,7 @@ class SequenceModel(nn.Module):
         lti.OptionError
             If it holds anything but integers from 1 to length.
         """
+        self._require(require_sequence, u)
         within = None if lengths is None else steps_within(lengths, u, least=1)
         x = self.encoder(u)
         for block in self.blocks:
@@ -159,7 +163,15 @@ class SequenceModel(nn.Module):
                 "in training mode an output depends on the whole batch, so that there is no step; "
                 "call model.eval() first"
             )
-        state = self.initial_state(u.shape[0]) if state is None else state
+        self._require(require_step, u)
+        if state is None:
+            state = self.initial_state(u.shape[0])
+        parts = len(self.blocks) + (self.pool == "mean")
+        if not isinstance(state, tuple | list) or len(state) != parts:
+            raise lti.DimensionError(
+                f"the state of this model is a tuple of {parts}, got {_described(state)}; pass "
+                "what step returned for this batch"
+            )
         x, states = self.encoder(u), []
         for block, before in zip(self.blocks, state[: len(self.blocks)], strict=True):
             x, after = block.step(x, before)
@@ -194,6 +206,10 @@ class SequenceModel(nn.Module):
             weight = self.head.weight
             states.append((weight.new_zeros(batch, weight.shape[1]), weight.new_zeros(batch, 1)))
         return tuple(states)
+
+    def _require(self, shape: Callable[..., None], u: Any) -> None:
+        if isinstance(self.encoder, nn.Linear):  # one's own encoder may take anything
+            shape(u, self.encoder.in_features, self.encoder.weight, cast=False)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         for block in self.blocks:  # first: the encoder is cast before the layers are asked
@@ -232,6 +248,10 @@ class _Block(nn.Module):
         steps = within.squeeze(2)
         normed = self.norm(x[steps])
         return normed.new_zeros(x.shape).index_put((steps,), normed)
+
+
+def _described(state: Any) -> str:
+    return f"{len(state)} parts" if isinstance(state, tuple | list) else type(state).__name__
 
 
 class _Dropout(nn.Dropout):

@@ -81,6 +81,11 @@ def add_parser(commands: Any) -> None:
         help="the folder to write, which must not exist yet",
     )
     option("--dry-run", action="store_true", help="show what would be cut, and write nothing")
+    option(
+        "--measure",
+        action="store_true",
+        help="time each layer before and after the cut, on a batch of --data",
+    )
     how_far = parser.add_mutually_exclusive_group()
     far = how_far.add_argument
     far("--energy", type=energy_fraction, metavar="E", help="energy fraction of each layer to keep")
@@ -147,11 +152,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command, and return its exit code."""
     terminal = console()
     # Imported late, since the table needs rich
-    from compressm.experiments.tables import cut_table, in_all
+    from compressm.experiments.tables import cut_table, in_all, time_table
 
     output: Path | None = arguments.output
     if output is None and not arguments.dry_run:
         raise OptionError("give -o SMALL, the folder to write, or --dry-run")
+    if arguments.measure and arguments.data is None:
+        raise DataError("--measure times each layer on its input; give --data")
     source = Path(arguments.model_path)
     model, file, assumed = _model(source, arguments)
     if assumed:
@@ -169,9 +176,13 @@ def run(arguments: argparse.Namespace) -> int:
             sizes=arguments.sizes,
             multiple_of=arguments.multiple_of,
             uniform=arguments.uniform,
+            measure=arguments.measure,
             dry_run=arguments.dry_run,
         )
     terminal.print(cut_table(event))
+    if arguments.measure:
+        terminal.print()
+        terminal.print(time_table(event))
     if not event.removed:
         reasons = [f"{cut.name}: {cut.skipped}" for cut in event.layers if cut.skipped]
         raise OptionError(

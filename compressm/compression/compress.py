@@ -15,7 +15,6 @@ from compressm.compression.decide import (
     Planned,
     apply_,
     balance_layers,
-    propose,
     require_layers,
     require_sizes,
     select,
@@ -23,7 +22,6 @@ from compressm.compression.decide import (
 from compressm.compression.event import CompressionEvent
 from compressm.compression.options import Options
 from compressm.compression.policies import AnyPolicy
-from compressm.compression.proposal import Plan
 from compressm.compression.units import timed
 from compressm.errors import NothingRemovedWarning, OptionError
 from compressm.gramians.observe import observe
@@ -49,6 +47,7 @@ def compress_(
     multiple_of: int = 1,
     sizes: AnySizes | None = None,
     uniform: bool = False,
+    measure: bool = False,
     dry_run: bool = False,
 ) -> CompressionEvent:
     """G -> G_r, balanced and truncated, for every state-space layer of `model`, in place.
@@ -77,6 +76,8 @@ def compress_(
         hundred sequences suffice.
     multiple_of, sizes, uniform : optional
         As in `Compressor`.
+    measure : bool, optional
+        As in `preview`.
     dry_run : bool, optional
         Return what would be done, and do not change the model.
 
@@ -102,8 +103,11 @@ def compress_(
     require_layers(model, [options.gramians])
     require_sizes(model, options.sizes)
     require_optimizers(optimizer, layer_parameters(model))
-    signals = _observed(model, [options.gramians], data)
-    proposals = propose(model, signals, options)
+    signals = _observed(model, [options.gramians], data, measure)
+    plans = balance_layers(model, signals, options)
+    proposals = select(model, plans, options)
+    if measure:
+        proposals = timed(plans, proposals, {})
     event = CompressionEvent(0, tuple(cut for cut, _ in proposals))
     if not dry_run:
         apply_(resize_on_load(model), proposals, optimizer)
@@ -166,9 +170,7 @@ def preview(
     ]
     require_layers(model, [options.gramians for options in asked])
     require_sizes(model, asked[0].sizes)
-    signals = _observed(model, [options.gramians for options in asked], data)
-    if measure and not signals:
-        raise OptionError("measure=True times each layer on its input; give data=")
+    signals = _observed(model, [options.gramians for options in asked], data, measure)
     seconds: dict[tuple[str, int], float | None] = {}
 
     @cache
@@ -180,10 +182,7 @@ def preview(
         plans = planned(options.gramians)
         proposals = select(model, plans, options)
         if measure:
-            proposals = [
-                timed(plan, proposal, seconds) if isinstance(plan, Plan) else proposal
-                for plan, proposal in zip(plans, proposals, strict=True)
-            ]
+            proposals = timed(plans, proposals, seconds)
         return CompressionEvent(0, tuple(cut for cut, _ in proposals))
 
     return tuple(map(event, asked))
@@ -194,7 +193,7 @@ outlook = preview
 
 
 def _observed(
-    model: nn.Module, asked: Sequence[GramianType | None], data: Iterable[Any]
+    model: nn.Module, asked: Sequence[GramianType | None], data: Iterable[Any], measure: bool
 ) -> dict[str, list[Signal]] | None:
     """The signals of the layers that need them; None if no layer does."""
     if isinstance(data, (Tensor, np.ndarray)):
@@ -203,6 +202,8 @@ def _observed(
             f"{tuple(data.shape)}; pass a list of tensors, such as tensor.split(50)"
         )
     given = not (isinstance(data, tuple) and not data)
+    if measure and not given:
+        raise OptionError("measure=True times each layer on its input; give data=")
     needed = given or any(gramians and gramians.needs_inputs for gramians in asked)
     layers = compressible_layers if needed else selective_layers
     if next(layers(model), None) is None:

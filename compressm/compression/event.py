@@ -47,7 +47,7 @@ class LayerCut:
         inputs of a convolution inside the layer. 0 if the layer could not be read.
     step_seconds : (float, float) or None
         Seconds of a forward and backward pass of the layer on as many sequences as it was given at
-        once, all of them the first one, before and after; see ``preview(measure=True)``.
+        once, all of them the first one, before and after; see `preview`.
     rounding : float
         Error by the precision of the parameters: distance between the layer as written and the
         reduced system, the largest over frequency, relative to the peak.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -18,6 +19,7 @@ from compressm.compression.proposal import (
     parameter_count,
     without_hooks,
 )
+from compressm.errors import OptionError
 from compressm.layers import SSMLayer
 from compressm.systems.convert import directions
 from compressm.systems.selective.evaluate import coefficients
@@ -72,19 +74,29 @@ def _costs(plan: Plan, layer: nn.Module, n: int) -> tuple[int, int]:
     return max(dtype.itemsize, 4) * h + dtype.itemsize * window, 2 * parameter_count(layer) + 6 * h
 
 
-def timed(plan: Plan, proposal: Proposal, known: dict[tuple[str, int], float | None]) -> Proposal:
-    """The proposal with the seconds of a step, before and after.
+def timed(
+    plans: Sequence[Plan | Proposal],
+    proposals: Sequence[Proposal],
+    known: dict[tuple[str, int], float | None],
+) -> list[Proposal]:
+    """The proposals with the seconds of a step, before and after.
 
     Parameters
     ----------
-    plan : Plan
-        Of that layer, with an example of its input.
-    proposal : Proposal
+    plans : sequence of Plan or Proposal
+        Of the same layers, with examples of their inputs; a proposal where a layer has no plan.
+    proposals : sequence of Proposal
     known : dict
         Seconds by the name and the size of a layer, to which those measured are added.
     """
+    return [_timed(*pair, known) for pair in zip(plans, proposals, strict=True)]
+
+
+def _timed(
+    plan: Plan | Proposal, proposal: Proposal, known: dict[tuple[str, int], float | None]
+) -> Proposal:
     cut, write = proposal
-    if plan.example is None:
+    if isinstance(plan, Proposal) or plan.example is None:
         return proposal
     for n in (cut.before, cut.after):
         if (cut.name, n) not in known:
@@ -113,6 +125,11 @@ def step_seconds(layer: nn.Module, u: Tensor) -> float | None:
     -------
     float or None
         The median of several; None if the layer needs more than its input.
+
+    Raises
+    ------
+    OptionError
+        If there is no memory for it.
     """
     layer = without_hooks(layer)
     device = next((p.device for p in layer.parameters()), u.device)
@@ -125,13 +142,28 @@ def step_seconds(layer: nn.Module, u: Tensor) -> float | None:
             for _ in range(1 + REPEATS):  # the first one warms up
                 _wait_for(device)
                 start = time.perf_counter()
-                y = layer(u)
+                try:
+                    y = layer(u)
+                except Exception as error:  # whatever the code of another package raises
+                    if _is_out_of_memory(error):
+                        raise
+                    return None
                 (y[0] if isinstance(y, tuple) else y).sum().backward()
                 _wait_for(device)
                 seconds.append(time.perf_counter() - start)
-    except Exception:  # whatever the code of another package raises
-        return None
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise OptionError(
+            f"there is no memory on {device} for a forward and backward pass of "
+            f"{type(layer).__name__} on {tuple(u.shape)}; measure with smaller batches"
+        ) from error
     return statistics.median(seconds[1:])
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    own = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, own) or "DefaultCPUAllocator" in str(error)
 
 
 def _wait_for(device: torch.device) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "outlook_table",
     "preview_table",
     "spectra_table",
+    "time_table",
 ]
 
 FRACTIONS = {"90%": 0.9, "99%": 0.99, "99.9%": 0.999}
@@ -120,6 +121,26 @@ def cut_table(event: CompressionEvent) -> Table:
     if notes:
         table.caption = "Not cut: " + "; ".join(notes)
         table.caption_justify = "left"
+    return table
+
+
+def time_table(event: CompressionEvent) -> Table:
+    """Measured milliseconds of a step of each layer, before and after a cut.
+
+    Parameters
+    ----------
+    event : CompressionEvent
+        With ``measure=True``.
+    """
+    title = "Forward and backward, ms"
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
+    table.add_column("layer", overflow="fold")
+    for column in ("before", "after"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for cut in event.layers:
+        seconds = cut.step_seconds
+        cells = [f"{1e3 * x:.3g}" for x in seconds] if seconds else ["not measured", ""]
+        table.add_row(cut.name, *cells)
     return table
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import lti
 from compressm.layers.frozen import Frozen
 from compressm.layers.modes import HALF, require_precision
+from compressm.ops.checks import require_state
 from compressm.ops.resize import resize_
 
 __all__ = ["SSMLayer"]
@@ -66,6 +67,13 @@ class SSMLayer(nn.Module, ABC):
         """
         like = next(self.parameters())
         return like.new_zeros(batch, self.d_state, dtype=like.dtype.to_complex())
+
+    def _require_state(self, state: Any, u: Tensor) -> None:
+        """`lti.DimensionError` unless it is None, or a state as `step` takes it for this input."""
+        if state is not None:
+            like = self.initial_state(0)
+            axes = dict(zip(("d_state", "d_model"), reversed(like.shape[1:]), strict=False))
+            require_state(state, like, batch=u.shape[0], **dict(reversed(axes.items())))
 
     @abstractmethod
     def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace | lti.StateSpace:

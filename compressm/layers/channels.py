@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 import lti
 from compressm.layers.base import SSMLayer
-from compressm.layers.modes import read_modes, require_state, stored
-from compressm.ops.checks import require_sequence
+from compressm.layers.kept import Kept
+from compressm.layers.modes import read_modes, stored
+from compressm.ops.checks import require_sequence, require_step
 from compressm.ops.powers import powers_of
 from compressm.ops.resize import resize_
 
@@ -37,6 +38,10 @@ class ChannelLayer(SSMLayer):
     D: nn.Parameter
     log_dt: nn.Parameter
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept = Kept()
+
     @property
     def d_model(self) -> int:
         """Number of channels H."""
@@ -60,12 +65,13 @@ class ChannelLayer(SSMLayer):
         -------
         (batch, length, d_model)
         """
-        require_sequence(u, self.d_model)
-        self._check_state(u, state)
+        require_sequence(u, self.d_model, self.D)
+        self._require_state(state, u)
         if torch.compiler.is_exporting():
             return self._exported(u, state)
         with torch.autocast(u.device.type, enabled=False):  # no FFT in half precision
-            v = u.to(self.D.dtype).mT
+            u = u.to(self.D.dtype)
+            v = u.mT
             kernels = self._kernel(v.shape[-1])
             y = causal_conv(v, kernels[:, 0])
             if self.bidirectional:
@@ -95,8 +101,12 @@ class ChannelLayer(SSMLayer):
         """
         if self.bidirectional:
             raise self._no_state()
-        self._check_state(u, state)
-        x, C = self._advance(u, state)
+        require_step(u, self.d_model, self.D)
+        self._require_state(state, u)
+        *system, C = self._kept(self, self._constants)
+        with torch.autocast(u.device.type, enabled=False):  # the state keeps its precision
+            u = u.to(self.D.dtype)
+            x = self._advance(u, state, *system)
         return (C[:, 0] * x).sum(-1).real + self.D * u, x
 
     def initial_state(self, batch: int) -> Tensor:
@@ -178,11 +188,15 @@ class ChannelLayer(SSMLayer):
         weights = C * poles[:, None] * state.movedim(0, 1)
         return diagonal_kernel(poles, weights, length, self.D.dtype).movedim(0, 1)
 
-    def _advance(self, u: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The next state (batch, H, n), and c."""
-        poles, B, C = self._system()
+    def _constants(self) -> tuple[Tensor, ...]:
+        """What `_advance` needs, and c (H, q, n): all that a step does not depend on."""
+        return self._system()
+
+    def _advance(self, u: Tensor, state: Tensor | None, *system: Tensor) -> Tensor:
+        """The next state (batch, H, n)."""
+        poles, B = system
         x = B * u[..., None]
-        return (x if state is None else x + poles * state), C
+        return x if state is None else x + poles * state
 
     @property
     def _bound(self) -> float:
@@ -191,13 +205,6 @@ class ChannelLayer(SSMLayer):
     def _inside(self, poles: Tensor) -> Tensor:
         """Poles scaled into the unit circle where rounding or a parameter has put them outside."""
         return poles * (self._bound / poles.abs().clamp(min=self._bound))
-
-    def _check_state(self, u: Tensor, state: Tensor | None) -> None:
-        if state is None:
-            return
-        if self.bidirectional:
-            raise self._no_state()
-        require_state(state, batch=u.shape[0], d_model=self.d_model, d_state=self.d_state)
 
     def _no_state(self) -> lti.OptionError:
         return lti.OptionError(
@@ -220,6 +227,8 @@ def causal_conv(u: Tensor, kernel: Tensor) -> Tensor:
     -------
     (..., length)
     """
+    if not u.numel():
+        return u  # there is no FFT of an empty batch
     length = u.shape[-1]
     spectrum = torch.fft.rfft(u, 2 * length) * torch.fft.rfft(kernel, 2 * length)  # no wrapping
     return torch.fft.irfft(spectrum, 2 * length)[..., :length]

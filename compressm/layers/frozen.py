@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import lti
-from compressm.layers.modes import require_precision, require_state
-from compressm.ops.checks import require_sequence
+from compressm.layers.modes import require_precision
+from compressm.ops.checks import require_sequence, require_state, require_step
 from compressm.ops.powers import causal, krylov, powers_of
 
 __all__ = ["Frozen"]
@@ -96,16 +96,17 @@ class Frozen(nn.Module):
         -------
         (batch, length, d_model)
         """
-        require_sequence(u, self.d_model)
+        require_sequence(u, self.d_model, self.D)
         if state is not None:
             self._check(state, u.shape[0])
-        u = u.to(self.D.dtype)
         G, _, m = self.B.shape
-        v = u.unflatten(2, (G, m)).transpose(1, 2)
-        y = self._read(v, state, self.V[0], self.T[0])
-        if len(self.V) == 2:
-            y = y + self._read(v.flip(2), None, self.V[1], self.T[1]).flip(2)
-        return y.transpose(1, 2).flatten(2) + self.D * u
+        with torch.autocast(u.device.type, enabled=False):
+            u = u.to(self.D.dtype)
+            v = u.unflatten(2, (G, m)).transpose(1, 2)
+            y = self._read(v, state, self.V[0], self.T[0])
+            if len(self.V) == 2:
+                y = y + self._read(v.flip(2), None, self.V[1], self.T[1]).flip(2)
+            return y.transpose(1, 2).flatten(2) + self.D * u
 
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x = A state + B u,  y = C x + D * u: one time step.
@@ -126,13 +127,15 @@ class Frozen(nn.Module):
         lti.OptionError
             If the layer is bidirectional.
         """
+        require_step(u, self.d_model, self.D)
         state = self.initial_state(u.shape[0]) if state is None else self._check(state, u.shape[0])
-        u = u.to(self.D.dtype)
         G, _, m = self.B.shape
-        v = u.unflatten(1, (G, m)).transpose(0, 1)
-        x = _advance(self.A, state) + (v @ self.B.mT).transpose(0, 1)
-        y = (x.transpose(0, 1) @ self.C.mT).transpose(0, 1)
-        return y.flatten(1) + self.D * u, x
+        with torch.autocast(u.device.type, enabled=False):
+            u = u.to(self.D.dtype)
+            v = u.unflatten(1, (G, m)).transpose(0, 1)
+            x = _advance(self.A, state) + (v @ self.B.mT).transpose(0, 1)
+            y = (x.transpose(0, 1) @ self.C.mT).transpose(0, 1)
+            return y.flatten(1) + self.D * u, x
 
     def initial_state(self, batch: int) -> Tensor:
         """The state before the first step, (batch, G, N) of zeros.
@@ -164,8 +167,8 @@ class Frozen(nn.Module):
         return super()._apply(fn, recurse)
 
     def _check(self, state: Tensor, batch: int) -> Tensor:
-        groups, states = self.initial_state(1).shape[1:]
-        require_state(state, batch=batch, groups=groups, states=states)
+        like = self.initial_state(0)
+        require_state(state, like, batch=batch, groups=like.shape[1], states=like.shape[2])
         return state
 
     def _read(self, u: Tensor, state: Tensor | None, V: Tensor, T: Tensor) -> Tensor:

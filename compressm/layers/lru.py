@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import lti
 from compressm.layers.base import SSMLayer
-from compressm.layers.modes import mean_lengths, read_modes, require_state, stored
+from compressm.layers.modes import mean_lengths, read_modes, stored
+from compressm.ops.checks import require_sequence, require_step
 from compressm.ops.resize import resize_
 from compressm.ops.scan import linear_ssm
 
@@ -125,7 +126,8 @@ class LRU(SSMLayer):
         -------
         (batch, length, d_model)
         """
-        require_state(state, batch=u.shape[0], d_state=self.d_state)
+        require_sequence(u, self.d_model, self.D)
+        self._require_state(state, u)
         if torch.compiler.is_exporting():
             return self._exported(u, state)
         return linear_ssm(u, *self._system(), state, D=self.D)[0]
@@ -144,10 +146,12 @@ class LRU(SSMLayer):
         y : (batch, d_model)
         state : (batch, n) complex
         """
+        require_step(u, self.d_model, self.D)
+        self._require_state(state, u)
+        u = u.to(self.D.dtype)
         poles, B, C = self._system()
         x = u.to(B.dtype) @ B.mT
         if state is not None:
-            require_state(state, batch=u.shape[0], d_state=self.d_state)
             x = x + poles * state
         return (x @ C.mT).real + self.D * u, x
 

@@ -148,12 +148,15 @@ class LSSL(ChannelLayer):
         x = (A @ state.to(A.dtype)[..., None])[..., 0]
         return torch.einsum("hln,bhn->bhl", krylov(A, C, length)[:, 0], x)
 
-    def _advance(self, u: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _constants(self) -> tuple[Tensor, ...]:
+        return super()._constants() if self.is_diagonal else self._dense()
+
+    def _advance(self, u: Tensor, state: Tensor | None, *system: Tensor) -> Tensor:
         if self.is_diagonal:
-            return super()._advance(u, state)
-        A, B, C = self._dense()
+            return super()._advance(u, state, *system)
+        A, B = system
         x = B * u[..., None]
-        return (x if state is None else x + (A @ state[..., None])[..., 0]), C
+        return x if state is None else x + (A @ state[..., None])[..., 0]
 
     def _parameters_of(self, poles: Tensor, weights: Tensor) -> dict[str, Tensor]:
         w = to_continuous(poles, torch.finfo(self.D.dtype).tiny)

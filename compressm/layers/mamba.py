@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, silu, softplus
 
 import lti
+from compressm.ops.checks import require_sequence, require_state, require_step
 from compressm.ops.resize import resize_
 from compressm.ops.selective_scan import selective_scan, selective_scan_reference
 
@@ -120,6 +121,7 @@ class Mamba(nn.Module):
         -------
         (batch, length, d_model)
         """
+        require_sequence(u, self.d_model, self.in_proj.weight, cast=False)
         return self._run(u, state)[0]
 
     def step(
@@ -139,6 +141,7 @@ class Mamba(nn.Module):
         y : (batch, d_model)
         state : pair of tensors
         """
+        require_step(u, self.d_model, self.in_proj.weight, cast=False)
         y, state = self._run(u.unsqueeze(1), state, selective_scan_reference)
         return y.squeeze(1), state
 
@@ -191,11 +194,25 @@ class Mamba(nn.Module):
         state: tuple[Tensor, Tensor] | None,
         scan: Callable[..., tuple[Tensor, Tensor]] = selective_scan,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        window, h = (None, None) if state is None else state
+        window, h = (None, None) if state is None else self._parts(state, u.shape[0])
         x, z, window = self._convolved(u, window)
         dt, B, C = self._coefficients(x)
         y, h = scan(x, dt, -self.A_log.exp(), B, C, self.D, h)
         return self.out_proj(y * silu(z)), (window, h)
+
+    def _parts(self, state: Any, batch: int) -> tuple[Tensor, Tensor]:
+        """The two tensors of a state, if it is one for this batch."""
+        if not isinstance(state, tuple | list) or len(state) != 2:
+            raise lti.DimensionError(
+                f"the state must be a pair of tensors, got a {type(state).__name__}; pass what "
+                "step returned for this batch"
+            )
+        (window, h), likes = state, self.initial_state(0)
+        (_, channels, past), (_, _, n) = (x.shape for x in likes)
+        # Under autocast the inputs of the convolution are in half precision
+        require_state(window, likes[0], cast=True, batch=batch, channels=channels, past=past)
+        require_state(h, likes[1], batch=batch, channels=channels, d_state=n)
+        return window, h
 
     def _convolved(self, u: Tensor, window: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """x after convolution and SiLU, the gate z, and the inputs that the next step needs."""

@@ -15,7 +15,6 @@ __all__ = [
     "one_of",
     "read_modes",
     "require_precision",
-    "require_state",
     "stored",
 ]
 
@@ -106,15 +105,6 @@ def one_of(name: str, value: str, options: tuple[str, ...]) -> None:
     if value not in options:
         known = " or ".join(map(repr, options))
         raise lti.OptionError(f"{name} must be {known}; got {value!r}")
-
-
-def require_state(state: Tensor | None, **axes: int) -> None:
-    """DimensionError unless a state has these axes, by their names."""
-    if state is not None and tuple(state.shape) != (shape := tuple(axes.values())):
-        raise lti.DimensionError(
-            f"the state must be ({', '.join(axes)}) = {shape}, got shape {tuple(state.shape)}; "
-            "pass what step returned for this batch"
-        )
 
 
 def require_precision(layer: nn.Module, fn: Callable[[Tensor], Tensor]) -> None:

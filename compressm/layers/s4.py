@@ -67,9 +67,9 @@ class S4(ChannelLayer):
     -----
     The kernel is that of [1]_, section 3.3: its generating function at the roots of unity, by
     Woodbury's identity a few Cauchy products ``sum_i v_i / (z - w_i)``, then an inverse FFT. The
-    products are formed as matrices of n x L/2 real numbers for each channel. A `step` has first to
-    divide C by ``1 - A'^L``, which takes O(n^3 log L) for each channel at rank 1, and O(n) at rank
-    0.
+    products are formed as matrices of n x L/2 real numbers for each channel. The first `step`
+    divides C by ``1 - A'^L``, which takes O(n^3 log L) for each channel at rank 1, and O(n) at
+    rank 0.
 
     Lambda, P and B start as HiPPO-LegS, with one P in place of P and Q as in [2]_; C is complex
     normal of variance 1, before the factor ``1 - A'^L``, and D is normal of variance 1.
@@ -163,9 +163,8 @@ class S4(ChannelLayer):
         dtype = (self.D.dtype if dtype is None else dtype).to_complex()
         return w.to(dtype), Q.to(dtype), B.to(dtype)
 
-    def _sampled(self, x: Tensor | None, v: Tensor | None, dtype: torch.dtype | None) -> Tensor:
+    def _sampled(self, x: Tensor | None, v: Tensor | None, w: Tensor, Q: Tensor) -> Tensor:
         """(1 - dt/2 A)^-1 ((1 + dt/2 A) x + v) for x and v (..., H, n), either of them absent."""
-        w, Q, _ = self._continuous(dtype)
         d = 1 / (1 - w / 2)
 
         def read(x: Tensor) -> Tensor:  # 2 Re(Q^H x), (..., H, rank, 1)
@@ -183,11 +182,11 @@ class S4(ChannelLayer):
 
     def _dense(self) -> tuple[Tensor, Tensor]:
         """A' (H, 2n, 2n) and B' (H, 2n) on the real state [Re x, Im x], in double precision."""
-        _, _, B = self._continuous(torch.float64)
+        w, Q, B = self._continuous(torch.float64)
         identity = torch.eye(self.d_state, dtype=B.dtype, device=B.device)
         basis = torch.cat([identity, 1j * identity])[:, None]
-        A = _real(self._sampled(basis.expand(-1, self.d_model, -1), None, torch.float64))
-        return A.permute(1, 2, 0), _real(self._sampled(None, B, torch.float64))
+        A = _real(self._sampled(basis.expand(-1, self.d_model, -1), None, w, Q))
+        return A.permute(1, 2, 0), _real(self._sampled(None, B, w, Q))
 
     def _times_power(self, C: Tensor, length: int) -> Tensor:
         """C A'^length for rows C (H, q, n), in double precision."""
@@ -281,11 +280,17 @@ class S4(ChannelLayer):
         rows = krylov(A, _real_rows(self._output()), length)[:, 0]
         return torch.einsum("hln,bhn->bhl", rows, x).to(self.D.dtype)
 
-    def _advance(self, u: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _constants(self) -> tuple[Tensor, ...]:
         if self.rank == 0:
-            return super()._advance(u, state)
-        _, _, B = self._continuous(None)
-        return self._sampled(state, B * u[..., None], None), 2 * self._output().to(B)
+            return super()._constants()
+        w, Q, B = self._continuous(None)
+        return w, Q, B, 2 * self._output().to(B)
+
+    def _advance(self, u: Tensor, state: Tensor | None, *system: Tensor) -> Tensor:
+        if self.rank == 0:
+            return super()._advance(u, state, *system)
+        w, Q, B = system
+        return self._sampled(state, B * u[..., None], w, Q)
 
     def _parameters_of(self, poles: Tensor, weights: Tensor) -> dict[str, Tensor]:
         w = to_continuous(poles, torch.finfo(self.D.dtype).tiny)

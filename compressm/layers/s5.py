@@ -11,8 +11,9 @@ from torch import Tensor, nn
 import lti
 from compressm.layers.base import SSMLayer
 from compressm.layers.hippo import hippo_normal
-from compressm.layers.modes import mean_lengths, one_of, read_modes, require_state, stored
+from compressm.layers.modes import mean_lengths, one_of, read_modes, stored
 from compressm.layers.sampling import DISCRETIZATIONS
+from compressm.ops.checks import require_sequence, require_step
 from compressm.ops.resize import resize_
 from compressm.ops.scan import linear_ssm
 
@@ -178,9 +179,8 @@ class S5(SSMLayer):
         -------
         (batch, length, d_model)
         """
-        if self.bidirectional and state is not None:
-            raise self._no_state()
-        require_state(state, batch=u.shape[0], d_state=self.d_state)
+        require_sequence(u, self.d_model, self.D)
+        self._require_state(state, u)
         if torch.compiler.is_exporting():
             return self._exported(u, state)
         poles, B, C = self._system()
@@ -210,10 +210,12 @@ class S5(SSMLayer):
         """
         if self.bidirectional:
             raise self._no_state()
+        require_step(u, self.d_model, self.D)
+        self._require_state(state, u)
+        u = u.to(self.D.dtype)
         poles, B, C = self._system()
         x = u.to(B.dtype) @ B.mT
         if state is not None:
-            require_state(state, batch=u.shape[0], d_state=self.d_state)
             x = x + poles * state
         return (x @ C.mT).real + self.D * u, x
 

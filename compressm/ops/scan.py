@@ -97,7 +97,7 @@ def linear_ssm(
     >>> y.flatten()
     tensor([1.0000, 1.5000, 1.7500])
     """
-    require_sequence(u, B.shape[1])
+    require_sequence(u, B.shape[1], B)
     if D is not None and not D.shape == B.shape[1:] == C.shape[:1]:
         raise lti.DimensionError(
             f"D feeds input i to output i: it needs one number for each of {B.shape[1]} inputs and "

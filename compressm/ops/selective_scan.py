@@ -69,7 +69,7 @@ def selective_scan(
     >>> y.flatten()
     tensor([1.0000, 1.5000, 1.7500])
     """
-    require_sequence(u, A.shape[0])
+    require_sequence(u, A.shape[0], A)
     with torch.autocast(u.device.type, enabled=False):
         u, dt, B, C, D = (x.to(A.dtype) for x in (u, dt, B, C, D))
         if state is None:

@@ -119,21 +119,47 @@ def check_that_there_is_no_state(layer):
 
 
 @torch.no_grad()
-def check_that_shapes_are_checked(layer):
-    u = inputs(layer)
+def check_that_inputs_are_checked(layer, batch=2):
+    """Inputs and states, of whole sequences and of steps, also of the frozen layer."""
+    u = torch.randn(batch, LENGTH, layer.d_model, dtype=next(layer.parameters()).dtype)
     for one in (layer, frozen(layer)):
         for wrong in (u[0], u[:, :0], u[..., :-1]):
             with pytest.raises(lti.DimensionError, match="u must be"):
                 one(wrong)
+        for wrong in (u, u[:, 0, :-1], u[0, 0]):
+            with pytest.raises(lti.DimensionError, match="u must be one time step"):
+                one.step(wrong)
+        for wrong, message in (
+            (u.long(), "real floating-point numbers, got torch.int64"),
+            (u + 0j, "real floating-point numbers, got torch.complex"),
+            (u.to("meta"), "u is on meta, but"),
+            (u.numpy(), "u must be a tensor, got a ndarray"),
+        ):
+            for run, now in ((one, wrong), (one.step, wrong[:, 0])):
+                with pytest.raises(lti.DimensionError, match=message):
+                    run(now)
+        _, state = one.step(u[:, 0])
+        for run, now in ((one, u), (one.step, u[:, 0])):
+            for wrong, message in wrong_states(state):
+                with pytest.raises(lti.DimensionError, match=message):
+                    run(now, wrong)
 
 
-@torch.no_grad()
-def check_that_the_shape_of_the_state_is_checked(layer):
-    u, state = inputs(layer), torch.zeros(2, layer.d_model, layer.d_state + 1)
-    for one in (layer, frozen(layer)):
-        for call in (lambda one=one: one(u, state), lambda one=one: one.step(u[:, 0], state)):
-            with pytest.raises(lti.DimensionError, match="state must be"):
-                call()
+def wrong_states(state):
+    """Each with what the message says; the last part of a pair is what is wrong."""
+    if isinstance(state, tuple):
+        yield state[:1], "must be a pair of tensors, got a tuple"
+        yield state[0], "must be a pair of tensors, got a Tensor"
+        yield from (((*state[:-1], x), message) for x, message in wrong_states(state[-1]))
+        return
+    yield state[:1], "state must be .*pass what step returned"
+    yield state[..., :-1], "state must be .*pass what step returned"
+    yield (state.real if state.is_complex() else state + 0j), "state must be torch"
+    precisions = {torch.float32: torch.float64, torch.float64: torch.float32}
+    other = precisions[state.real.dtype]
+    yield state.to(other.to_complex() if state.is_complex() else other), "state must be torch"
+    yield state.to("meta"), "on cpu, got .* on meta"
+    yield [state], "state must be a tensor, got a list"
 
 
 def check_that_gradients_reach_every_parameter(layer):
@@ -149,7 +175,13 @@ def check_mixed_precision(layer):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = layer(u)
         assert layer(u.bfloat16()).dtype == torch.float32
+        _, state = layer.step(u[:, 0])
+        step = layer.step(u[:, 1], state)
+        assert layer.step(u[:, 1].bfloat16(), state)[0].dtype == torch.float32
     assert torch.equal(inside, layer(u))
+    assert all(map(torch.equal, step, layer.step(u[:, 1], state)))
+    y, after = layer.step(u[:, 1].double(), state)
+    assert y.dtype == layer(u.double()).dtype == torch.float32 and after.dtype == state.dtype
 
 
 @torch.no_grad()

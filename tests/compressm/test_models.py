@@ -228,6 +228,21 @@ def test_there_is_no_step_in_training_mode():
         model_of().step(torch.zeros(1, 2))
 
 
+def test_inputs_and_states_are_checked():
+    model = model_of(pool="none").eval()
+    for wrong in (torch.zeros(1, 5, 3), torch.zeros(5, 2), torch.zeros(1, 5, 2).double()):
+        with pytest.raises(lti.DimensionError, match="u "):
+            model(wrong)
+        with pytest.raises(lti.DimensionError, match="u "):
+            model.step(wrong[:, 0])
+    _, state = model.step(torch.zeros(1, 2))
+    for wrong, got in ((state[:1], "1 parts"), (state[0], "Tensor")):
+        with pytest.raises(lti.DimensionError, match=f"a tuple of 2, got {got}"):
+            model.step(torch.zeros(1, 2), wrong)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(torch.zeros(1, 5, 2).bfloat16()).isfinite().all()
+
+
 def test_a_bidirectional_layer_or_one_without_a_step_says_so():
     for layer in ("s4", "s4d", "s5"):
         with pytest.raises(lti.OptionError, match="both ends"):

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from compressm import KeepEnergy, States, compress_, load_pretrained
 from compressm.checkpoints.pretrained import quiet
+from compressm.compression import units
 from compressm.experiments.rebuilding import rebuilt
 from compressm.systems.find import selective_layers, stored_states
 from tests.compressm.experiments.helpers import walks
@@ -96,6 +97,21 @@ def test_the_table_counts_bytes_and_operations(compress, saved):
         assert f"{100 * cut.energy_kept:.4g}%" in row and f"{100 * cut.output_error:.2g}%" in row
     total = [sum(cut.state_bytes[i] for cut in event.layers) for i in (0, 1)]
     assert f"State of a sequence: {total[0]:,} → {total[1]:,} bytes." in out
+
+
+def test_step_times_are_measured_when_asked(compress, saved, monkeypatch):
+    saved()
+    seconds = iter((0.5, 0.00125, 0.25, 0.002))
+    monkeypatch.setattr(units, "step_seconds", lambda layer, u: next(seconds))
+    argv = ("big", "--states", "8", "--data", "x.npy", "--dry-run")
+    _, plain, _ = compress(*argv)
+    assert "backward, ms" not in plain
+    code, out, _ = compress(*argv, "--measure")
+    assert code == 0 and not Path("small").exists()
+    rows = out.split("backward, ms")[1].splitlines()[2:4]
+    assert [row.split()[-2:] for row in rows] == [["500", "1.25"], ["250", "2"]]
+    code, out, err = compress("big", "--states", "8", "--dry-run", "--measure")
+    assert (code, out) == (2, "") and "give --data" in err
 
 
 def uneven(model):

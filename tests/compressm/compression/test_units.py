@@ -132,7 +132,47 @@ def test_a_layer_that_needs_more_than_its_input_is_not_timed():
     assert event.layers[0].after == 4 and event.layers[0].step_seconds is None
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory"),
+            r"no memory on cpu .* Failing .*\(2, 5, 4\); .*smaller",
+        ),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "no memory on cpu"),
+        (MemoryError(), "no memory on cpu"),
+    ],
+)
+def test_a_measurement_without_memory_says_so(error, message):
+    u = torch.randn(2, 5, 4)
+    with pytest.raises(OptionError, match=message):
+        units.step_seconds(Failing(error), u)
+    with pytest.raises(RuntimeError, match="of the backward pass"):
+        units.step_seconds(Failing(RuntimeError("of the backward pass"), True), u)
+    assert units.step_seconds(Failing(RuntimeError("it needs more")), u) is None
+
+
+class Failing(LRU):
+    """A layer whose forward or backward pass fails."""
+
+    def __init__(self, error, backward=False):
+        super().__init__(4, 12)
+        self.error, self.backward = error, backward
+
+    def forward(self, u, state=None):
+        y = super().forward(u, state)
+        if not self.backward:
+            raise self.error
+        y.register_hook(self.fail)
+        return y
+
+    def fail(self, _):
+        raise self.error
+
+
 def test_a_measurement_needs_data():
+    with pytest.raises(OptionError, match="give data="):
+        compress_(model_of(), States(4), measure=True)
     with pytest.raises(OptionError, match="give data="):
         preview(model_of(), [States(4)], measure=True)
 

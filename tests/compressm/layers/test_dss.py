@@ -134,8 +134,7 @@ def test_the_layer_itself(options):
     for length, batch in ((30, 2), (1, 1), (2, 1), (17, 3)):
         contract.check_that_steps_equal_forward(dss(options), length, batch)
     contract.check_that_steps_equal_forward(dss(options, d_state=0))
-    contract.check_that_shapes_are_checked(dss(options))
-    contract.check_that_the_shape_of_the_state_is_checked(dss(options))
+    contract.check_that_inputs_are_checked(dss(options))
     contract.check_that_gradients_reach_every_parameter(dss(options))
     contract.check_mixed_precision(dss(options, dtype=torch.float32))
     contract.check_what_systems_may_be(partial(dss, options))

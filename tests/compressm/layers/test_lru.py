@@ -127,7 +127,7 @@ def test_the_layer_itself():
     for length, batch in ((30, 2), (1, 1), (2, 1), (17, 3)):
         contract.check_that_steps_equal_forward(lru(dtype=torch.float64), length, batch)
     contract.check_that_steps_equal_forward(lru(d_state=0, dtype=torch.float64))
-    contract.check_that_shapes_are_checked(lru())
+    contract.check_that_inputs_are_checked(lru())
     contract.check_that_gradients_reach_every_parameter(lru())
     contract.check_mixed_precision(lru())
     contract.check_what_systems_may_be(lru)

@@ -154,8 +154,7 @@ def test_a_reduction_leaves_a_diagonal_layer_of_the_same_class():
 def test_the_layer_itself(make):
     for length, batch in ((30, 2), (1, 1), (2, 1), (17, 3)):
         contract.check_that_steps_equal_forward(make(), length, batch)
-    contract.check_that_shapes_are_checked(make())
-    contract.check_that_the_shape_of_the_state_is_checked(make())
+    contract.check_that_inputs_are_checked(make())
     contract.check_mixed_precision(make(dtype=torch.float32))
     contract.check_what_systems_may_be(make)
     contract.check_single_precision(make(dtype=torch.float32), 1e-5, length=500)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import lti
 from compressm.layers.mamba import Mamba
 from compressm.systems.selective.keep import keep_states_
+from tests.compressm import layer_contract as contract
 
 
 def mamba(d_model=5, d_state=6, dtype=torch.float64, seed=0, **options):
@@ -85,6 +86,12 @@ def test_forward_continues_from_a_state():
     for t in range(11):
         _, state = layer.step(u[:, t], state)
     assert torch.allclose(layer(u[:, 11:], state), layer(u)[:, 11:], rtol=0, atol=1e-10)
+
+
+def test_inputs_are_checked():
+    contract.check_that_inputs_are_checked(mamba())
+    with pytest.raises(lti.DimensionError, match=r"u is torch.float32, but .* torch.float64"):
+        mamba()(inputs().float())
 
 
 def test_parameters_have_their_published_names_and_shapes():

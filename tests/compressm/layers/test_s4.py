@@ -184,8 +184,7 @@ def test_the_layer_itself(make):
     for length, batch in ((30, 2), (1, 1), (2, 1), (17, 3), (60, 1)):
         contract.check_that_steps_equal_forward(make(), length, batch)
     contract.check_that_there_is_no_state(make(bidirectional=True))
-    contract.check_that_shapes_are_checked(make())
-    contract.check_that_the_shape_of_the_state_is_checked(make())
+    contract.check_that_inputs_are_checked(make())
     contract.check_that_gradients_reach_every_parameter(make())
     contract.check_that_gradients_reach_every_parameter(make(bidirectional=True))
     contract.check_mixed_precision(make(dtype=torch.float32))

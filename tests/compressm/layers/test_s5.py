@@ -239,7 +239,7 @@ def test_the_layer_itself():
         contract.check_single_precision(short, 3e-6, length=100)
     contract.check_that_steps_equal_forward(s5(d_state=0))
     contract.check_that_there_is_no_state(s5(bidirectional=True))
-    contract.check_that_shapes_are_checked(s5())
+    contract.check_that_inputs_are_checked(s5())
     contract.check_mixed_precision(s5(dtype=torch.float32))
     contract.check_what_systems_may_be(s5)
 

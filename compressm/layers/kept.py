@@ -1,0 +1,46 @@
+"""What steps have in common is computed once, as long as the parameters stay what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Kept"]
+
+
+class Kept:
+    """The constants of a layer, computed again when a value that they depend on has changed.
+
+    Values are compared, not version numbers, which a write through ``.data`` does not change. Where
+    constants need derivatives, and where they are traced, they are computed each time. A copy of
+    the layer starts without any.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[list[Tensor], tuple[Tensor, ...]] | None = None
+
+    def __call__(
+        self, layer: nn.Module, compute: Callable[[], tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        """What `compute` returns for the parameters and buffers of `layer`."""
+        now = [*layer.parameters(), *layer.buffers()]
+        differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in now)
+        if differentiable or torch.compiler.is_compiling():
+            self._last = None
+            return compute()
+        last = self._last  # read once: threads may share a layer
+        if last is None or not all(map(_equal, last[0], now)):
+            self._last = last = [x.detach().clone() for x in now], compute()
+        return last[1]
+
+    def __deepcopy__(self, memo: object) -> Kept:
+        return Kept()
+
+    def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
+        return Kept, ()
+
+
+def _equal(x: Tensor, y: Tensor) -> bool:
+    return x.dtype == y.dtype and x.device == y.device and torch.equal(x, y)
