@@ -2,6 +2,7 @@
 
 from compressm._optional import require
 from compressm.errors import DataError, MissingPackageError
+from compressm.experiments.data.appliances import plaid
 from compressm.experiments.data.dataset import Dataset, batches
 from compressm.experiments.data.images import cifar, digits, mnist
 from compressm.experiments.data.recordings import spoken_digits
@@ -14,6 +15,7 @@ __all__ = [
     "cifar",
     "digits",
     "mnist",
+    "plaid",
     "require",
     "spoken_digits",
 ]

@@ -18,16 +18,19 @@ __all__ = ["Dataset", "batches", "standardized"]
 class Dataset:
     """Labelled sequences, split into a training and a test part.
 
-    ========== ========================== =========
-    field      shape                      dtype
-    ========== ========================== =========
-    x_train    (n_train, length, n_input) float32
-    y_train    (n_train,)                 int64
-    x_test     (n_test, length, n_input)  float32
-    y_test     (n_test,)                  int64
-    ========== ========================== =========
+    ============= ========================== =========
+    field         shape                      dtype
+    ============= ========================== =========
+    x_train       (n_train, length, n_input) float32
+    y_train       (n_train,)                 int64
+    x_test        (n_test, length, n_input)  float32
+    y_test        (n_test,)                  int64
+    lengths_train (n_train,)                 int64
+    lengths_test  (n_test,)                  int64
+    ============= ========================== =========
 
-    Sequences of tokens, numbers from 0 to `n_tokens` - 1, are (n, length) of dtype uint8.
+    Sequences of tokens, numbers from 0 to `n_tokens` - 1, are (n, length) of dtype uint8. Steps
+    after the `lengths` are padding; None where there is none.
     """
 
     name: str
@@ -36,6 +39,18 @@ class Dataset:
     x_test: Tensor
     y_test: Tensor
     n_tokens: int = 0
+    lengths_train: Tensor | None = None
+    lengths_test: Tensor | None = None
+
+    def train(self, index: Tensor) -> tuple[Tensor, ...]:
+        """Labels, inputs and lengths, if there are any, of these training sequences."""
+        parts = (self.y_train, self.x_train, self.lengths_train)
+        return tuple(part[index] for part in parts if part is not None)
+
+    def test(self, index: Tensor | slice = slice(None)) -> tuple[Tensor, ...]:
+        """Labels, inputs and lengths, if there are any, of these test sequences."""
+        parts = (self.y_test, self.x_test, self.lengths_test)
+        return tuple(part[index] for part in parts if part is not None)
 
     @property
     def length(self) -> int:

@@ -20,7 +20,7 @@ from compressm.compression.model_policies import Budget
 from compressm.compression.options import Options
 from compressm.compression.policies import ErrorBound, KeepEnergy, Policy, States
 from compressm.errors import OptionError, RecipeError
-from compressm.experiments.data import Dataset, cifar, digits, mnist, spoken_digits
+from compressm.experiments.data import Dataset, cifar, digits, mnist, plaid, spoken_digits
 from compressm.experiments.data.listops import listops
 from compressm.experiments.training import Settings
 from compressm.models import LAYERS
@@ -33,6 +33,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "digits": digits,
     "listops": listops,
     "mnist": mnist,
+    "plaid": plaid,
     "spoken-digits": spoken_digits,
 }
 """Data sets by name; a user may add one."""

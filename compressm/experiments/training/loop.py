@@ -184,8 +184,8 @@ class _Loop:
     def train(self, batch: Tensor) -> float:
         """One step of the optimizer; its loss."""
         with self.timed():
-            x, y = (part[batch].to(self.device) for part in (self.data.x_train, self.data.y_train))
-            loss = nn.functional.cross_entropy(self.model(x), y)
+            y, *inputs = (part.to(self.device) for part in self.data.train(batch))
+            loss = nn.functional.cross_entropy(self.model(*inputs), y)
             (loss + self.penalty() if self.penalty else loss).backward()
             self.optimizer.step()
             self.optimizer.zero_grad()
@@ -222,8 +222,13 @@ class _Loop:
         n = len(self.data.y_test)
         # Evenly spaced, since the order of the test set may follow the writers
         subset = torch.linspace(0, n - 1, min(self.settings.eval_size, n)).round().long()
-        self.accuracy = accuracy(self.model, self.data.x_test[subset], self.data.y_test[subset])
+        self.accuracy = self.on_test(subset)
         self.log.append(Point(self.step, self.seconds, loss, self.accuracy, orders(self.model)))
+
+    def on_test(self, subset: Tensor | slice = slice(None)) -> float:
+        """The accuracy on these test sequences."""
+        y, x, *lengths = self.data.test(subset)
+        return accuracy(self.model, x, y, *lengths)
 
     def keep_spectra(self) -> None:
         """The Hankel singular values, to the log, if they are asked for at this step."""
@@ -292,7 +297,7 @@ class _Loop:
             name=self.name,
             seed=self.seed,
             settings=self.settings,
-            accuracy=accuracy(self.model, self.data.x_test, self.data.y_test),
+            accuracy=self.on_test(),
             orders=orders(self.model),
             parameters=sum(parameter.numel() for parameter in self.model.parameters()),
             seconds=self.seconds,

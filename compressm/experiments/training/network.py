@@ -37,17 +37,18 @@ class _Tokens(nn.Embedding):
         return super().forward(input.int())
 
 
-def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
+def accuracy(model: nn.Module, x: Tensor, y: Tensor, lengths: Tensor | None = None) -> float:
     """Fraction of the sequences that are classified correctly, without dropout."""
     model.eval()
     device = next(model.parameters()).device
     with torch.inference_mode():
+        parts = (part.split(250) for part in (y, x, lengths) if part is not None)
         hits = sum(
-            (model(inputs.to(device)).argmax(-1) == labels.to(device)).sum().item()
-            for inputs, labels in zip(x.split(250), y.split(250), strict=True)
+            (model(*(part.to(device) for part in inputs)).argmax(-1) == labels.to(device)).sum()
+            for labels, *inputs in zip(*parts, strict=True)
         )
     model.train()
-    return hits / len(y)
+    return int(hits) / len(y)
 
 
 def orders(model: nn.Module) -> tuple[int, ...]:

@@ -20,6 +20,11 @@ def folder(tmp_path):
     audio = rng.integers(-999, 999, length.sum()).astype(np.int16)
     parts = {"digit": np.repeat(np.arange(10), 6), "index": np.tile(np.arange(6), 10)}
     np.savez(tmp_path / "fsdd.npz", audio=audio, length=length, **parts)
+    length, parts = np.full(6, 50), {}
+    for part in ("train", "test"):
+        parts |= {f"x_{part}": rng.normal(size=300), f"length_{part}": length}
+        parts |= {f"y_{part}": np.arange(6)}
+    np.savez(tmp_path / "plaid.npz", **parts)
     batches = tmp_path / "cifar-10-batches-bin"
     batches.mkdir()
     for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
