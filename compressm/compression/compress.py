@@ -65,8 +65,8 @@ def compress_(
         As in `Compressor`.
     gramians : {"model", "input", "data", "output"} or GramianType, optional
         As in `Compressor`, but the layers' inputs are those for `data`, and the gradients are those
-        of random projections of the model's output. If left out, "input" with `data`, and "model"
-        without.
+        of random projections of the model's output. If left out, "output" for selective layers,
+        "input" for all others with `data`, and "model" without.
     data : iterable, optional
         Inputs of the model: tensors, tuples whose first element is one, or dicts of keyword
         arguments, as a DataLoader yields them; entries that the model does not take are left out,

@@ -70,8 +70,9 @@ class Compressor:
         as observability Gramian; where the reduced system would not be stable, the exact one
         replaces it. "output": as "input", but of a selective layer a set of states is chosen, the
         one without which the layer's output changes least, and in Mamba those that stay take over
-        what they can predict of the others. If left out: "input", or "model" for a layer whose
-        inputs were not observed, and always "model" with `ErrorBound`, which promises a bound.
+        what they can predict of the others. If left out: "output" for selective layers, "input" for
+        all others, or "model" where inputs were not observed, and always "model" with `ErrorBound`,
+        which promises a bound.
         Selective layers need the inputs of the step in every case, and have no bound, see
         `state_values`.
     sizes : Sizes, sequence of int, or callable, optional

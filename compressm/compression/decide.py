@@ -35,7 +35,7 @@ from compressm.errors import OptionError, SkipError, UnsupportedLayerError
 from compressm.gramians.moments import input_shape_matches, input_width
 from compressm.gramians.output_error import hold_out
 from compressm.gramians.signals import Signal
-from compressm.gramians.types import INPUT, MODEL, GramianType, selection
+from compressm.gramians.types import INPUT, MODEL, OUTPUT, GramianType, selection
 from compressm.sizes import Sizes
 from compressm.systems.convert import directions, is_supported, output_is_the_system, to_lti
 from compressm.systems.find import (
@@ -138,7 +138,7 @@ def _planned(name: str, layer: nn.Module, signals: Sequence[Signal], options: Op
     if not is_supported(layer):
         if (reason := obstacle(layer)) is not None:
             raise SkipError(reason)
-        gramians = options.gramians or INPUT
+        gramians = options.gramians or OUTPUT
         chosen = selection(layer, observed, gramians)
         return SelectivePlan(**about, selection=chosen, gramians=gramians, held_out=held_out)
     refuse_parametrized(layer)

@@ -45,7 +45,7 @@ def test_preview_and_a_dry_run_say_so_and_change_nothing():
     assert [cut.after for cut in few.layers] == [3, 3]
     assert [(cut.after, cut.skipped) for cut in all_.layers][0] == (N, None)
     event = compress_(model, States(3), data=[u], dry_run=True)
-    assert [(cut.after, cut.gramians) for cut in event.layers] == [(3, "input")] * 2
+    assert [(cut.after, cut.gramians) for cut in event.layers] == [(3, "output"), (3, "input")]
     event = compress_(model[0], lambda hsv, stored: 3, data=[u], multiple_of=4, dry_run=True)
     assert (event.layers[0].after, event.layers[0].order) == (4, 4)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
