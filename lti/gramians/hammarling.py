@@ -98,9 +98,10 @@ def _of_one_input(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _from_gramian(T: np.ndarray, B: np.ndarray) -> Any:
     """The same by Cholesky of U U^H, if its states are far from dependent, else None."""
     P = sylvester(T, T, B @ B.conj().T)
-    units = np.sqrt(P.diagonal())
-    if not units.all():
+    power = P.diagonal()
+    if not (power > 0).all():  # rounding may make one negative
         return None
+    units = np.sqrt(power)
     K, info = dpotrf(P[::-1, ::-1] / units[::-1, None] / units[::-1], lower=1)
     if info:
         return None
