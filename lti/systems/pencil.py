@@ -24,7 +24,7 @@ __all__ = [
     "ScaledPencil",
     "cayley",
     "nearly_symmetric",
-    "require_nonsingular",
+    "nonsingular_factor",
     "sparse_factor",
 ]
 
@@ -207,25 +207,28 @@ def sparse_factor(M: Any, name: str = "the matrix", symmetric: bool | None = Non
                     partial(_solved, lu, is_complex, "H" if is_complex else "T"))  # fmt: skip
 
 
-def require_nonsingular(E: Any) -> None:
-    """Raise `OptionError` if the pivots of E say that it is singular to working precision.
+def nonsingular_factor(M: Any, name: str, remedy: str) -> Factored:
+    """M^-1, or `OptionError` if the pivots say that M is singular to working precision.
 
-    Of E with rows, and then columns, of one size, so that no units decide.
+    Of M with rows, and then columns, of one size, so that no units decide.
     """
-    E = csc_matrix(E)
+    M, scale = csc_matrix(M), []
     for axis in (1, 0):
-        sizes = np.ravel(abs(E).max(axis=axis).toarray())
-        by = diags_array(1 / np.where(sizes > 0, sizes, 1.0))
-        E = csc_matrix(by @ E if axis else E @ by)
+        sizes = np.ravel(abs(M).max(axis=axis).toarray())
+        scale.append((1 / np.where(sizes > 0, sizes, 1.0))[:, None])
+        by = diags_array(scale[-1][:, 0])
+        M = csc_matrix(by @ M if axis else M @ by)
     lu: Any = None
     with contextlib.suppress(RuntimeError):
-        lu = splu(E)
+        lu = splu(M)
     pivots = np.zeros(1) if lu is None else abs(lu.U.diagonal())
     if pivots.min(initial=1.0) <= 1e-14:
-        raise OptionError(
-            "E is singular, and its algebraic equations do not show as zero rows and columns; "
-            "transform it to diag(E_1, 0), or use a dense lti.StateSpace.from_descriptor"
-        )
+        raise OptionError(f"{name} is singular; {remedy}")
+    (left, right), is_complex = scale, M.dtype.kind == "c"
+    return Factored(
+        lambda X: right * _solved(lu, is_complex, "N", left * X),
+        lambda X: left * _solved(lu, is_complex, "H" if is_complex else "T", right * X),
+    )
 
 
 def _solved(lu: Any, is_complex: bool, trans: str, X: Any) -> Array:

@@ -8,7 +8,7 @@ import lti
 from lti.systems.equilibrate import even_units
 from tests.lti.helpers import same_response
 from tests.lti.sparse_systems import UNSTABLE, ports, random_pencil, rod
-from tests.lti.systems.test_index_two import stokes
+from tests.lti.systems.test_constrained import mechanics, stokes
 from tests.lti.systems.test_second_order import gyroscope
 
 
@@ -37,6 +37,7 @@ SYSTEMS = {
     "modal": modal,
     "index 1": index_one,
     "index 2": stokes,
+    "index 3": mechanics,
 }
 
 
