@@ -14,7 +14,7 @@ from scipy.sparse.linalg import splu
 
 from lti._backend.arrays import Array
 from lti.errors import OptionError
-from lti.systems.equilibrate import even_units
+from lti.systems.equilibrate import even_units, rescaled
 
 __all__ = [
     "Factored",
@@ -104,8 +104,7 @@ class MatrixPencil:
         E = self._identity if self.E is None else self.E
         left, right, w = even_units((self.A, E), B, C)
         left = w * left
-        L, R = diags_array(left), diags_array(right)
-        return MatrixPencil(L @ self.A @ R, L @ E @ R), left, right
+        return MatrixPencil(*(rescaled(x, left, right) for x in (self.A, E))), left, right
 
     @cached_property
     def _symmetric(self) -> bool:

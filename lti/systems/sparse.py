@@ -150,7 +150,7 @@ class SparseStateSpace:
         All that is computed of a sparse system is computed of this one.
         """
         equilibrate = getattr(self.pencil, "equilibrated", None)
-        if equilibrate is None:
+        if equilibrate is None or self.order == 0:
             one = np.ones(self.order)
             return Equilibrated(self, one, one)
         pencil, left, right = equilibrate(self.B, self.C)
@@ -177,6 +177,7 @@ class SparseStateSpace:
             nonsingular_factor(E, "E", "its algebraic equations do not show as zero rows and "
                                "columns: transform it to diag(E_1, 0), or use a dense "
                                "lti.StateSpace.from_descriptor")  # fmt: skip
+            vars(even)["finite_part"] = even  # known, so cached
             return self
         if A[rows][:, columns].nnz:
             pencil = IndexOnePencil(A, E, rows, columns)
