@@ -112,7 +112,7 @@ class ConstrainedPencil:
         A, E, G, H = self.A, self.E, self._G, self._H
         two = block_array([[E, G], [H, None]])
         try:
-            return 2, nonsingular_factor(two, "[[E_1, G], [H, 0]]", REMEDY)
+            return 2, nonsingular_factor(two, "[[E_1, G], [H, 0]]", REMEDY, False)
         except OptionError as error:
             self._require_index_three(error)
         three = block_array([[E, A, None, G, None],
@@ -121,7 +121,7 @@ class ConstrainedPencil:
                              [H, None, None, None, None],
                              [None, None, H, None, None]])  # fmt: skip
         what = f"the index of the {self._algebraic} algebraic equations is above 3: the matrix"
-        return 3, nonsingular_factor(three, f"{what} of its projection", REMEDY)
+        return 3, nonsingular_factor(three, f"{what} of its projection", REMEDY, False)
 
     def _require_index_three(self, error: OptionError) -> None:
         """`OptionError` unless H E_1^-1 G is zero."""

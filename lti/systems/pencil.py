@@ -187,15 +187,11 @@ class ScaledPencil:
 
 
 def sparse_factor(M: Any, name: str = "the matrix", symmetric: bool | None = None) -> Factored:
-    """M^-1 by SuperLU, with an ordering for M + M^T where the pattern is nearly symmetric."""
+    """M^-1, or `OptionError` if elimination breaks down."""
     M = csc_matrix(M)
     M.sum_duplicates()
-    options: dict[str, Any] = {}
-    if nearly_symmetric(M) if symmetric is None else symmetric:
-        options = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.1,
-                   "options": {"SymmetricMode": True}}  # fmt: skip
     try:
-        lu = splu(M, **options)
+        lu = _decomposed(M, symmetric)
     except RuntimeError as error:
         raise OptionError(
             f"{name} is singular ({error}): a pole lies there, or the pencil is singular; move the "
@@ -206,7 +202,7 @@ def sparse_factor(M: Any, name: str = "the matrix", symmetric: bool | None = Non
                     partial(_solved, lu, is_complex, "H" if is_complex else "T"))  # fmt: skip
 
 
-def nonsingular_factor(M: Any, name: str, remedy: str) -> Factored:
+def nonsingular_factor(M: Any, name: str, remedy: str, symmetric: bool | None = None) -> Factored:
     """M^-1, or `OptionError` if the pivots say that M is singular to working precision.
 
     Of M with rows, and then columns, of one size, so that no units decide.
@@ -219,7 +215,7 @@ def nonsingular_factor(M: Any, name: str, remedy: str) -> Factored:
         M = csc_matrix(by @ M if axis else M @ by)
     lu: Any = None
     with contextlib.suppress(RuntimeError):
-        lu = splu(M)
+        lu = _decomposed(M, symmetric)
     pivots = np.zeros(1) if lu is None else abs(lu.U.diagonal())
     if pivots.min(initial=1.0) <= 1e-14:
         raise OptionError(f"{name} is singular; {remedy}")
@@ -228,6 +224,14 @@ def nonsingular_factor(M: Any, name: str, remedy: str) -> Factored:
         lambda X: right * _solved(lu, is_complex, "N", left * X),
         lambda X: left * _solved(lu, is_complex, "H" if is_complex else "T", right * X),
     )
+
+
+def _decomposed(M: Any, symmetric: bool | None) -> Any:
+    """By SuperLU, with an ordering for M + M^T where the pattern is nearly symmetric."""
+    if not (nearly_symmetric(M) if symmetric is None else symmetric):
+        return splu(M)
+    options = {"SymmetricMode": True}
+    return splu(M, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.1, options=options)
 
 
 def _solved(lu: Any, is_complex: bool, trans: str, X: Any) -> Array:
