@@ -132,6 +132,17 @@ def test_interpolation_and_supplied_factors():
     assert np.linalg.norm(F) < 1e-8 * np.linalg.norm(sys.B @ sys.B.T)
 
 
+@pytest.mark.parametrize("size", [1e300, 1e-300])
+def test_poles_of_any_magnitude(size):
+    sys = lti.SparseStateSpace(-size * sparse.eye(3), np.ones((3, 1)), np.ones((1, 3)))
+    np.testing.assert_allclose(lti.hankel_singular_values(sys), [1.5 / size], rtol=1e-12)
+
+
+def test_a_system_without_states():
+    none = lti.SparseStateSpace(sparse.csc_array((0, 0)), np.zeros((0, 1)), np.zeros((1, 0)), [[2]])
+    assert lti.balance(none).minimal_order == 0 and lti.dcgain(none) == 2.0
+
+
 def test_entries_become_even_and_symmetry_stays():
     sys = rod(50)
     R = sparse.diags(units(50, "random"))
