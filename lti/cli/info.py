@@ -101,7 +101,7 @@ def _stability(system: Any) -> str:
     full = system.closed() if isinstance(system, lti.DiagonalStateSpace) else system
     poles: Any = np.asarray(full.poles)
     if poles.size == 0:
-        return "stable, without poles"
+        return "stable, " + ("no pole is known exactly" if system.order else "without poles")
     inside = 1 - np.abs(poles) if system.is_discrete else -poles.real
     pole, distance, bad = poles[inside.argmin()], inside.min(), int((inside <= 0).sum())
     pair = np.isclose(poles, pole.conj()).any()

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.sparse import block_array, csr_array, diags_array
+from scipy.sparse import block_array, csc_matrix, csr_array, diags_array
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import cg
 
 from lti._backend.arrays import Array
 
-__all__ = ["even_units"]
+__all__ = ["even_units", "rescaled"]
 
 SMALLEST = -30.0  # log2: entries so far below the largest of their row or column are rounding
 STEPS = 500
@@ -48,6 +48,13 @@ def even_units(matrices: Sequence[Any], B: Array, C: Array) -> tuple[Array, Arra
     c = _largest(v + _size(C, 0), labels[n:], len(b))
     shift = _balancing(b, c)[labels]
     return 2.0 ** (u + shift[:n]), 2.0 ** (v - shift[n:]), float(2.0 ** np.round(z[-1]))
+
+
+def rescaled(M: Any, left: Array, right: Array) -> Any:
+    """L M R, where no product leaves the range of numbers that l_i r_j and the result are in."""
+    M = csc_matrix(M, copy=True)
+    M.data = M.data * (left[M.indices] * np.repeat(right, np.diff(M.indptr)))
+    return M
 
 
 def _logarithms(M: Any) -> tuple[Array, Array, Array]:

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import csc_matrix
+from scipy.sparse.csgraph import structural_rank
 
 from lti._backend.arrays import Array
 from lti.errors import OptionError
-from lti.systems.pencil import Factored, Scalar, nearly_symmetric, sparse_factor
+from lti.systems.pencil import Factored, Scalar, nearly_symmetric, nonsingular_factor, sparse_factor
 
 __all__ = ["IndexOnePencil", "algebraic_part"]
 
@@ -47,14 +48,14 @@ class IndexOnePencil:
         self.is_complex = "c" in (self._A.dtype.kind, self._E.dtype.kind)
         self.A11, self.A12 = self._A[:k, :k], self._A[:k, k:]
         self.A21, self.E = self._A[k:, :k], self._E[:k, :k]
-        try:
-            self.A22 = sparse_factor(self._A[k:, k:], "A_22")
-        except OptionError as error:
-            raise OptionError(
-                f"the {self._algebraic} algebraic equations do not determine as many states (A_22 "
-                "is singular): the pencil has an index above 1, or is singular; use a dense "
-                "lti.StateSpace.from_descriptor"
-            ) from error
+        A22 = self._A[k:, k:]
+        self.A22 = nonsingular_factor(
+            A22,
+            f"the matrix A_22 of the {self._algebraic} algebraic equations, of structural rank "
+            f"{structural_rank(A22)},",
+            "so the pencil has an index above 1, or is singular; use a dense "
+            "lti.StateSpace.from_descriptor",
+        )
         self._symmetric = nearly_symmetric(abs(self._A) + abs(self._E))
 
     def product(self, a: Scalar, e: Scalar, X: Array) -> Array:

@@ -14,7 +14,7 @@ from scipy.sparse.linalg import splu
 
 from lti._backend.arrays import Array
 from lti.errors import OptionError
-from lti.systems.equilibrate import even_units
+from lti.systems.equilibrate import even_units, rescaled
 
 __all__ = [
     "Factored",
@@ -24,7 +24,7 @@ __all__ = [
     "ScaledPencil",
     "cayley",
     "nearly_symmetric",
-    "require_nonsingular",
+    "nonsingular_factor",
     "sparse_factor",
 ]
 
@@ -104,8 +104,7 @@ class MatrixPencil:
         E = self._identity if self.E is None else self.E
         left, right, w = even_units((self.A, E), B, C)
         left = w * left
-        L, R = diags_array(left), diags_array(right)
-        return MatrixPencil(L @ self.A @ R, L @ E @ R), left, right
+        return MatrixPencil(*(rescaled(x, left, right) for x in (self.A, E))), left, right
 
     @cached_property
     def _symmetric(self) -> bool:
@@ -188,15 +187,11 @@ class ScaledPencil:
 
 
 def sparse_factor(M: Any, name: str = "the matrix", symmetric: bool | None = None) -> Factored:
-    """M^-1 by SuperLU, with an ordering for M + M^T where the pattern is nearly symmetric."""
+    """M^-1, or `OptionError` if elimination breaks down."""
     M = csc_matrix(M)
     M.sum_duplicates()
-    options: dict[str, Any] = {}
-    if nearly_symmetric(M) if symmetric is None else symmetric:
-        options = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.1,
-                   "options": {"SymmetricMode": True}}  # fmt: skip
     try:
-        lu = splu(M, **options)
+        lu = _decomposed(M, symmetric)
     except RuntimeError as error:
         raise OptionError(
             f"{name} is singular ({error}): a pole lies there, or the pencil is singular; move the "
@@ -207,25 +202,36 @@ def sparse_factor(M: Any, name: str = "the matrix", symmetric: bool | None = Non
                     partial(_solved, lu, is_complex, "H" if is_complex else "T"))  # fmt: skip
 
 
-def require_nonsingular(E: Any) -> None:
-    """Raise `OptionError` if the pivots of E say that it is singular to working precision.
+def nonsingular_factor(M: Any, name: str, remedy: str, symmetric: bool | None = None) -> Factored:
+    """M^-1, or `OptionError` if the pivots say that M is singular to working precision.
 
-    Of E with rows, and then columns, of one size, so that no units decide.
+    Of M with rows, and then columns, of one size, so that no units decide.
     """
-    E = csc_matrix(E)
+    M, scale = csc_matrix(M), []
     for axis in (1, 0):
-        sizes = np.ravel(abs(E).max(axis=axis).toarray())
-        by = diags_array(1 / np.where(sizes > 0, sizes, 1.0))
-        E = csc_matrix(by @ E if axis else E @ by)
+        sizes = np.ravel(abs(M).max(axis=axis).toarray())
+        scale.append((1 / np.where(sizes > 0, sizes, 1.0))[:, None])
+        by = diags_array(scale[-1][:, 0])
+        M = csc_matrix(by @ M if axis else M @ by)
     lu: Any = None
     with contextlib.suppress(RuntimeError):
-        lu = splu(E)
+        lu = _decomposed(M, symmetric)
     pivots = np.zeros(1) if lu is None else abs(lu.U.diagonal())
     if pivots.min(initial=1.0) <= 1e-14:
-        raise OptionError(
-            "E is singular, and its algebraic equations do not show as zero rows and columns; "
-            "transform it to diag(E_1, 0), or use a dense lti.StateSpace.from_descriptor"
-        )
+        raise OptionError(f"{name} is singular; {remedy}")
+    (left, right), is_complex = scale, M.dtype.kind == "c"
+    return Factored(
+        lambda X: right * _solved(lu, is_complex, "N", left * X),
+        lambda X: left * _solved(lu, is_complex, "H" if is_complex else "T", right * X),
+    )
+
+
+def _decomposed(M: Any, symmetric: bool | None) -> Any:
+    """By SuperLU, with an ordering for M + M^T where the pattern is nearly symmetric."""
+    if not (nearly_symmetric(M) if symmetric is None else symmetric):
+        return splu(M)
+    options = {"SymmetricMode": True}
+    return splu(M, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.1, options=options)
 
 
 def _solved(lu: Any, is_complex: bool, trans: str, X: Any) -> Array:

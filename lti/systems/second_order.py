@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csc_matrix, diags_array
+from scipy.sparse import csc_matrix
 
 from lti._backend.arrays import Array
 from lti.errors import DimensionError
-from lti.systems.equilibrate import even_units
+from lti.systems.equilibrate import even_units, rescaled
 from lti.systems.labels import Labels
 from lti.systems.pencil import Factored, Pencil, Scalar, nearly_symmetric, sparse_factor
 from lti.systems.sparse import SparseStateSpace, as_sparse
@@ -134,9 +134,8 @@ class SecondOrderPencil:
         k = self.M.shape[0]
         rows = np.concatenate([C[:, :k], C[:, k:]])
         left, right, w = even_units((self.K, self.D, self.M), B[k:], rows)
-        L, R = diags_array(left), diags_array(right)
-        M, D, K = (L @ x @ R for x in (self.M, self.D, self.K))
-        pencil = SecondOrderPencil(M * w**2, D * w, K, w)
+        M, D = rescaled(self.M, w * left, w * right), rescaled(self.D, w * left, right)
+        pencil = SecondOrderPencil(M, D, rescaled(self.K, left, right), w)
         return pencil, np.append(1 / right, w * left), np.append(right, w * right)
 
     def factor(self, a: Scalar, e: Scalar) -> Factored:

@@ -12,10 +12,10 @@ from scipy.sparse import csc_matrix, issparse
 from lti._backend.arrays import Array, is_tensor, widen
 from lti._backend.checks import common, timebase
 from lti.errors import DenseWarning, DimensionError, NonFiniteError, warn
+from lti.systems.constrained import ConstrainedPencil
 from lti.systems.index_one import IndexOnePencil, algebraic_part
-from lti.systems.index_two import IndexTwoPencil
 from lti.systems.labels import Labels
-from lti.systems.pencil import MatrixPencil, Pencil, ScaledPencil, cayley, require_nonsingular
+from lti.systems.pencil import MatrixPencil, Pencil, ScaledPencil, cayley, nonsingular_factor
 from lti.systems.rightmost import closest_poles, suspects, unstable_subspaces
 from lti.systems.statespace import StateSpace, _check_labels, _describe
 
@@ -45,8 +45,8 @@ class SparseStateSpace:
     E : sparse matrix or array (n, n), optional
         The identity if left out. It is nonsingular, or has zero rows and columns for algebraic
         equations that determine as many states (index 1), or with as many multipliers restrict
-        the others (index 2, as in Stokes flow); these are then eliminated without being solved,
-        and a reduction is one of the system without them.
+        the others (index 2, as in Stokes flow, or 3, as in mechanics); these are then eliminated
+        without being solved, and a reduction is one of the system without them.
     dt : float or True, optional
         As in `StateSpace`.
     labels : Labels, optional
@@ -150,7 +150,7 @@ class SparseStateSpace:
         All that is computed of a sparse system is computed of this one.
         """
         equilibrate = getattr(self.pencil, "equilibrated", None)
-        if equilibrate is None:
+        if equilibrate is None or self.order == 0:
             one = np.ones(self.order)
             return Equilibrated(self, one, one)
         pencil, left, right = equilibrate(self.B, self.C)
@@ -164,8 +164,9 @@ class SparseStateSpace:
     def finite_part(self) -> SparseStateSpace:
         """The system without the algebraic equations that zero rows and columns of E show.
 
-        Of semi-explicit systems of index 1, and of index 2 where A holds nothing in their block:
-        ``E = diag(E_1, 0)`` up to the order of rows and columns. Others are returned as they are.
+        Of semi-explicit systems of index 1, and of index 2 and 3 where A holds nothing in their
+        block: ``E = diag(E_1, 0)`` up to the order of rows and columns. Others are returned as they
+        are.
         """
         if self.E is None or hasattr(self.A, "factor"):
             return self
@@ -173,12 +174,15 @@ class SparseStateSpace:
         even, left, right = self.equilibrated
         A, E = even.A, even.E
         if not rows.any():
-            require_nonsingular(E)
+            nonsingular_factor(E, "E", "its algebraic equations do not show as zero rows and "
+                               "columns: transform it to diag(E_1, 0), or use a dense "
+                               "lti.StateSpace.from_descriptor")  # fmt: skip
+            vars(even)["finite_part"] = even  # known, so cached
             return self
         if A[rows][:, columns].nnz:
             pencil = IndexOnePencil(A, E, rows, columns)
         else:
-            pencil = IndexTwoPencil(A, E, rows, columns, self.is_discrete)
+            pencil = ConstrainedPencil(A, E, rows, columns, self.is_discrete)
         B, C, D = pencil.ports(even.B, even.C, even.D, rows, columns)
         left, right = left[~rows], right[~columns]
         pencil = ScaledPencil(pencil, left, right)

@@ -92,6 +92,12 @@ def test_stability(capsys, tmp_path, poles, dt, text):
     assert rows(out)["time"] == [time]
 
 
+def test_info_of_a_system_with_constraints(capsys, data_file):
+    """Index 3; its poles are too close to each other for a few Arnoldi steps."""
+    code, out, _ = run(capsys, "info", data_file("sparse/msd_600_index3.mat"))
+    assert code == 0 and "stable, no pole is known exactly" in " ".join(out.split())
+
+
 def test_info_of_an_unstable_system(capsys, tmp_path):
     save(tmp_path / "x.npz", UNSTABLE)
     code, out, _ = run(capsys, "info", tmp_path / "x.npz")

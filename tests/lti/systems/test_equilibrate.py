@@ -8,7 +8,7 @@ import lti
 from lti.systems.equilibrate import even_units
 from tests.lti.helpers import same_response
 from tests.lti.sparse_systems import UNSTABLE, ports, random_pencil, rod
-from tests.lti.systems.test_index_two import stokes
+from tests.lti.systems.test_constrained import mechanics, stokes
 from tests.lti.systems.test_second_order import gyroscope
 
 
@@ -37,6 +37,7 @@ SYSTEMS = {
     "modal": modal,
     "index 1": index_one,
     "index 2": stokes,
+    "index 3": mechanics,
 }
 
 
@@ -129,6 +130,17 @@ def test_interpolation_and_supplied_factors():
     F = (other.A @ P @ other.E.T + other.E @ P @ other.A.T + other.B @ other.B.T) / (
         L.diagonal()[:, None] * L.diagonal())  # fmt: skip
     assert np.linalg.norm(F) < 1e-8 * np.linalg.norm(sys.B @ sys.B.T)
+
+
+@pytest.mark.parametrize("size", [1e300, 1e-300])
+def test_poles_of_any_magnitude(size):
+    sys = lti.SparseStateSpace(-size * sparse.eye(3), np.ones((3, 1)), np.ones((1, 3)))
+    np.testing.assert_allclose(lti.hankel_singular_values(sys), [1.5 / size], rtol=1e-12)
+
+
+def test_a_system_without_states():
+    none = lti.SparseStateSpace(sparse.csc_array((0, 0)), np.zeros((0, 1)), np.zeros((1, 0)), [[2]])
+    assert lti.balance(none).minimal_order == 0 and lti.dcgain(none) == 2.0
 
 
 def test_entries_become_even_and_symmetry_stays():

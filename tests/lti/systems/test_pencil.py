@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sparse
 
 import lti
-from lti.systems.pencil import MatrixPencil, cayley, require_nonsingular, sparse_factor
+from lti.systems.pencil import MatrixPencil, cayley, nonsingular_factor, sparse_factor
 from tests.lti.sparse_systems import random_pencil
 
 POINTS = [(1.0, -2.0), (1.0, -2.0 + 3j), (0.0, 1.0), (-1.0, 0.0), (2.0, 0.5j)]
@@ -46,6 +46,6 @@ def test_a_singular_matrix_is_refused():
 def test_no_unit_makes_a_nonsingular_E_singular(size):
     units = np.where(np.arange(5) % 2, size, 1.0)
     for E in (size * np.eye(5), np.diag(units)):
-        require_nonsingular(sparse.csc_matrix(E))
+        nonsingular_factor(sparse.csc_matrix(E), "E", "")
     with pytest.raises(lti.OptionError, match="E is singular"):
-        require_nonsingular(sparse.csc_matrix(size * np.ones((2, 2))))
+        nonsingular_factor(sparse.csc_matrix(size * np.ones((2, 2))), "E", "")
