@@ -2,35 +2,21 @@
 
 import copy
 import inspect
-import random
 import sys
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
 import compressm
-from compressm import At, Compressor, Rollback, SequenceModel, States, compress_
-from compressm.models import LAYERS
+from compressm import At, Compressor, Rollback, States, compress_
 from compressm.systems.find import compressible_layers, stored_states
-from tests.compressm import delta_layers, selective_layers
-from tests.compressm.foreign_layers import MinimalLRU, PublishedS4D, PytorchLRU, s5
+from tests.compressm.families import FAMILIES, family_model
+from tests.compressm.foreign_layers import MinimalLRU
 
-OTHERS = {
-    "foreign": lambda: MinimalLRU(8, 8),
-    "PytorchLRU": lambda: PytorchLRU(8, 8, 8),
-    "s5-pytorch": lambda: s5.S5(8, 8, dt_min=0.05, dt_max=0.3),
-    "published S4D": lambda: PublishedS4D(8, 8),
-    "transformers Mamba": lambda: selective_layers.foreign("Mamba").float(),
-    "transformers Mamba2": lambda: selective_layers.foreign("Mamba2").float(),
-    "Qwen3Next": lambda: delta_layers.foreign("Qwen3Next").float(),
-    "fla GatedDeltaNet": lambda: delta_layers.layer_of("GatedDeltaNet").float(),
-}
-FAMILIES = [*sorted(LAYERS), *OTHERS]
 OURS = str(Path(compressm.__file__).parent)
 
 
@@ -92,32 +78,9 @@ def places(make, count):
     return sorted({int(at) for end in ends for at in end})
 
 
-class Plain(nn.Module):
-    """A layer of another package, from and to (batch, length, channels)."""
-
-    def __init__(self, layer):
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, u):
-        swapped = isinstance(self.layer, PublishedS4D)
-        y = self.layer(u.mT if swapped else u)
-        y = y[0] if isinstance(y, tuple) else y
-        return y.mT if swapped else y
-
-
-def model_of(layer):
-    for seed in (random.seed, np.random.seed, torch.manual_seed):
-        seed(0)
-    if layer in OTHERS:
-        layers = (Plain(OTHERS[layer]()) for _ in range(2))
-        return nn.Sequential(nn.Linear(3, 8), *layers, nn.Linear(8, 3)).train()
-    return SequenceModel(3, 3, d_model=4, d_state=8, n_layers=2, layer=layer, pool="none")
-
-
 def prepared(layer, **options):
     """A model after one step of training, with a compressor that cuts at the second."""
-    model = model_of(layer)
+    model = family_model(layer)
     optimizer = torch.optim.Adam(model.parameters())
     compressor = Compressor(model, optimizer, policy=States(5), schedule=At(2), **options)
     train(model, optimizer)
