@@ -6,7 +6,8 @@ import argparse
 import errno
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from compressm.sizes import PRESETS, Sizes
 
 __all__ = [
     "WEIGHTS",
+    "add_model_options",
     "console",
     "device",
     "energy_fraction",
@@ -110,23 +112,19 @@ def energy_fraction(text: str) -> float:
 def writable_file(text: str) -> Path:
     """A path at which a file can be written, which is checked before the training starts."""
     path = Path(text)
-    try:
+    with _told(f"no file can be written at {path}"):
         new = not path.exists()
         if new or path.is_file() or path.is_dir():  # a pipe would wait for its reader
             path.open("ab").close()
         if new:
             path.unlink()
-    except OSError as error:
-        raise argparse.ArgumentTypeError(
-            f"no file can be written at {path} ({error.strerror})"
-        ) from error
     return path
 
 
 def folder(text: str) -> Path:
     """A folder that exists or can be made."""
     path = Path(text)
-    try:
+    with _told(f"no folder can be made at {path}"):
         with suppress(FileNotFoundError):
             os.stat(path)  # a name that is too long
         nearest = next(x for x in (path, *path.absolute().parents) if x.exists())
@@ -134,11 +132,16 @@ def folder(text: str) -> Path:
             raise NotADirectoryError(errno.ENOTDIR, f"{nearest} is a file")
         if not os.access(nearest, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise argparse.ArgumentTypeError(
-            f"no folder can be made at {path} ({error.strerror})"
-        ) from error
     return path
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """An OSError as an error of the argument."""
+    try:
+        yield
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{what} ({error.strerror})") from error
 
 
 def picture_file(text: str) -> Path:
@@ -162,6 +165,48 @@ def name_value(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except json.JSONDecodeError:
         return name, value
+
+
+def add_model_options(parser: argparse.ArgumentParser, *, sequences: int) -> None:
+    """The options that say how weights become a model, and which inputs it gets.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    sequences : int
+        How many sequences are read unless it is said.
+    """
+    option = parser.add_argument
+    option("--key", help="name of the array in FILE (the only one, else x_train or x_test)")
+    option(
+        "--sequences",
+        type=positive,
+        default=sequences,
+        metavar="N",
+        help="number of sequences that are used, from the first one (%(default)s)",
+    )
+    option(
+        "--model",
+        metavar="MODULE:FUNCTION",
+        help="function without arguments that builds the model, if it is not a SequenceModel; "
+        "this runs the code of MODULE",
+    )
+    option(
+        "--option",
+        type=name_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the layers that their tensors do not show, "
+        "such as discretization=bilinear",
+    )
+    option(
+        "--multiple-of",
+        type=positive,
+        default=1,
+        metavar="K",
+        help="round the number of stored states up to a multiple of K",
+    )
 
 
 def console() -> Any:

@@ -17,10 +17,10 @@ from compressm.checkpoints.pretrained import load_pretrained, quiet
 from compressm.checkpoints.whole_folder import new_folder
 from compressm.cli.arguments import (
     WEIGHTS,
+    add_model_options,
     console,
     energy_fraction,
     folder,
-    name_value,
     positive,
     stored_sizes,
     weights_file,
@@ -100,7 +100,6 @@ def add_parser(commands: Any) -> None:
         help="allowed numbers of stored states: a list such as 16,32,64, or what a kernel takes: "
         f"{', '.join(PRESETS)}",
     )
-    option("--multiple-of", type=positive, default=1, metavar="K", help="multiples of K only")
     option(
         "--uniform",
         action="store_true",
@@ -118,25 +117,13 @@ def add_parser(commands: Any) -> None:
         "tokens (sequences, length) or inputs (sequences, length, channels) in a .npy, .npz or "
         f".safetensors file; or the name of a data set: {', '.join(DATASETS)}",
     )
-    option("--key", help="name of the array in FILE (the only one, else x_train or x_test)")
-    option("--sequences", type=positive, default=64, metavar="N", help="how many (%(default)s)")
+    add_model_options(parser, sequences=64)
     option(
-        "--length", type=positive, default=512, metavar="N", help="tokens of each, from a text "
-        "(%(default)s)"
-    )  # fmt: skip
-    option(
-        "--model",
-        metavar="MODULE:FUNCTION",
-        help="function without arguments that builds the model of a file of weights; this runs the "
-        "code of MODULE",
-    )
-    option(
-        "--option",
-        type=name_value,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an option of the layers that their tensors do not show",
+        "--length",
+        type=positive,
+        default=512,
+        metavar="N",
+        help="tokens of each sequence of a text (%(default)s)",
     )
 
 

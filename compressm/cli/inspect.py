@@ -11,10 +11,9 @@ import torch
 
 from compressm.checkpoints.weights import layers_in, read_checkpoint
 from compressm.cli.arguments import (
+    add_model_options,
     console,
     energy_fraction,
-    name_value,
-    positive,
     weights_file,
     writable_file,
 )
@@ -63,41 +62,12 @@ def add_parser(commands: Any) -> None:
         f".safetensors file, or the name of a data set: {', '.join(DATASETS)}; they are cast to "
         "the precision of the model",
     )
-    option("--key", help="name of the array in FILE (the only one, else x_train or x_test)")
-    option(
-        "--sequences",
-        type=positive,
-        default=300,
-        metavar="N",
-        help="number of sequences that are used, from the first one (%(default)s)",
-    )
-    option(
-        "--model",
-        metavar="MODULE:FUNCTION",
-        help="function without arguments that builds the model, if it is not a SequenceModel; "
-        "this runs the code of MODULE",
-    )
+    add_model_options(parser, sequences=300)
     option(
         "--system",
         choices=("real", "complex"),
         default="real",
         help="which system a layer is reduced as (%(default)s)",
-    )
-    option(
-        "--multiple-of",
-        type=positive,
-        default=1,
-        metavar="K",
-        help="round the number of stored states up to a multiple of K",
-    )
-    option(
-        "--option",
-        type=name_value,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an option of the layers that their tensors do not show, "
-        "such as discretization=bilinear",
     )
     option("--json", type=writable_file, metavar="FILE", help="also save all of it, with spectra")
 

@@ -20,6 +20,7 @@ from compressm.compression.decide import (
 from compressm.compression.distributed import from_first, propose_together, replica_of, rewrap_
 from compressm.compression.event import CompressionEvent
 from compressm.compression.options import Options
+from compressm.compression.padding import Unpadded
 from compressm.compression.policies import AnyPolicy, Policy
 from compressm.compression.proposal import Proposal
 from compressm.compression.rollback import Rollback, RollbackMonitor
@@ -140,7 +141,7 @@ class Compressor:
             rollback, self.model, optimizer, self._on_first_rank
         )
         scored = self.options.gramians
-        self._observer = Observer(
+        observer = Observer(
             self.model,
             gradients=scored is not None and scored.needs_gradients,
             training=True,
@@ -148,6 +149,7 @@ class Compressor:
             if scored is None or scored.needs_inputs
             else selective_layers,
         )
+        self._observer = Unpadded(observer)
         self._observe_if_due()
 
     @property
@@ -176,7 +178,7 @@ class Compressor:
             self._steps = step
             self._observe_if_due()
             return None
-        observed, kept, grad = self._observer.signals, self.state_dict(), torch.is_grad_enabled()
+        observed, kept, grad = self._observer.observed, self.state_dict(), torch.is_grad_enabled()
         try:
             self._steps = step
             event = self._monitor.judge(step, self._finish) if self._monitor else None

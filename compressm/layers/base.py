@@ -13,6 +13,7 @@ import lti
 from compressm.layers.frozen import Frozen
 from compressm.layers.modes import HALF, require_precision
 from compressm.ops.checks import require_state
+from compressm.ops.exporting import to_onnx
 from compressm.ops.resize import resize_
 
 __all__ = ["SSMLayer"]
@@ -99,13 +100,17 @@ class SSMLayer(nn.Module, ABC):
 
     def _exported(self, u: Tensor, state: Tensor | None) -> Tensor:
         """`forward` as exporters take it; the constants are computed in what is exported."""
-        if torch.onnx.is_in_onnx_export() or hasattr(self, "l_max"):
+        self._require_exportable()
+        layer = Frozen(self.to_lti(), self.get_parameter("D"))
+        return layer(u, None if state is None else layer.real(state))
+
+    def _require_exportable(self) -> None:
+        """`lti.OptionError` where an export is under way that cannot take the parameters."""
+        if torch.compiler.is_exporting() and (to_onnx() or hasattr(self, "l_max")):
             raise lti.OptionError(
                 f"the parameters of {type(self).__name__} cannot be exported, as they need complex "
                 "numbers or solves; export compressm.frozen(model), which holds the constants"
             )
-        layer = Frozen(self.to_lti(), self.get_parameter("D"))
-        return layer(u, None if state is None else layer.real(state))
 
     def _layouts(self) -> list[Layout]:
         """Each set of shapes that the parameters may have, with "n" for the number of states."""

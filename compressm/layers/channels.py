@@ -101,6 +101,7 @@ class ChannelLayer(SSMLayer):
         """
         if self.bidirectional:
             raise self._no_state()
+        self._require_exportable()
         require_step(u, self.d_model, self.D)
         self._require_state(state, u)
         *system, C = self._kept(self, self._constants)

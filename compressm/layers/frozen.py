@@ -37,7 +37,7 @@ class Frozen(nn.Module):
     Parameters
     ----------
     system : lti.DiagonalStateSpace or lti.StateSpace
-        What `SSMLayer.to_lti` returns.
+        What `SSMLayer.to_lti` returns; of a complex system the real part of the output is taken.
     D : Tensor (d_model,)
         Elementwise feed-through, whose dtype is that of the constants.
     """
@@ -196,7 +196,8 @@ def _powers(
     if isinstance(system, lti.DiagonalStateSpace):
         p, B, C = _grouped(system.poles, 1), _grouped(system.B, 2), _grouped(system.C, 2)
         powers = powers_of(p, J)
-        columns, rows = powers.unsqueeze(-1) * B, 2 * C * powers.unsqueeze(-2)
+        columns, rows = powers.unsqueeze(-1) * B, C * powers.unsqueeze(-2)
+        rows = 2 * rows if system.conjugate else rows
         A, A_J = (torch.stack([x.real, x.imag]).unsqueeze(1) for x in (powers[1], powers[J]))
         columns = torch.cat([columns.real, columns.imag], -2)
         return A, A_J, columns, torch.cat([rows.real, -rows.imag], -1)

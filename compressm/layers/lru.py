@@ -146,6 +146,7 @@ class LRU(SSMLayer):
         y : (batch, d_model)
         state : (batch, n) complex
         """
+        self._require_exportable()
         require_step(u, self.d_model, self.D)
         self._require_state(state, u)
         u = u.to(self.D.dtype)

@@ -210,6 +210,7 @@ class S5(SSMLayer):
         """
         if self.bidirectional:
             raise self._no_state()
+        self._require_exportable()
         require_step(u, self.d_model, self.D)
         self._require_state(state, u)
         u = u.to(self.D.dtype)

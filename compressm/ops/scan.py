@@ -23,6 +23,7 @@ from torch.nn.functional import pad
 
 import lti
 from compressm.ops.checks import require_sequence
+from compressm.ops.exporting import to_onnx
 from compressm.ops.powers import causal, powers_of
 from compressm.ops.recurrence import recur_
 
@@ -98,6 +99,13 @@ def linear_ssm(
     tensor([1.0000, 1.5000, 1.7500])
     """
     require_sequence(u, B.shape[1], B)
+    if torch.compiler.is_exporting() and (
+        to_onnx() or not all(isinstance(x, int) for x in u.shape)
+    ):
+        raise lti.OptionError(
+            "linear_ssm can be exported by torch.export for one batch and length only, and not to "
+            "ONNX; call compressm.layers.Frozen(system, D) of your system instead"
+        )
     if D is not None and not D.shape == B.shape[1:] == C.shape[:1]:
         raise lti.DimensionError(
             f"D feeds input i to output i: it needs one number for each of {B.shape[1]} inputs and "

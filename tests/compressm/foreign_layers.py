@@ -32,10 +32,10 @@ class MinimalLRU(nn.Module):
             self.register_parameter(name, getattr(ours, name))
         for name in ("B", "C"):
             self.register_parameter(
-                f"{name}_re", nn.Parameter(getattr(ours, name)[..., 0].detach())
+                f"{name}_re", nn.Parameter(getattr(ours, name)[..., 0].detach().clone())
             )
             self.register_parameter(
-                f"{name}_im", nn.Parameter(getattr(ours, name)[..., 1].detach())
+                f"{name}_im", nn.Parameter(getattr(ours, name)[..., 1].detach().clone())
             )
 
     def forward(self, u):

@@ -9,7 +9,7 @@ from torch.export import Dim
 from torch.utils._pytree import tree_leaves, tree_map
 
 import lti
-from compressm import LRU, S4D, States, Step, compress_, frozen
+from compressm import LRU, S4D, States, Step, compress_, frozen, linear_ssm
 from compressm.layers import Frozen, SSMLayer
 from compressm.layers import frozen as module
 from compressm.models import LAYERS
@@ -155,6 +155,40 @@ def test_a_layer_without_states_is_exported():
     assert close(program.module()(u[:1, :5]), model(u[:1, :5]))
 
 
+@EXPORTER_WARNS
 def test_what_cannot_be_exported_says_so():
-    with pytest.raises(lti.OptionError, match=r"S4 cannot be exported.*frozen\(model\)"):
-        torch.export.export(served("s4", False, n_layers=1), (torch.randn(2, 40, 2),))
+    model, u = served("s4", False, n_layers=1), torch.randn(2, 40, 2)
+    state = model.initial_state(2)
+    for given, arguments in ((model, (u,)), (Step(model), (u[:, 0], state))):
+        with pytest.raises(lti.OptionError, match=r"S4 cannot be exported.*frozen\(model\)"):
+            torch.export.export(given, arguments)
+    for given, arguments in ((lru(), (torch.randn(2, 40, 4),)), (Own(), (u,))):
+        with pytest.raises(Exception, match="Failed to export") as caught:
+            torch.onnx.export(given, arguments, dynamo=True, verbose=False)
+        assert isinstance(caught.value.__cause__, lti.OptionError)
+
+
+class Own(torch.nn.Module):
+    """A layer of one's own, on top of `linear_ssm`."""
+
+    def __init__(self):
+        super().__init__()
+        self.poles = torch.nn.Parameter(torch.rand(5))
+        self.B = torch.nn.Parameter(torch.randn(5, 2))
+        self.C = torch.nn.Parameter(torch.randn(2, 5))
+
+    def forward(self, u):
+        return linear_ssm(u, self.poles + 0j, self.B + 0j, self.C + 0j)[0]
+
+
+@EXPORTER_WARNS
+def test_a_layer_of_ones_own_is_exported_at_one_length_or_says_what_to_do():
+    layer, u = Own(), torch.randn(2, 40, 2)
+    program = torch.export.export(layer, (u,))
+    assert close(program.module()(u), layer(u))
+    with pytest.raises(lti.OptionError, match="one batch and length only.*Frozen"):
+        torch.export.export(layer, (u,), dynamic_shapes=shapes_for((u,), True))
+    system = lti.DiagonalStateSpace(layer.poles + 0j, layer.B + 0j, layer.C + 0j, dt=True)
+    with torch.no_grad():
+        constants = Frozen(system, torch.zeros(2))
+    assert close(constants(u), layer(u))

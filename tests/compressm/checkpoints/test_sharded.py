@@ -1,8 +1,6 @@
 """A sharded job is cut at a checkpoint of torch.distributed.checkpoint, and restarted."""
 
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +11,8 @@ from torch.distributed.fsdp import fully_shard
 
 from compressm import KeepEnergy, compress_
 from tests.compressm.helpers import model_of
+from tests.compressm.two_processes import joined, results_of
 
-ROOT = Path(__file__).resolve().parents[3]
 STEPS = 3
 
 
@@ -51,32 +49,15 @@ def job(folder, part, d_state):
 
 
 def main(rank, folder, part, d_state):
-    torch.set_num_threads(1)
-    store = f"file://{folder}/store-{part}"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
-    torch.save(job(folder, part, d_state), f"{folder}/{part}-{rank}.pt")
-    dist.destroy_process_group()
+    with joined(rank, folder, part) as save:
+        save(job(folder, int(part), int(d_state)))
 
 
 def start(folder, part, d_state):
     """The losses that the two processes of a job have seen."""
-    command = [sys.executable, "-m", "tests.compressm.checkpoints.test_sharded"]
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), str(folder), str(part), str(d_state)],
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        errors = [process.communicate(timeout=600)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert not any(process.returncode for process in processes), "\n".join(errors)
-    first, second = (torch.load(folder / f"{part}-{rank}.pt") for rank in (0, 1))
+    first, second = results_of(
+        "tests.compressm.checkpoints.test_sharded", folder, d_state, job=str(part)
+    )
     assert first == second
     return first
 
@@ -103,4 +84,4 @@ def test_a_sharded_job_is_cut_at_a_checkpoint_and_restarted(tmp_path):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(*sys.argv[1:])

@@ -1,10 +1,8 @@
 """Two processes train one model, with batches of their own, and cut it as if they were one."""
 
 import os
-import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 from compressm import Compressor, Every, KeepEnergy, Rollback, States, compress_
 from compressm.compression.distributed import rewrap_
 from tests.compressm.helpers import is_unchanged, model_of, parameters_of, without_norm
+from tests.compressm.two_processes import joined, results_of
 
-ROOT = Path(__file__).resolve().parents[3]
 STEPS, CUTS = 7, Every(2, stop=4)
 
 
@@ -199,40 +197,16 @@ RUNS = {
 }
 
 
-def main(rank, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.save({name: run(rank) for name, run in RUNS.items()}, f"{folder}/{rank}.pt")
-    if dist.is_initialized():
-        dist.destroy_process_group()
+def main(rank, folder, job):
+    with joined(rank, folder, job) as save:
+        save({name: run(int(rank)) for name, run in RUNS.items()})
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """Return what the runs gave on each of the two ranks."""
     folder = tmp_path_factory.mktemp("ranks")
-    processes = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "tests.compressm.compression.test_distributed",
-                str(rank),
-                str(folder),
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        errors = [process.communicate(timeout=600)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert not any(process.returncode for process in processes), "\n".join(errors)
-    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+    return results_of("tests.compressm.compression.test_distributed", folder)
 
 
 # ------------------------------------------------------------------ what must hold
@@ -312,4 +286,4 @@ def test_what_cannot_be_cut_is_refused_with_the_reason(ranks, name, reason):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(*sys.argv[1:])
