@@ -182,17 +182,16 @@ def _by_modes(G: System, F: System | None, rtol: float) -> Peak | None:
     def climb(t: float) -> Peak:
         top = np.array([t, *_climbed(gains, t, abs(boundary(t) - modes.poles).min())])
         found = gains(top)
-        return float(found.max()), float(top[found.argmax()])
+        best = float(found.max()), float(top[found.argmax()])
+        return zero if zero[0] >= (1 - 1e-2 * rtol) * best[0] else best  # rounding moves it
 
     scan = gains(t)
+    zero = float(scan[-1]), 0.0
     best = climb(float(t[scan.argmax()]))
-    if scan[-1] >= (1 - 1e-13) * best[0]:  # which rounding alone has moved
-        best = float(scan[-1]), 0.0
     gain = confirmed(best, *t[:2])
     found = None if gain is None else largest_gain(modes, best, rtol / 4, is_real)
-    if found and found[0] > best[0]:
-        best = climb(found[1])
-        gain = confirmed(best)
+    if found and found[0] > best[0] and (last := climb(found[1])) != best:
+        best, gain = last, confirmed(last)
     return None if gain is None or found is None else (size * gain, best[1])
 
 
