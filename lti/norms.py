@@ -147,12 +147,14 @@ def hinf_norm(
 
     Notes
     -----
-    Level sets: for a level ``g`` above every gain found so far, the imaginary eigenvalues of a
-    Hamiltonian matrix are the frequencies where a singular value crosses ``g``; a climb from the
-    largest gain at and between them gives the next level, until there are none. A suspected
-    eigenvalue costs one more evaluation and can do no harm. The work is done on the host in double
-    precision. In torch the derivative is that of the gain at the frequency found; where the largest
-    gain is attained twice, it is one of several.
+    By modes, where these keep enough digits: all frequencies are covered by intervals, on each of
+    which a Taylor polynomial and a remainder bound the gain; intervals that may hold a larger gain
+    than the largest one found are divided. Else by level sets: for a level ``g`` above every gain
+    found so far, the imaginary eigenvalues of a Hamiltonian matrix are the frequencies where a
+    singular value crosses ``g``; a climb from the largest gain at and between them gives the next
+    level, until there are none. A suspected eigenvalue costs one more evaluation and can do no
+    harm. The work is done on the host in double precision. In torch the derivative is that of the
+    gain at the frequency found; where the largest gain is attained twice, it is one of several.
 
     References
     ----------

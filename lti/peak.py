@@ -16,6 +16,7 @@ from lti.hankel import square_root
 from lti.systems.algebra import host_copy, in_units, member, state_scaling
 from lti.systems.decouple import block_sizes
 from lti.systems.discretize import to_continuous, to_discrete
+from lti.systems.modes import gains_of, largest_gain, minus, modes_of, of_size_one
 from lti.systems.operators import difference
 from lti.systems.protocol import System
 from lti.systems.response import points, responder, transfer_function
@@ -37,15 +38,20 @@ def peak_gain(G: System, F: System | None, rtol: float) -> Array:
 
 
 def peak(
-    G: System, F: System | None, rtol: float, form: System | None = None
+    G: System,
+    F: System | None,
+    rtol: float,
+    form: System | None = None,
+    minimal: System | None = None,
 ) -> tuple[Array, Array]:
     """`peak_gain`, and the frequency at which it is attained.
 
-    `form` is G in coordinates in which it is quick to evaluate: the search is done with it, and its
-    result compared with a gain of G itself.
+    `form` is G in coordinates in which it is quick to evaluate, `minimal` what is above rounding
+    of it, balanced: the search is done with them, its result compared with a gain of G itself.
     """
     like = G.B
-    G, F, form = host_copy(G), F and host_copy(F), form and host_copy(form)
+    G, F = host_copy(G), F and host_copy(F)
+    form, minimal = form and host_copy(form), minimal and host_copy(minimal)
     for sys in (form or G, F):
         if sys is not None:
             require_stable(sys)
@@ -54,7 +60,7 @@ def peak(
         own, other = member(G, i), None if F is None else member(F, i)
         if form is None:
             return _peak(own, other, rtol)
-        gain, w = _peak(member(form, i), other, rtol)
+        gain, w = _peak(member(form, i), other, rtol, minimal and member(minimal, i))
         return max(gain, _gain_at(own, other, w)), w
 
     return stacked(member_peak, G.batch_shape, like)
@@ -95,13 +101,13 @@ def stacked(value: Callable[..., Peak], batch: Any, like: Array) -> tuple[Array,
     return gains, w
 
 
-def _peak(G: System, F: System | None, rtol: float) -> Peak:
+def _peak(G: System, F: System | None, rtol: float, minimal: System | None = None) -> Peak:
     """The largest gain of one NumPy system G - F over all frequencies, and its frequency."""
     if 0 in (G.n_inputs, G.n_outputs):
         return 0.0, 0.0
     is_real, dt = not any(np.iscomplexobj(x.to_dense().A) for x in (G, F) if x), G.dt
-    G, F, size = _modest(G, F)
-    gain, t = _peak_of_modest(G, F, rtol)
+    size, G, F, minimal = _modest(G, F, minimal)
+    gain, t = _peak_of_modest(G, F, rtol, minimal)
     if size * gain == np.inf:
         raise NonFiniteError(
             f"the largest gain, {gain:.3g} times {size:.3g}, is beyond the range of double "
@@ -112,8 +118,8 @@ def _peak(G: System, F: System | None, rtol: float) -> Peak:
     return size * gain, (abs(t) if is_real else t) / (1.0 if dt is True else dt or 1.0)
 
 
-def _modest(G: System, F: System | None) -> tuple[System, System | None, float]:
-    """Both scaled to entries of at most one in B, C and D, and the gain that this took out."""
+def _modest(G: System, F: System | None, minimal: System | None) -> tuple[float, Any, Any, Any]:
+    """All scaled to entries of at most one in B, C and D of G and F, and how much this took out."""
 
     def top(x: np.ndarray) -> float:
         return float(np.abs(x).max(initial=0.0)) or 1.0
@@ -127,18 +133,87 @@ def _modest(G: System, F: System | None) -> tuple[System, System | None, float]:
         b, c = top(x.B), top(x.C)
         return replace(x, B=x.B / b, C=(x.C / c) * (b / size * c), D=x.D / size)
 
-    return scaled(G), None if F is None else scaled(F), size
+    return size, scaled(G), F and scaled(F), minimal and scaled(minimal)
 
 
-def _peak_of_modest(G: System, F: System | None, rtol: float) -> Peak:
+def _peak_of_modest(G: System, F: System | None, rtol: float, minimal: System | None) -> Peak:
     """A frequency t stands for s = j t in a unit of time, in discrete time for z = e^{j t}.
 
-    The search is done on a model, the minimal system in balanced coordinates, which has few states
-    and no bad units; every gain that is returned is one of the system itself.
+    By its modes, where these keep enough digits. Else by level sets, on a model, the minimal system
+    in balanced coordinates, which has few states and no bad units. Every gain that is returned is
+    one of the system itself.
     """
     if F is not None:  # what is equal in the two leaves no rounding
         G, F = replace(G, D=G.D - F.D), replace(F, D=0 * F.D)
-    forms = [_quick_and_minimal(x) for x in (G, F) if x is not None]
+    minimal = minimal and replace(minimal, D=G.D)
+    return _by_modes(G, F, rtol) or _by_level_sets(G, F, rtol, minimal)
+
+
+def _by_modes(G: System, F: System | None, rtol: float) -> Peak | None:
+    """The peak, or None if rounding of the modes is not far below `rtol`."""
+    modes, other = modes_of(G), None if F is None else modes_of(F)
+    if modes is None or (F is not None and other is None):
+        return None
+    modes, size = of_size_one(minus(modes, other) if other else modes)
+    inside = 1 - abs(modes.poles) if G.is_discrete else -modes.poles.real
+    if not (modes.order and size and (inside > 0).all()):
+        return None
+    tops = np.linalg.norm(modes.C, axis=0) / inside
+    leading = modes.poles[np.argsort(-tops)[:SCAN]]
+    t = np.append(np.angle(leading) if G.is_discrete else leading.imag, 0.0)
+    is_real = not any(np.iscomplexobj(x.to_dense().A) for x in (G, F) if x is not None)
+
+    of = gains_of(modes)
+
+    def boundary(t: Any) -> Any:
+        return np.exp(1j * t) if G.is_discrete else 1j * t
+
+    def gains(t: np.ndarray) -> np.ndarray:
+        return of(boundary(t))
+
+    def confirmed(best: Peak, *at: float) -> float | None:
+        """The gain of the system itself at the peak, if rounding there and elsewhere is small."""
+        t = np.array([best[1], *at])
+        response, *others = (transfer_function(x, boundary(t)) for x in (G, F) if x is not None)
+        exact = np.linalg.norm(response - others[0] if others else response, 2, (-2, -1)) / size
+        room = (1 + rtol) * best[0] - gains(t)
+        return float(exact[0]) if (abs(exact - gains(t)) <= room / 4).all() else None
+
+    def climb(t: float) -> Peak:
+        top = np.array([t, *_climbed(gains, t, abs(boundary(t) - modes.poles).min())])
+        found = gains(top)
+        best = float(found.max()), float(top[found.argmax()])
+        return zero if zero[0] >= (1 - 1e-2 * rtol) * best[0] else best  # rounding moves it
+
+    scan = gains(t)
+    zero = float(scan[-1]), 0.0
+    best = climb(float(t[scan.argmax()]))
+    gain = confirmed(best, *t[:2])
+    found = None if gain is None else largest_gain(modes, best, rtol / 4, is_real)
+    if found and found[0] > best[0] and (last := climb(found[1])) != best:
+        best, gain = last, confirmed(last)
+    return None if gain is None or found is None else (size * gain, best[1])
+
+
+def _climbed(gains: Callable, t: float, reach: float) -> tuple[float, float]:
+    """Two guesses of the local maximum near t, by parabolas through ever closer points."""
+    best, step = (0.0, t), 0.1 * reach
+    for _ in range(6):
+        near = t + step * np.array([-1.0, 0.0, 1.0])
+        found = gains(near)
+        low, here, high = found
+        best = max(best, (found.max(), near[found.argmax()]))
+        bend = low - 2 * here + high
+        move = (low - high) / (2 * bend) if bend < 0 else np.sign(high - low)
+        t, step = t + step * np.clip(move, -1, 1), step / 4
+    return float(best[1]), float(t)
+
+
+def _by_level_sets(G: System, F: System | None, rtol: float, minimal: System | None = None) -> Peak:
+    """The same by the Hamiltonian matrices of a model."""
+    known = minimal is not None and bool(is_stable(minimal.to_dense()))
+    forms: Any = [(G, minimal) if known else _quick_and_minimal(G)]
+    forms += [] if F is None else [_quick_and_minimal(F)]
     rate = 1.0 if G.is_discrete else time_unit(forms[0][1].poles)
     forms = [(_in_time(quick, rate), _in_time(minimal, rate)) for quick, minimal in forms]
     model: Any = forms[0][1] if F is None else difference(forms[0][1], forms[1][1])
@@ -157,17 +232,7 @@ def _peak_of_modest(G: System, F: System | None, rtol: float) -> Peak:
         return np.linalg.norm(response, ord=2, axis=(-2, -1))
 
     def climb(t: float) -> Peak:
-        """The local maximum near t, by parabolas through ever closer points."""
-        best, step = (0.0, t), 0.1 * np.abs(boundary(t) - poles).min(initial=1.0)
-        for _ in range(6):
-            near = t + step * np.array([-1.0, 0.0, 1.0])
-            found = model_gains(near)
-            low, here, high = found
-            best = max(best, (found.max(), near[found.argmax()]))
-            bend = low - 2 * here + high
-            move = (low - high) / (2 * bend) if bend < 0 else np.sign(high - low)
-            t, step = t + step * np.clip(move, -1, 1), step / 4
-        top = np.array([best[1], t])
+        top = np.array(_climbed(model_gains, t, np.abs(boundary(t) - poles).min(initial=1.0)))
         return max(zip(gains(top), top, strict=True))
 
     # Also some poles of the system itself, lest the model lack one

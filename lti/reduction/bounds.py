@@ -158,6 +158,7 @@ def certified(
             weights=weights,
             roundoff_scale=balancing.roundoff_scale,
             form=balancing.parts.stable if not balancing.parts.in_place else None,
+            minimal=stable_part(balancing.balanced, kept) if balancing.exact else None,
         ),
         T=None if T is None else narrow(T, like),
         W=None if W is None else narrow(W, like),

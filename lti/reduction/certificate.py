@@ -43,6 +43,8 @@ class Claim:
     form : StateSpace, optional
         F in coordinates in which it is quick to evaluate, its Schur form; of a sparse system, its
         projection on the computed factors.
+    minimal : StateSpace, optional
+        What is above rounding of F, in balanced coordinates.
     """
 
     error_bound: Array
@@ -51,6 +53,7 @@ class Claim:
     weights: tuple[StateSpace | None, StateSpace | None] = (None, None)
     roundoff_scale: Array | None = None
     form: System | None = None
+    minimal: StateSpace | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -182,7 +185,8 @@ class Reduction:
         elif any(self.weights):
             error, w = peak(self.error, None, rtol)
         else:  # apart, so that a diagonal system is evaluated as one
-            error, w = peak(*(self.pair or (self.original, self.system)), rtol, self.claim.form)
+            pair, claim = self.pair or (self.original, self.system), self.claim
+            error, w = peak(*pair, rtol, claim.form, claim.minimal)
         error = to_numpy(error)
         lower, upper = to_numpy(self.lower_bound), to_numpy(self.error_bound)
         rounding = self._rounding()

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
-from scipy.linalg import rsf2csf
 
 from lti._backend.arrays import Array, eye, from_numpy, namespace, narrow, to_numpy
 from lti._backend.checks import as_array, require_finite
 from lti.errors import DimensionError, OptionError
 from lti.systems.convert import as_statespace
 from lti.systems.protocol import System, SystemLike
-from lti.systems.schur import choose_scaling, schur_form
+from lti.systems.schur import choose_scaling, schur_form, shows_poles
 from lti.systems.sparse import SparseStateSpace
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
@@ -156,7 +155,8 @@ def resolvent(sys: System, k: int) -> Callable[[Array], Iterator[tuple[slice, Ar
     """
     n, m = sys.order, sys.n_inputs
     single = type(sys.A) is np.ndarray and sys.A.ndim == 2
-    shared, solve = single and min(n, k) >= MANY, partial(_solved, sys)
+    shared = single and n >= MANY and (k >= MANY or shows_poles(sys.A))
+    solve = partial(_solved, sys)
     if single:
         solve = _triangular(sys) if shared else _in_blocks(sys)
     step = max(1, CHUNK // max(1, n * (m if shared else n) * math.prod(sys.batch_shape)))
@@ -187,17 +187,27 @@ def _in_blocks(sys: System) -> Callable[[np.ndarray], np.ndarray]:
 
 def _triangular(sys: System) -> Callable[[np.ndarray], np.ndarray]:
     """s -> U (s - T)^-1 U^H B, by substitution in all points at once."""
-    form = schur_form(sys.A)
-    T, U = rsf2csf(form.T, form.Q) if form.T.dtype.kind == "f" else (form.T, form.Q)
-    B, U = U.conj().T @ (sys.B / form.d[:, None]), form.d[:, None] * U
+    T, B, U = sys.A, sys.B, None
+    if not shows_poles(T):
+        form = schur_form(T)
+        T, U = form.T, form.d[:, None] * form.Q
+        B = form.Q.conj().T @ (B / form.d[:, None])
 
     def solve(s: np.ndarray) -> np.ndarray:
-        k, m = len(s), sys.n_inputs
-        X = np.empty((sys.order, k * m), dtype=complex)
-        for i in reversed(range(sys.order)):
-            known = B[i] + (T[i, i + 1 :] @ X[i + 1 :]).reshape(k, m)
-            x = (known / (s - T[i, i])[:, None]).ravel()
-            X[i] = np.where(np.abs(x) > TINY, x, 0.0)  # subnormal numbers are slow
-        return np.moveaxis((U @ X).reshape(sys.order, k, m), 0, 1)
+        k, m, j, s = len(s), sys.n_inputs, sys.order, s[:, None]
+        X = np.empty((j, k * m), dtype=complex)
+        while j:
+            i = j - 1 - bool(j > 1 and T[j - 1, j - 2])  # a pole, or a pair
+            x = B[i:j, None] + (T[i:j, j:] @ X[j:]).reshape(j - i, k, m)
+            if j - i == 1:
+                x = x / (s - T[i, i])
+            else:
+                (a, b), (c, d) = T[i:j, i:j]
+                x = np.stack([(s - d) * x[0] + b * x[1], c * x[0] + (s - a) * x[1]])
+                x /= (s - a) * (s - d) - b * c
+            x = x.reshape(j - i, k * m)
+            X[i:j] = np.where(np.abs(x) > TINY, x, 0.0)  # subnormal numbers are slow
+            j = i
+        return np.moveaxis((X if U is None else U @ X).reshape(sys.order, k, m), 0, 1)
 
     return solve

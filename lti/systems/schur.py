@@ -22,6 +22,7 @@ __all__ = [
     "poles_of",
     "quasi_triangular_poles",
     "schur_form",
+    "shows_poles",
     "sylvester",
 ]
 
@@ -132,13 +133,19 @@ def _schur(A: np.ndarray, vectors: bool = True) -> tuple[np.ndarray, np.ndarray]
 
 def poles_of(A: np.ndarray) -> np.ndarray:
     """The poles of A (n, n), each irreducible block for itself; of a Schur form those it shows."""
-    below = A.diagonal(-1) != 0
-    if not A[2:, :1].any() and not np.tril(A, -2).any() and not (below[1:] & below[:-1]).any():
+    if shows_poles(A):
         return quasi_triangular_poles(A)
     order, edges, d = choose_scaling(A)
     A = _ordered(A, order, d[order])
     forms = [_schur(A[k, k], vectors=False)[0] for k in blocks_of(edges)]
     return np.concatenate([quasi_triangular_poles(T) for T in forms])
+
+
+def shows_poles(A: np.ndarray) -> bool:
+    """Whether A (n, n) is quasi-triangular, as a Schur form is."""
+    below = A.diagonal(-1) != 0
+    low = A[2:, :1].any() or np.tril(A, -2).any()
+    return not (low or (below[1:] & below[:-1]).any())
 
 
 def _unsorted(*pole: Any) -> None:

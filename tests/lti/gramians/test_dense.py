@@ -347,3 +347,17 @@ def test_discrete_and_continuous_time_have_the_same_gramians():
         rtol=1e-10,
     )
     assert not np.tril(to_continuous(T), -2).any()
+
+
+def test_a_gramian_that_rounding_has_made_indefinite_is_not_used(monkeypatch):
+    sys, solve = random_dense(12, 2, 2, seed=5), hammarling.sylvester
+    T, B = schur_form(sys.A).T, sys.B
+    assert T.diagonal(-1).any() and hammarling._from_gramian(T[:4, :4], sys.B[:4])
+
+    def rounded(T, M, F):
+        X = solve(T, M, F)
+        return X - 2 * np.diag(X.diagonal()) if M is T else X  # the entries of the Gramian
+
+    monkeypatch.setattr(hammarling, "sylvester", rounded)
+    U = hammarling.factor(T, B)
+    assert residual(T, U @ U.T, B @ B.T, False) < 1e-13
