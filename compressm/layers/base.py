@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import lti
 from compressm.layers.frozen import Frozen
-from compressm.layers.modes import HALF, require_precision
+from compressm.layers.modes import COMPLEX, HALF, require_precision
 from compressm.ops.checks import require_state
 from compressm.ops.exporting import to_onnx
 from compressm.ops.resize import resize_
@@ -67,7 +67,7 @@ class SSMLayer(nn.Module, ABC):
         batch : int
         """
         like = next(self.parameters())
-        return like.new_zeros(batch, self.d_state, dtype=like.dtype.to_complex())
+        return like.new_zeros(batch, self.d_state, dtype=COMPLEX[like.dtype])
 
     def _require_state(self, state: Any, u: Tensor) -> None:
         """`lti.DimensionError` unless it is None, or a state as `step` takes it for this input."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import lti
 from compressm.layers.base import SSMLayer
 from compressm.layers.kept import Kept
-from compressm.layers.modes import read_modes, stored
+from compressm.layers.modes import COMPLEX, read_modes, stored
 from compressm.ops.checks import require_sequence, require_step
 from compressm.ops.powers import powers_of
 from compressm.ops.resize import resize_
@@ -114,7 +114,7 @@ class ChannelLayer(SSMLayer):
         """The state before the first step, zeros (batch, d_model, n); none if bidirectional."""
         if self.bidirectional:
             raise self._no_state()
-        dtype = self.D.dtype.to_complex()
+        dtype = COMPLEX[self.D.dtype]
         return self.D.new_zeros(batch, self.d_model, self.d_state, dtype=dtype)
 
     def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace | lti.StateSpace:

@@ -13,9 +13,9 @@ __all__ = ["Kept"]
 class Kept:
     """The constants of a layer, computed again when a value that they depend on has changed.
 
-    Values are compared, not version numbers, which a write through ``.data`` does not change. Where
-    constants need derivatives, and where they are traced, they are computed each time. A copy of
-    the layer starts without any.
+    Values are compared, not version numbers, which a write through ``.data`` does not change; the
+    host waits for an accelerator to do so. Where constants need derivatives, and where they are
+    traced or captured, they are computed each time. A copy of the layer starts without any.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,8 @@ class Kept:
         """What `compute` returns for the parameters and buffers of `layer`."""
         now = [*layer.parameters(), *layer.buffers()]
         differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in now)
-        if differentiable or torch.compiler.is_compiling():
+        captured = now[0].is_cuda and torch.cuda.is_current_stream_capturing()
+        if differentiable or captured or torch.compiler.is_compiling():
             self._last = None
             return compute()
         last = self._last  # read once: threads may share a layer

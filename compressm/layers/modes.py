@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import lti
 
 __all__ = [
+    "COMPLEX",
     "HALF",
     "mean_lengths",
     "one_of",
@@ -20,6 +21,9 @@ __all__ = [
 
 HALF = (torch.bfloat16, torch.float16)
 """Dtypes in which rounding errors add up along a recurrence."""
+
+COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+"""``dtype.to_complex()``, which the compiler of torch does not trace."""
 
 
 def read_modes(

@@ -12,6 +12,7 @@ import lti
 from compressm.layers.base import Layout
 from compressm.layers.channels import ChannelLayer, decaying, initial_log_dt
 from compressm.layers.hippo import hippo_nplr
+from compressm.layers.modes import COMPLEX
 from compressm.layers.sampling import DISCRETIZATIONS
 from compressm.ops.powers import krylov
 
@@ -159,7 +160,7 @@ class S4(ChannelLayer):
         poles, _ = to_discrete(w)
         w = torch.where(poles.abs() > self._bound, to_continuous(self._inside(poles), 0.0), w)
         Q, B = (dt / 2).sqrt() * torch.view_as_complex(P), dt * torch.view_as_complex(B)
-        dtype = (self.D.dtype if dtype is None else dtype).to_complex()
+        dtype = COMPLEX[self.D.dtype if dtype is None else dtype]
         return w.to(dtype), Q.to(dtype), B.to(dtype)
 
     def _sampled(self, x: Tensor | None, v: Tensor | None, w: Tensor, Q: Tensor) -> Tensor:
@@ -216,8 +217,8 @@ class S4(ChannelLayer):
 
     def _system(self, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor]:
         parts = (*self._diagonal(), 2 * self._output())
-        dtype = self.D.dtype if dtype is None else dtype
-        poles, B, C = (x.to(dtype.to_complex()) for x in parts)
+        dtype = COMPLEX[self.D.dtype if dtype is None else dtype]
+        poles, B, C = (x.to(dtype) for x in parts)
         return poles, B, C
 
     def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace | lti.StateSpace:
