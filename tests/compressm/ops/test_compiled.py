@@ -49,8 +49,13 @@ def test_it_traces_with_its_gradients(name):
     assert all(torch.allclose(x, y, rtol=1e-9, atol=1e-9) for x, y in pairs)
 
 
-@pytest.mark.parametrize("grad", [True, False])
-@pytest.mark.parametrize("layer", sorted(LAYERS))
+QUICK = ("lru", "s4")
+
+
+@pytest.mark.parametrize("grad", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.parametrize(
+    "layer", [pytest.param(x, marks=[pytest.mark.slow] * (x not in QUICK)) for x in sorted(LAYERS)]
+)
 def test_a_step_compiles_whole(layer, grad):
     torch.manual_seed(0)
     layer, u = LAYERS[layer](4, 8), torch.randn(2, 4)
