@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from compressm.models import LAYERS
 from compressm.ops.scan import linear_ssm
 from compressm.ops.selective_scan import selective_scan
 from tests.compressm.ops import test_scan, test_selective_scan
@@ -47,20 +46,3 @@ def test_it_traces_with_its_gradients(name):
     compiled = torch.compile(scan, backend="aot_eager", fullgraph=True)
     pairs = zip(gradients(compiled, arguments()), gradients(scan, arguments()), strict=True)
     assert all(torch.allclose(x, y, rtol=1e-9, atol=1e-9) for x, y in pairs)
-
-
-QUICK = ("lru", "s4")
-
-
-@pytest.mark.parametrize("grad", [pytest.param(True, marks=pytest.mark.slow), False])
-@pytest.mark.parametrize(
-    "layer", [pytest.param(x, marks=[pytest.mark.slow] * (x not in QUICK)) for x in sorted(LAYERS)]
-)
-def test_a_step_compiles_whole(layer, grad):
-    torch.manual_seed(0)
-    layer, u = LAYERS[layer](4, 8), torch.randn(2, 4)
-    torch.compiler.reset()
-    with torch.set_grad_enabled(grad):
-        state = layer.initial_state(2)
-        compiled = torch.compile(layer.step, backend="eager", fullgraph=True)
-        assert torch.allclose(compiled(u, state)[0], layer.step(u, state)[0], atol=1e-6)
