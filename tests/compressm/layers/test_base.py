@@ -1,4 +1,4 @@
-"""State dicts of another number of states, in any layer."""
+"""What every layer has in common: state dicts of another number of states, compiled steps."""
 
 import copy
 
@@ -8,6 +8,7 @@ from torch import nn
 
 import lti
 from compressm import DSS, LRU, LSSL, S4, S4D, S5, SequenceModel, frozen
+from compressm.models import LAYERS
 from tests.compressm.helpers import is_unchanged, parameters_of
 
 
@@ -87,3 +88,20 @@ def test_half_precision_is_refused_as_the_default_dtype(kind, dtype):
             kind(4, 8)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+QUICK = ("lru", "s4")
+
+
+@pytest.mark.parametrize("grad", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.parametrize(
+    "layer", [pytest.param(x, marks=[pytest.mark.slow] * (x not in QUICK)) for x in sorted(LAYERS)]
+)
+def test_a_step_compiles_whole(layer, grad):
+    torch.manual_seed(0)
+    layer, u = LAYERS[layer](4, 8), torch.randn(2, 4)
+    torch.compiler.reset()
+    with torch.set_grad_enabled(grad):
+        state = layer.initial_state(2)
+        compiled = torch.compile(layer.step, backend="eager", fullgraph=True)
+        assert torch.allclose(compiled(u, state)[0], layer.step(u, state)[0], atol=1e-6)
