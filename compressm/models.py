@@ -13,7 +13,7 @@ import lti
 from compressm.errors import OptionError
 from compressm.layers import DSS, LRU, LSSL, S4, S4D, S5, Frozen, Mamba, SSMLayer
 from compressm.layers.modes import require_precision
-from compressm.ops.checks import require_sequence, require_step
+from compressm.ops.checks import require_sequence, require_state, require_step
 from compressm.ops.scan import steps_within
 
 __all__ = ["LAYERS", "SequenceModel"]
@@ -172,16 +172,29 @@ class SequenceModel(nn.Module):
                 f"the state of this model is a tuple of {parts}, got {_described(state)}; pass "
                 "what step returned for this batch"
             )
+        if self.pool == "mean":
+            total, steps = self._pooled(state[-1], u.shape[0])
         x, states = self.encoder(u), []
         for block, before in zip(self.blocks, state[: len(self.blocks)], strict=True):
             x, after = block.step(x, before)
             states.append(after)
         if self.pool == "mean":
-            total, steps = state[-1]
             x, steps = total + x, steps + 1
             states.append((x, steps))
             x = x / steps
         return self.head(x), tuple(states)
+
+    def _pooled(self, part: Any, batch: int) -> tuple[Tensor, Tensor]:
+        """What "mean" has added up, and how many steps."""
+        if not isinstance(part, tuple | list) or len(part) != 2:
+            raise lti.DimensionError(
+                f"the state of this model ends with a sum and a number of steps, got "
+                f"{_described(part)}; pass what step returned for this batch"
+            )
+        weight = self.head.weight
+        require_state(part[0], weight, cast=True, batch=batch, d_model=weight.shape[1])
+        require_state(part[1], weight, cast=True, batch=batch, one=1)
+        return part[0], part[1]
 
     def initial_state(self, batch: int) -> State:
         """The state before the first step: that of each layer, and what "mean" has added up.

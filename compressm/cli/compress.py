@@ -108,7 +108,7 @@ def add_parser(commands: Any) -> None:
     option(
         "--gramians",
         choices=list(GRAMIAN_TYPES),
-        help="by what states are scored (input with --data, else model)",
+        help="by what states are scored (input with --data, else model; selective layers: output)",
     )
     option(
         "--data",

@@ -124,7 +124,7 @@ def step_seconds(layer: nn.Module, u: Tensor) -> float | None:
     Returns
     -------
     float or None
-        The median of several; None if the layer needs more than its input.
+        The median of several; None if the layer needs more than its input, or has no derivatives.
 
     Raises
     ------
@@ -148,7 +148,10 @@ def step_seconds(layer: nn.Module, u: Tensor) -> float | None:
                     if _is_out_of_memory(error):
                         raise
                     return None
-                (y[0] if isinstance(y, tuple) else y).sum().backward()
+                y = y[0] if isinstance(y, tuple) else y
+                if not y.requires_grad:
+                    return None
+                y.sum().backward()
                 _wait_for(device)
                 seconds.append(time.perf_counter() - start)
     except (MemoryError, RuntimeError) as error:

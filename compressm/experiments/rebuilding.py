@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from inspect import signature
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -26,6 +27,7 @@ from compressm.models import SequenceModel
 __all__ = ["inputs_of", "rebuilt", "tokens_of"]
 
 KEYS = ("x_train", "x_test")
+BATCH = 50
 
 
 def rebuilt(path: str | Path, factory: str | None = None, **options: Any) -> tuple[nn.Module, str]:
@@ -166,7 +168,7 @@ def inputs_of(
     key: str | None = None,
     checkpoint: str | Path = ".",
     sequences: int = 300,
-) -> tuple[Tensor, ...]:
+) -> tuple[Any, ...]:
     """Inputs (sequences, length, channels) of a model in batches, from a file or a data set.
 
     Parameters
@@ -185,7 +187,7 @@ def inputs_of(
 
     Returns
     -------
-    tuple of Tensor
+    tuple of Tensor, or of dicts of inputs and their lengths where the data set has lengths
 
     Raises
     ------
@@ -193,8 +195,10 @@ def inputs_of(
         If there are no inputs, or the model does not accept them.
     """
     path = Path(source)
+    lengths = None
     if not path.is_file() and str(source) in DATASETS:
-        x = _data_set(str(source), Path(checkpoint).with_name("recipe.yaml"))
+        data = _data_set(str(source), Path(checkpoint).parent / "recipe.yaml")
+        x, lengths = data.x_train, data.lengths_train
     else:
         x = torch.from_numpy(_array(path, key))
     x = x[:sequences]
@@ -209,7 +213,12 @@ def inputs_of(
         x = x.long()
     if not x.numel():
         raise DataError(f"{source} holds no sequences, its shape is {tuple(x.shape)}; give some")
-    return _accepted(model, x, str(source))
+    batches = _accepted(model, x, str(source))
+    if lengths is None:
+        return batches
+    name = next(iter(signature(model.forward).parameters))
+    parts = lengths[:sequences].split(BATCH)
+    return tuple({name: u, "lengths": n} for u, n in zip(batches, parts, strict=True))
 
 
 def tokens_of(
@@ -268,7 +277,7 @@ def _accepted(model: Any, x: Tensor, source: str) -> tuple[Tensor, ...]:
                 f"{source} holds tokens from {int(x.min())} to {int(x.max())}, and the model knows "
                 f"0 to {known - 1}; use the tokenizer that it was trained with"
             )
-    batches = x.split(50)
+    batches = x.split(BATCH)
     try:
         with torch.no_grad():
             for batch in batches:
@@ -283,9 +292,9 @@ def _accepted(model: Any, x: Tensor, source: str) -> tuple[Tensor, ...]:
     return batches
 
 
-def _data_set(name: str, recipe: Path) -> Tensor:
+def _data_set(name: str, recipe: Path) -> Dataset:
     own = read_recipe(recipe) if recipe.is_file() else None
-    return (load_data(own) if own and own.data == name else DATASETS[name]()).x_train
+    return load_data(own) if own and own.data == name else DATASETS[name]()
 
 
 def _array(path: Path, key: str | None) -> np.ndarray:

@@ -15,6 +15,7 @@ from compressm.layers.kept import Kept
 from compressm.layers.modes import COMPLEX, read_modes, stored
 from compressm.ops.checks import require_sequence, require_step
 from compressm.ops.powers import powers_of
+from compressm.ops.precision import without_autocast
 from compressm.ops.resize import resize_
 
 __all__ = [
@@ -69,7 +70,7 @@ class ChannelLayer(SSMLayer):
         self._require_state(state, u)
         if torch.compiler.is_exporting():
             return self._exported(u, state)
-        with torch.autocast(u.device.type, enabled=False):  # no FFT in half precision
+        with without_autocast(u):  # no FFT in half precision
             u = u.to(self.D.dtype)
             v = u.mT
             kernels = self._kernel(v.shape[-1])
@@ -105,7 +106,7 @@ class ChannelLayer(SSMLayer):
         require_step(u, self.d_model, self.D)
         self._require_state(state, u)
         *system, C = self._kept(self, self._constants)
-        with torch.autocast(u.device.type, enabled=False):  # the state keeps its precision
+        with without_autocast(u):  # the state keeps its precision
             u = u.to(self.D.dtype)
             x = self._advance(u, state, *system)
         return (C[:, 0] * x).sum(-1).real + self.D * u, x

@@ -17,6 +17,7 @@ import lti
 from compressm.layers.modes import require_precision
 from compressm.ops.checks import require_sequence, require_state, require_step
 from compressm.ops.powers import causal, krylov, powers_of
+from compressm.ops.precision import without_autocast
 
 __all__ = ["Frozen"]
 
@@ -100,7 +101,7 @@ class Frozen(nn.Module):
         if state is not None:
             self._check(state, u.shape[0])
         G, _, m = self.B.shape
-        with torch.autocast(u.device.type, enabled=False):
+        with without_autocast(u):
             u = u.to(self.D.dtype)
             v = u.unflatten(2, (G, m)).transpose(1, 2)
             y = self._read(v, state, self.V[0], self.T[0])
@@ -130,7 +131,7 @@ class Frozen(nn.Module):
         require_step(u, self.d_model, self.D)
         state = self.initial_state(u.shape[0]) if state is None else self._check(state, u.shape[0])
         G, _, m = self.B.shape
-        with torch.autocast(u.device.type, enabled=False):
+        with without_autocast(u):
             u = u.to(self.D.dtype)
             v = u.unflatten(1, (G, m)).transpose(0, 1)
             x = _advance(self.A, state) + (v @ self.B.mT).transpose(0, 1)

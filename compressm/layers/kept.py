@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from compressm.ops.precision import without_autocast
 
 __all__ = ["Kept"]
 
@@ -26,21 +29,34 @@ class Kept:
     ) -> tuple[Tensor, ...]:
         """What `compute` returns for the parameters and buffers of `layer`."""
         now = [*layer.parameters(), *layer.buffers()]
-        differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in now)
-        captured = now[0].is_cuda and torch.cuda.is_current_stream_capturing()
-        if differentiable or captured or torch.compiler.is_compiling():
-            self._last = None
-            return compute()
-        last = self._last  # read once: threads may share a layer
-        if last is None or not all(map(_equal, last[0], now)):
-            self._last = last = [x.detach().clone() for x in now], compute()
-        return last[1]
+        with without_autocast(now[0]):
+            if not _plain(now):
+                self._last = None
+                return compute()
+            last = self._last  # read once: threads may share a layer
+            if last is None or not all(map(_equal, last[0], now)):
+                with torch.inference_mode(False), torch.no_grad():  # for later steps as well
+                    self._last = last = [x.detach().clone() for x in now], compute()
+            return last[1]
 
     def __deepcopy__(self, memo: object) -> Kept:
         return Kept()
 
     def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
         return Kept, ()
+
+
+def _plain(now: list[Tensor]) -> bool:
+    """Whether the values can be read here, and nothing has to be known of how they came about."""
+    return not (
+        (torch.is_grad_enabled() and any(x.requires_grad for x in now))
+        or torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or forward_ad._current_level >= 0
+        or torch._C._are_functorch_transforms_active()
+        or any(type(x) not in (Tensor, nn.Parameter) for x in now)
+        or (now[0].is_cuda and torch.cuda.is_current_stream_capturing())
+    )
 
 
 def _equal(x: Tensor, y: Tensor) -> bool:

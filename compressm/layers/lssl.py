@@ -17,7 +17,7 @@ from compressm.ops.powers import krylov
 __all__ = ["LSSL"]
 
 to_discrete, to_continuous = DISCRETIZATIONS["bilinear"]
-MARGIN = 1e-4  # of the damping, so that rounding makes no pole unstable
+MARGIN = 1e-4  # of the damping, so that no pole of `to_lti` is on the boundary
 
 
 class LSSL(ChannelLayer):

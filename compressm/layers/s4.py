@@ -319,9 +319,10 @@ def _cauchy(v: Tensor, w: Tensor, s: Tensor, c: Tensor) -> Tensor:
     """
     re = (w.real.square() + w.imag.square())[..., None] * c.square() - 4 * s.square()
     im = w.real[..., None] * (-4 * s * c)
-    size = 1 / (re.square() + im.square())
+    inverse = 1 / torch.hypot(re, im)  # the slope of 1 / (re^2 + im^2) overflows for slow modes
+    re, im = re * inverse * inverse, -im * inverse * inverse
     v = torch.cat([v.real, (v * w.conj()[:, None]).real], 1)
-    one, other = torch.complex(v @ (re * size), v @ (-im * size)).chunk(2, 1)
+    one, other = torch.complex(v @ re, v @ im).chunk(2, 1)
     return 4j * s * one - 2 * c * other
 
 

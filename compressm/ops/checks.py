@@ -85,7 +85,10 @@ def _require_numbers(u: Tensor, like: Tensor, cast: bool) -> None:
         )
     if not u.is_floating_point():
         raise lti.DimensionError(f"u must hold real floating-point numbers, got {u.dtype}")
-    if u.dtype != like.dtype and not cast and not torch.is_autocast_enabled(u.device.type):
+    cast = cast or (
+        torch.is_autocast_enabled(u.device.type) and torch.float64 not in (u.dtype, like.dtype)
+    )
+    if u.dtype != like.dtype and not cast:
         raise lti.DimensionError(
             f"u is {u.dtype}, but the parameters are {like.dtype}; cast u, or use torch.autocast"
         )

@@ -25,6 +25,7 @@ import lti
 from compressm.ops.checks import require_sequence
 from compressm.ops.exporting import to_onnx
 from compressm.ops.powers import causal, powers_of
+from compressm.ops.precision import without_autocast
 from compressm.ops.recurrence import recur_
 
 __all__ = ["linear_ssm", "linear_ssm_reference", "steps_within"]
@@ -115,7 +116,7 @@ def linear_ssm(
     if lengths is not None:
         beyond = ~steps_within(lengths, u)
         lengths = lengths.long()
-    with torch.autocast(u.device.type, enabled=False):
+    with without_autocast(u):
         u = u.to(B.real.dtype)
         if state is None:
             state = poles.new_zeros(u.shape[0], poles.shape[0])

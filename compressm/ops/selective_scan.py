@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from compressm.ops.checks import require_sequence
+from compressm.ops.precision import without_autocast
 
 __all__ = ["selective_scan", "selective_scan_reference"]
 
@@ -70,7 +71,7 @@ def selective_scan(
     tensor([1.0000, 1.5000, 1.7500])
     """
     require_sequence(u, A.shape[0], A)
-    with torch.autocast(u.device.type, enabled=False):
+    with without_autocast(u):
         u, dt, B, C, D = (x.to(A.dtype) for x in (u, dt, B, C, D))
         if state is None:
             state = A.new_zeros(u.shape[0], *A.shape)

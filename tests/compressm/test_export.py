@@ -136,6 +136,14 @@ def test_whole_sequences_and_steps_in_onnxruntime(layer, cut, tmp_path):
 
 
 @EXPORTER_WARNS
+@pytest.mark.parametrize("layer", ["lru", "s4d"])
+def test_a_program_of_torch_is_saved_and_loaded(layer, tmp_path):
+    model, u = frozen(served(layer, False, n_layers=1)), torch.randn(2, 40, 2)
+    torch.export.save(torch.export.export(model, (u,)), tmp_path / "model.pt2")
+    assert close(torch.export.load(tmp_path / "model.pt2").module()(u), model(u))
+
+
+@EXPORTER_WARNS
 @pytest.mark.parametrize(
     "layer", ["lru", *(pytest.param(x, marks=SLOW) for x in ("s5", "s4d", "dss", "lssl"))]
 )

@@ -241,6 +241,13 @@ def test_inputs_and_states_are_checked():
             model.step(torch.zeros(1, 2), wrong)
     with torch.autocast("cpu", torch.bfloat16):
         assert model(torch.zeros(1, 5, 2).bfloat16()).isfinite().all()
+        with pytest.raises(lti.DimensionError, match="u is torch.float64"):
+            model_of(layer="mamba").blocks[0].layer(torch.zeros(1, 5, 4).double())
+    model = model_of(pool="mean").eval()
+    _, (*states, (total, steps)) = model.step(torch.zeros(1, 2))
+    for wrong in (None, (total,), (None, steps), (total, torch.zeros(3)), (total[:, :1], steps)):
+        with pytest.raises(lti.DimensionError, match="pass what step returned"):
+            model.step(torch.zeros(1, 2), (*states, wrong))
 
 
 def test_a_bidirectional_layer_or_one_without_a_step_says_so():

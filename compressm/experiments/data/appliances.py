@@ -56,9 +56,11 @@ def plaid(folder: Folder = None, length: int = 1344) -> Dataset:
     for part in ("train", "test"):
         with reading(path, "PLAID", REMEDY):
             x, n, y = arrays_in(path, *(f"{name}_{part}" for name in ("x", "length", "y")))
-            if n.min() < 1 or n.sum() != len(x) or len(n) != len(y):
+            if x.ndim != 1 or n.min() < 1 or n.sum() != len(x) or len(n) != len(y):
                 raise ValueError("the lengths do not fit")
-        parts.append(_padded(np.split(x, np.cumsum(n)[:-1]), length, y))
+            if not np.isfinite(x).all():
+                raise ValueError("a sample is not finite")
+            parts.append(_padded(np.split(x, np.cumsum(n)[:-1]), length, y))
     (x, n, y), (x_test, n_test, y_test) = parts
     return Dataset("PLAID", x, y, x_test, y_test, lengths_train=n, lengths_test=n_test)
 

@@ -132,6 +132,16 @@ def test_a_layer_that_needs_more_than_its_input_is_not_timed():
     assert event.layers[0].after == 4 and event.layers[0].step_seconds is None
 
 
+def test_a_layer_without_derivatives_is_not_timed():
+    class Constant(LRU):
+        def forward(self, u, state=None):
+            with torch.no_grad():
+                return super().forward(u, state)
+
+    event = compress_(Constant(4, 12), States(4), data=[torch.randn(8, 20, 4)], measure=True)
+    assert event.layers[0].after == 4 and event.layers[0].step_seconds is None
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [

@@ -73,3 +73,36 @@ def test_copies_and_files_hold_no_constants():
         layer.step(torch.randn(2, 3))
     for same in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert same._kept is not layer._kept and same._kept._last is None
+
+
+@pytest.mark.filterwarnings("ignore:.*jit.script:DeprecationWarning")  # in torch's own rules
+@EACH_LAYER
+def test_tangents_and_batches_of_parameters_are_their_own(kind):
+    layer, u = kind(3, 4).requires_grad_(False), torch.randn(2, 3)
+    parameters = dict(layer.named_parameters())
+
+    def output(parameters):
+        return torch.func.functional_call(layer, parameters, (u,), {}, strict=False)
+
+    layer.forward = layer.step  # what functional_call calls
+    slopes = []
+    for factor in (1.0, 2.0):
+        tangents = {k: factor * torch.ones_like(v) for k, v in parameters.items()}
+        slopes.append(torch.func.jvp(lambda p: output(p)[0], (parameters,), (tangents,))[1])
+    torch.testing.assert_close(slopes[1], 2 * slopes[0])
+    stacked = {k: torch.stack([v, v]) for k, v in parameters.items()}
+    both = torch.func.vmap(lambda p: output(p)[0])(stacked)
+    torch.testing.assert_close(both[1], layer.step(u)[0])
+
+
+@EACH_LAYER
+def test_constants_serve_later_steps_whatever_the_mode_of_the_first(kind):
+    layer, u = kind(3, 4).requires_grad_(False), torch.randn(2, 3)
+    y, state = copy.deepcopy(layer).step(u)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer.step(u)[1], state)
+    assert torch.equal(layer.step(u)[0], y)
+    layer = copy.deepcopy(layer)
+    with torch.inference_mode():
+        layer.step(u)
+    assert layer.step(u.requires_grad_())[0].requires_grad

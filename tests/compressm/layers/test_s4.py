@@ -1,5 +1,6 @@
 """S4: its equations, and the contract of layers of channels, before and after a reduction."""
 
+import copy
 import math
 
 import numpy as np
@@ -193,6 +194,20 @@ def test_the_layer_itself(make):
     contract.check_single_precision(make(dtype=torch.float32, l_max=100), 1e-5, length=500)
     contract.check_refusals(make(dtype=torch.float32))
     contract.check_refusals(make(dtype=torch.float32, bidirectional=True))
+
+
+@pytest.mark.parametrize("log_dt", [-14.0, -11.5, -7.0, 3.0])
+def test_slow_modes_have_derivatives_in_single_precision(log_dt):
+    layer = s4(2, 6, 64, torch.float32)
+    with torch.no_grad():
+        layer.log_dt[0] = log_dt
+    u = torch.randn(2, 64, 2)
+    exact = copy.deepcopy(layer).double()
+    for one in (layer, exact):
+        one(u.to(one.D)).square().mean().backward()
+    for p, q in zip(layer.parameters(), exact.parameters(), strict=True):
+        assert p.grad.isfinite().all()
+        assert (p.grad - q.grad).norm() <= 1e-2 * q.grad.norm()
 
 
 def test_no_states():

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from compressm import DataError
+from compressm import DataError, States, compress_
 from compressm.experiments.data import plaid
+from compressm.experiments.rebuilding import inputs_of
 from compressm.experiments.training import Settings, accuracy, model_of, run
 
 LENGTHS = [5, 9, 20, 7]
@@ -48,8 +49,29 @@ def test_padding_does_not_count(tmp_path):
     assert accuracy(model, x, y, lengths) == np.mean(np.array(alone) == y.numpy())
 
 
+def test_a_model_is_inspected_without_the_padding(tmp_path, monkeypatch):
+    write(tmp_path)
+    monkeypatch.setenv("COMPRESSM_DATA", str(tmp_path))
+    model = model_of(plaid(), Settings(4, 6, 1, steps=3, batch_size=4, lr=1e-2))
+    (batch,) = inputs_of(model, "plaid")
+    assert batch["u"].shape == (4, 1344, 2) and batch["lengths"].tolist() == LENGTHS
+    (cut,) = compress_(model, States(3), data=[batch], dry_run=True).layers
+    alone = [batch["u"][i : i + 1, :n] for i, n in enumerate(LENGTHS)]
+    (other,) = compress_(model, States(3), data=alone, dry_run=True).layers
+    np.testing.assert_allclose(cut.hsv, other.hsv, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
-    "changes", [{"length_train": np.array([5, 9, 20])}, {"y_test": np.arange(3)}, {"x_test": "no"}]
+    "changes",
+    [
+        {"length_train": np.array([5, 9, 20])},
+        {"length_train": np.array([5.0, 9.0, 20.0, 7.0])},
+        {"y_test": np.arange(3)},
+        {"x_test": "no"},
+        {"x_test": np.ones((sum(LENGTHS), 1))},
+        {"x_test": np.full(sum(LENGTHS), np.nan)},
+    ],
+    ids=str,
 )
 def test_a_file_that_is_not_plaid_is_refused(tmp_path, changes):
     write(tmp_path, **changes)
