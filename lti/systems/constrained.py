@@ -147,8 +147,9 @@ class ConstrainedPencil:
         once = self._projected(self.E @ x)
         lost = np.linalg.norm(self._projected(self.E @ once) - once) / np.linalg.norm(x)
         if lost > LOST:
+            digits = max(0, -np.log10(lost))
             warn(
-                f"the projection on the constraints has about {max(0, -np.log10(lost)):.0f} digits: of "
+                f"the projection on the constraints has about {digits:.0f} digits: of "
                 f"index {self.index}, they are nearly of a higher one, as multipliers hardly act "
                 "in the directions of their constraints",
                 ReductionWarning,
