@@ -8,12 +8,13 @@ import numpy as np
 from scipy.sparse import block_array, csc_matrix
 
 from lti._backend.arrays import Array
-from lti.errors import OptionError
+from lti.errors import OptionError, ReductionWarning, warn
 from lti.systems.pencil import Factored, Scalar, nonsingular_factor, sparse_factor
 
 __all__ = ["ConstrainedPencil"]
 
 ZERO = 1e-10  # of its size: rounding of what is zero
+LOST = 1e-8  # an estimate of rounding above this is warned of
 MOST = 500  # constraints, up to which their rank is computed for a message
 REMEDY = "or use a dense lti.StateSpace.from_descriptor"
 
@@ -52,6 +53,7 @@ class ConstrainedPencil:
         self.is_complex = "c" in (A.dtype.kind, E.dtype.kind)
         self._inverse = nonsingular_factor(self.E, f"E_1, {self.order} x {self.order},", REMEDY)
         self.index, self._saddle = self._bordered()
+        self._warn_of_lost_digits()
         self._place = 0.0 if discrete else -abs(self.A).max() / abs(self.E).max()
 
     def product(self, a: Scalar, e: Scalar, X: Array) -> Array:
@@ -138,6 +140,20 @@ class ConstrainedPencil:
                 "singular, as where the level of a pressure is free; remove or fix what they leave "
                 f"open, {REMEDY}"
             ) from error
+
+    def _warn_of_lost_digits(self) -> None:
+        """Of Pi' Pi' x - Pi' x, which rounding alone leaves."""
+        x = np.cos(np.arange(1.0, self.order + 1) ** 1.5)[:, None]  # in no special direction
+        once = self._projected(self.E @ x)
+        lost = np.linalg.norm(self._projected(self.E @ once) - once) / np.linalg.norm(x)
+        if lost > LOST:
+            digits = max(0, -np.log10(lost))
+            warn(
+                f"the projection on the constraints has about {digits:.0f} digits: of "
+                f"index {self.index}, they are nearly of a higher one, as multipliers hardly act "
+                "in the directions of their constraints",
+                ReductionWarning,
+            )
 
     def _affine(self, B1: Array, B2: Array) -> tuple[Array, Array]:
         """X_0 and X_1: what the inputs in the constraints make of x, outside of N x = 0."""

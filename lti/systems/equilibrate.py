@@ -52,9 +52,9 @@ def even_units(matrices: Sequence[Any], B: Array, C: Array) -> tuple[Array, Arra
 
 def rescaled(M: Any, left: Array, right: Array) -> Any:
     """L M R, where no product leaves the range of numbers that l_i r_j and the result are in."""
-    M = csc_matrix(M, copy=True)
-    M.data = M.data * (left[M.indices] * np.repeat(right, np.diff(M.indptr)))
-    return M
+    M = csc_matrix(M)
+    values = M.data * (left[M.indices] * np.repeat(right, np.diff(M.indptr)))
+    return csc_matrix((values, M.indices, M.indptr), M.shape)
 
 
 def _logarithms(M: Any) -> tuple[Array, Array, Array]:

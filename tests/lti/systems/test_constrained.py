@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.sparse as sparse
 from hypothesis import given
 from hypothesis import strategies as st
@@ -149,6 +150,10 @@ def test_of_index_three_the_four_operations_fit(form):
     check_pencil(mechanics(**form).finite_part.pencil)
 
 
+def random_rotations(rng, n):
+    return np.linalg.qr(rng.standard_normal((2, n, n)))[0]
+
+
 @given(st.integers(0, 9999), st.sampled_from([2, 3]), st.booleans(), st.booleans())
 def test_is_as_proper_as_the_dense_route_says(seed, index, acts, sees):
     """Inputs in the constraints, multipliers in the outputs: both, one or none of them."""
@@ -156,13 +161,15 @@ def test_is_as_proper_as_the_dense_route_says(seed, index, acts, sees):
     n, k = int(rng.integers(4, 8)), int(rng.integers(1, 3))
     if index == 2:
         A1, E1 = rng.standard_normal((n, n)), np.eye(n) + 0.2 * rng.standard_normal((n, n))
-        G, H = rng.standard_normal((n, k)), rng.standard_normal((k, n))
+        G = rng.standard_normal((n, k))
+        H = G.T + 0.2 * rng.standard_normal((k, n))
     else:
         M, D, K = (X @ X.T + np.eye(n) for X in rng.standard_normal((3, n, n)))
         zero, one = np.zeros((n, n)), np.eye(n)
         A1, E1 = np.block([[zero, one], [-K, -D]]), np.block([[one, zero], [zero, M]])
-        G = np.vstack([np.zeros((n, k)), rng.standard_normal((n, k))])
-        H = np.hstack([rng.standard_normal((k, n)), np.zeros((k, n))])
+        force = rng.standard_normal((n, k))
+        G = np.vstack([np.zeros((n, k)), force])
+        H = np.hstack([force.T + 0.2 * rng.standard_normal((k, n)), np.zeros((k, n))])
         n = 2 * n
     A = np.block([[A1, G], [H, np.zeros((k, k))]])
     E = np.zeros_like(A)
@@ -171,6 +178,9 @@ def test_is_as_proper_as_the_dense_route_says(seed, index, acts, sees):
     B[n:], C[:, n:] = acts * B[n:], sees * C[:, n:]
     if index == 3:  # a place that is moved has a velocity that is its derivative
         B[: n // 2], C[:, n // 2 : n] = acts * B[: n // 2], (not acts) * C[:, n // 2 : n]
+    if seed % 2:  # in other coordinates, where nothing is exactly zero
+        L, R = (scipy.linalg.block_diag(x, np.eye(k)) for x in random_rotations(rng, n))
+        A, E, B, C = L @ A @ R, L @ E @ R, L @ B, C @ R
     sys = lti.SparseStateSpace(A, B, C, D, sparse.csc_array(E))
     try:
         dense = quiet(lti.StateSpace.from_descriptor, E, A, B, C, D)
@@ -201,6 +211,14 @@ def test_a_constrained_chain_of_masses(data_file):
         np.testing.assert_allclose(lti.frequency_response(sys, [w])[0], G, atol=1e-9 * abs(G).max())
         error = lti.frequency_response(reduction.system, [w])[0] - G
         assert np.linalg.norm(error, 2) <= reduction.error_bound
+
+
+def test_lost_digits_are_warned_of():
+    """The multiplier acts almost at a right angle to its constraint."""
+    Q = random_rotations(np.random.default_rng(0), 6)[0]
+    G, H = Q[:, :1], Q[:, 1:2].T + 1e-6 * Q[:, :1].T
+    with pytest.warns(lti.ReductionWarning, match="has about [1-7] digits: of index 2"):
+        assert pairs(6, 1, sparse.csc_array(G), sparse.csc_array(H)).finite_part.order == 6
 
 
 def pairs(n, k, G, H, E1=None):
