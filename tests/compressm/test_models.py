@@ -246,7 +246,7 @@ def test_inputs_and_states_are_checked():
     model = model_of(pool="mean").eval()
     _, (*states, (total, steps)) = model.step(torch.zeros(1, 2))
     for wrong in (None, (total,), (None, steps), (total, torch.zeros(3)), (total[:, :1], steps)):
-        with pytest.raises(lti.DimensionError, match="pass what step returned"):
+        with pytest.raises(lti.DimensionError, match="the state"):
             model.step(torch.zeros(1, 2), (*states, wrong))
 
 

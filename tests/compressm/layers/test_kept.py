@@ -79,20 +79,17 @@ def test_copies_and_files_hold_no_constants():
 @EACH_LAYER
 def test_tangents_and_batches_of_parameters_are_their_own(kind):
     layer, u = kind(3, 4).requires_grad_(False), torch.randn(2, 3)
-    parameters = dict(layer.named_parameters())
-
-    def output(parameters):
-        return torch.func.functional_call(layer, parameters, (u,), {}, strict=False)
-
     layer.forward = layer.step  # what functional_call calls
-    slopes = []
-    for factor in (1.0, 2.0):
-        tangents = {k: factor * torch.ones_like(v) for k, v in parameters.items()}
-        slopes.append(torch.func.jvp(lambda p: output(p)[0], (parameters,), (tangents,))[1])
+    y = layer.step(u)[0]
+
+    def output(log_dt):
+        return torch.func.functional_call(layer, {"log_dt": log_dt}, (u,))[0]
+
+    ones = torch.ones_like(layer.log_dt)
+    slopes = [torch.func.jvp(output, (layer.log_dt,), (x * ones,))[1] for x in (1.0, 2.0)]
     torch.testing.assert_close(slopes[1], 2 * slopes[0])
-    stacked = {k: torch.stack([v, v]) for k, v in parameters.items()}
-    both = torch.func.vmap(lambda p: output(p)[0])(stacked)
-    torch.testing.assert_close(both[1], layer.step(u)[0])
+    both = torch.func.vmap(output)(torch.stack([layer.log_dt, layer.log_dt]))
+    torch.testing.assert_close(both, torch.stack([y, y]))
 
 
 @EACH_LAYER
