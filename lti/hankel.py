@@ -310,8 +310,8 @@ class OrderChoice:
             order = check_order(self.order, hsv.shape[-1])
         if order < kept:
             raise OrderError(
-                f"order {order} is less than the {kept} states of unstable poles, which are kept "
-                "as they are; ask for at least that many"
+                f"order {order} is less than the {kept} states of unstable poles, or of those "
+                "beyond alpha, which are kept as they are; ask for at least that many"
             )
         return order
 

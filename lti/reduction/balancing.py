@@ -321,8 +321,8 @@ def balance(
     controllability, observability : array (..., n, k), GramianFactor or callable, optional
         Factors S, R of any P = S S^H, Q = R R^H in place of the Gramians, for example states
         observed in data. A `GramianFactor` also has a name. A function is called with the stable
-        part, a dense `StateSpace` in double precision (for the observability with its dual), and
-        returns one of the two.
+        part, a dense `StateSpace` in double precision (for the observability with its dual), or
+        for both with the stable part of a sparse system, and returns one of the two.
     gramians : callable, optional
         Makes both Gramians of the stable part: ``gramians(G)`` returns a `GramianPair`, which also
         says what error bound holds.

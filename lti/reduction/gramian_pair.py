@@ -207,15 +207,14 @@ def _sparse_pair(
     sys: Any = parts.stable
     left, right = cast(Any, parts.scaling)
     own = (
-        _supplied("controllability", controllability, sys, None, 0),
-        _supplied("observability", observability, sys, None, 0),
+        _supplied("controllability", controllability, parts.as_given, None, 0),
+        _supplied("observability", observability, parts.as_given, None, 0),
     )
     found: Any = exact_factors(sys) if None in own else None
     S, R = (
-        getattr(found, name) if x is None else x.factor if callable(source) else x.factor / unit
-        for name, x, source, unit in zip("SR", own, (controllability, observability),
-                                         (right[:, None], left[:, None]), strict=True)
-    )  # fmt: skip
+        getattr(found, name) if x is None else x.factor / unit
+        for name, x, unit in zip("SR", own, (right[:, None], left[:, None]), strict=True)
+    )
     if isinstance(sys.pencil, MovedPencil):  # of snapshots, the stable part
         S, R = sys.pencil.without(S), sys.pencil.without_adjoint(R)
     names = dict.fromkeys(x.name for x in own if x is not None)

@@ -132,6 +132,8 @@ class SecondOrderPencil:
     def equilibrated(self, B: Array, C: Array) -> tuple[Pencil, Array, Array]:
         """The pencil of w^2 L M R, w L D R and L K R, whose entries are about 1; its l and r."""
         k = self.M.shape[0]
+        if self._rate != 1.0:  # it is what this has returned
+            return self, np.ones(2 * k), np.ones(2 * k)
         rows = np.concatenate([C[:, :k], C[:, k:]])
         left, right, w = even_units((self.K, self.D, self.M), B[k:], rows)
         M, D = rescaled(self.M, w * left, w * right), rescaled(self.D, w * left, right)

@@ -12,7 +12,7 @@ from lti.errors import DefectiveError, DimensionError, OptionError
 from lti.systems.decouple import block_sizes, decouple
 from lti.systems.labels import Labels
 from lti.systems.moved import MovedPencil
-from lti.systems.pencil import MappedPencil
+from lti.systems.pencil import MappedPencil, ScaledPencil
 from lti.systems.protocol import System
 from lti.systems.rightmost import unstable_subspaces
 from lti.systems.schur import SchurForm, schur_form
@@ -46,6 +46,8 @@ class Split:
         and those of a sparse system hold the rest only.
     scaling : (array (n,), array (n,)), optional
         Of a sparse system: l and r, the units of equations and states of the stable part.
+    as_given : SparseStateSpace, optional
+        Of a sparse system: the stable part in the units of the user.
     """
 
     stable: System
@@ -54,6 +56,7 @@ class Split:
     W: Array
     in_place: bool = False
     scaling: tuple[Array, Array] | None = None
+    as_given: SparseStateSpace | None = None
 
     def with_stable(self, stable: System, X: Array, inverse: Array) -> Split:
         """The same with the stable part in other coordinates, ``x_stable = X z``."""
@@ -227,18 +230,21 @@ def _split_sparse(sys: SparseStateSpace, alpha: float | None) -> Split:
         X, W = np.hstack([X, more[0]]), np.vstack([W, more[1]])
         if X.shape[1] > MOST or not more[0].size:
             require_stable(part, f"after {X.shape[1]} unstable poles are split off, ")
-            raise DefectiveError(
-                f"after {X.shape[1]} poles are split off, one of those beyond alpha={alpha!r} is "
-                f"left, and {MOST} at most are split off; choose another alpha"
-            )
+            raise _too_many(alpha)
         part = _without(sys, X, W, place)
+    if sys.order > SMALL and margin and _worst(part, margin) is not None:
+        raise _too_many(alpha)
     if part is sys:
         return whole(given)
     rest = StateSpace(W @ sys.pencil.product(1.0, 0.0, X), W @ sys.B, sys.C @ X, None, sys.dt)
     V, U = minimal_basis(rest, 10 * rest.order**2 * EPS)
     rest = StateSpace(U @ rest.A @ V, U @ rest.B, rest.C @ V, None, sys.dt)
     X, W = right[:, None] * (X @ V), (U @ W) * left
-    return Split(part, rest, X, W, in_place=True, scaling=(left, right))
+    as_given = SparseStateSpace(
+        ScaledPencil(part.pencil, left, right), part.B / left[:, None], part.C / right, part.D,
+        dt=sys.dt,
+    )  # fmt: skip
+    return Split(part, rest, X, W, in_place=True, scaling=(left, right), as_given=as_given)
 
 
 def _without(sys: SparseStateSpace, X: Array, W: Array, place: float) -> SparseStateSpace:
@@ -258,11 +264,18 @@ def _inside(sys: SparseStateSpace, margin: float) -> SparseStateSpace:
     return SparseStateSpace(MappedPencil(sys.pencil, *moved), sys.B, sys.C, sys.D, dt=sys.dt)
 
 
-def _worst(sys: SparseStateSpace) -> complex | None:
-    """The pole farthest outside of the stable region, of those that are known."""
+def _worst(sys: SparseStateSpace, margin: float = 0.0) -> complex | None:
+    """The pole farthest outside of the stable region less a margin, of those that are known."""
     poles = sys.poles + 0j
-    excess = abs(poles) - 1 if sys.is_discrete else poles.real
+    excess = (abs(poles) - 1 if sys.is_discrete else poles.real) + margin
     return complex(poles[np.argmax(excess)]) if (excess >= 0).any() else None
+
+
+def _too_many(alpha: float | None) -> DefectiveError:
+    return DefectiveError(
+        f"not all poles beyond alpha={alpha!r} can be split off a large sparse system, of which "
+        f"{MOST} at most are; choose an alpha closer to the boundary"
+    )
 
 
 def whole(sys: System) -> Split:
@@ -271,7 +284,7 @@ def whole(sys: System) -> Split:
         none = np.zeros((0, 0))
         rest = StateSpace(none, sys.B[:0], sys.C[:, :0], None, sys.dt)
         even, left, right = sys.equilibrated
-        return Split(even, rest, none, none, in_place=True, scaling=(left, right))
+        return Split(even, rest, none, none, in_place=True, scaling=(left, right), as_given=sys)
     dense = sys.to_dense()
     identity = eye(sys.order, like=dense.A)
     if dense.batch_shape:

@@ -132,6 +132,29 @@ def test_interpolation_and_supplied_factors():
     assert np.linalg.norm(F) < 1e-8 * np.linalg.norm(sys.B @ sys.B.T)
 
 
+@pytest.mark.parametrize("name", ["stable", "unstable"])
+def test_functions_are_given_the_system_in_its_own_units(name):
+    sys = rod(210, m=2, p=2) if name == "stable" else UNSTABLE["hot spot"][0]()
+    other, seen = in_units(sys, "random", "random"), []
+    options = {} if name == "stable" else {"unstable": "split"}
+
+    def factor(side):
+        def made(G):
+            seen.append(G)
+            return lti.gramian_factors(G)[side]
+
+        return made
+
+    found = lti.balance(other, controllability=factor(0), observability=factor(1), **options)
+    expected = lti.balance(sys, **options)
+    np.testing.assert_allclose(found.hsv[:5], expected.hsv[:5], rtol=1e-6)
+    G = seen[0]
+    assert (G is other) == (name == "stable")
+    S, R = lti.gramian_factors(G)  # the same as arrays, of states in the units of the user
+    as_arrays = lti.balance(other, controllability=S, observability=R, **options)
+    np.testing.assert_allclose(as_arrays.hsv[:5], expected.hsv[:5], rtol=1e-6)
+
+
 @pytest.mark.parametrize("size", [1e300, 1e-300])
 def test_poles_of_any_magnitude(size):
     sys = lti.SparseStateSpace(-size * sparse.eye(3), np.ones((3, 1)), np.ones((1, 3)))

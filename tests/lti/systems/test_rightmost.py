@@ -93,6 +93,17 @@ def test_too_many_unstable_poles_are_refused(monkeypatch):
         lti.balance(lti.SparseStateSpace(A, *ports(300)), unstable="split")
 
 
+@pytest.mark.parametrize("alpha", [-5e2, -1e5, -4e6, -1e7])
+def test_a_boundary_beyond_too_many_poles_is_refused(alpha):
+    A = 9e4 * sparse.diags([1.0, -2.0, 1.0], [-1, 0, 1], shape=(300, 300))
+    sys = lti.SparseStateSpace(A, *ports(300))
+    if alpha > -1e3:
+        assert lti.balance(sys, unstable="split", alpha=alpha).smallest_order > 0
+        return
+    with pytest.raises(lti.DefectiveError, match="closer to the boundary"):
+        lti.balance(sys, unstable="split", alpha=alpha)
+
+
 def test_a_stable_pole_at_an_unstable_one_is_not_split(monkeypatch):
     monkeypatch.setattr(rightmost, "APART", 2.0)
     with pytest.raises(lti.DefectiveError, match="too close to be split"):
