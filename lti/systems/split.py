@@ -273,8 +273,8 @@ def _worst(sys: SparseStateSpace, margin: float = 0.0) -> complex | None:
 
 def _too_many(alpha: float | None) -> DefectiveError:
     return DefectiveError(
-        f"not all poles beyond alpha={alpha!r} can be split off a large sparse system, of which "
-        f"{MOST} at most are; choose an alpha closer to the boundary"
+        f"there are too many poles beyond alpha={alpha!r}: of a large sparse system {MOST} at most "
+        "are split off; choose an alpha closer to the boundary"
     )
 
 
