@@ -102,7 +102,7 @@ def largest_gain(
     Returns
     -------
     (float, float) or None
-        None if the intervals would be too many.
+        None if the intervals would be too many, or leave the range of numbers.
     """
     if not modes.is_discrete:
         return _covered(modes, best, rtol, is_real)
@@ -156,6 +156,8 @@ def _covered(
             power = power * factor
             terms.append(power @ residues)
         parts = np.tensordot(BERNSTEIN, np.stack(terms), axes=1)
+        if not (np.isfinite(parts).all() and np.isfinite(rest).all()):
+            return None  # no comparison with NaN would hold, and the interval would be left out
         above = np.linalg.norm(parts, axis=-1).max(axis=0) + rest > best[0] * (1 + rtol)
         above = above.nonzero()[0]
         if above.size:

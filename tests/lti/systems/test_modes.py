@@ -9,6 +9,7 @@ import lti
 from lti import peak
 from lti.systems import modes
 from lti.systems.modes import gains_of, largest_gain, modes_of
+from lti.systems.statespace import DiagonalStateSpace
 from tests.lti.helpers import boundary, grid_peak, random_dense, response
 
 
@@ -93,3 +94,12 @@ def test_too_many_intervals_are_given_up(monkeypatch):
     monkeypatch.setattr(modes, "FEW", 3)
     monkeypatch.setattr(modes, "MOST", 0)
     assert largest_gain(sys, start, 1e-8, True) is None
+
+
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value):RuntimeWarning")
+@pytest.mark.parametrize("is_real", [True, False])
+def test_frequencies_out_of_range_are_not_left_out(is_real):
+    p = -1e300 + 1j * np.array([1e308, 1.7e308])  # two peaks of gain 1, at the end of the range
+    poles, ones = np.concatenate([p, p.conj()]), np.ones((4, 1), complex)
+    far = DiagonalStateSpace(poles, ones, 1e300 * ones.T, np.zeros((1, 1), complex), 0)
+    assert largest_gain(far, (0.5, 0.0), 1e-6, is_real) is None
