@@ -1,8 +1,8 @@
 """What an output error of a cut costs in accuracy: right after it, and after training on.
 
-Trains every layer family on four tasks of 64 steps, cuts a copy by OutputError of each tolerance,
-and trains the copies and the full model on with the same batches. Prints points of test accuracy
-against the full model, mean and standard error over tasks and seeds.
+Trains every layer family on four tasks of 64 steps, cuts a copy by OutputError of each tolerance
+and one by KeepEnergy, and trains the copies and the full model on with the same batches. Prints
+points of test accuracy against the full model, mean and standard error over tasks and seeds.
 
     python benchmarks/output_errors.py --layers lru s4d --tasks digits recall --seeds 0 1 2
 """
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from compressm import OutputError, compress_
+from compressm import KeepEnergy, OutputError, compress_
 from compressm.experiments.data import Dataset, batches, digits
 from compressm.experiments.data.dataset import standardized
 from compressm.experiments.training import Settings, accuracy, model_of, orders
@@ -87,7 +87,7 @@ def main() -> None:
         return Settings(**size, steps=steps, batch_size=50, lr=lr)
 
     print(
-        "| layer | full, % | tolerance | states | largest output error, % | right after | "
+        "| layer | full, % | policy | states | largest output error, % | right after | "
         "trained on |\n|---|---:|---:|---:|---:|---:|---:|"
     )
     for layer in arguments.layers:
@@ -103,19 +103,19 @@ def main() -> None:
                 train_(further, data, settings(arguments.after, 3e-3), seed + 1)
                 before, reference = accuracy(model, *test), accuracy(further, *test)
                 full.append(100 * before)
-                for tol in arguments.tolerances:
+                for policy in [*map(OutputError, arguments.tolerances), KeepEnergy(0.9995)]:
                     trial = copy.deepcopy(model)
-                    event = compress_(trial, OutputError(tol), data=data.x_train[:400].split(50))
+                    event = compress_(trial, policy, data=data.x_train[:400].split(50))
                     errors = [cut.output_error or 0.0 for cut in event.layers]
                     after = accuracy(trial, *test)
                     train_(trial, data, settings(arguments.after, 3e-3), seed + 1)
                     changes = after - before, accuracy(trial, *test) - reference
-                    cells[tol].append((mean(orders(trial)), max(errors), *changes))
-        for tol, rows in cells.items():
+                    cells[str(policy)].append((mean(orders(trial)), max(errors), *changes))
+        for policy, rows in cells.items():
             states, errors, *changes = zip(*rows, strict=True)
             shown = [f"{_points(change)}" for change in changes]
             print(
-                f"| {layer} | {mean(full):.1f} | {tol:g} | {mean(states):.1f} | "
+                f"| {layer} | {mean(full):.1f} | {policy} | {mean(states):.1f} | "
                 f"{100 * max(errors):.1f} | {' | '.join(shown)} |",
                 flush=True,
             )

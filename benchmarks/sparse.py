@@ -1,7 +1,7 @@
 """Balanced truncation of sparse systems: time, memory, decompositions, columns, residual, bound.
 
     python benchmarks/sparse.py [rail_371 rail_1357 heat:100000 chain:20000 ...]
-    python benchmarks/sparse.py --plot heat.png   # time and memory over n, of heat in a square
+    python benchmarks/sparse.py --plot heat.png   # of heat in a square over n: 15 minutes, 4 GB
 
 Each case runs in a process of its own, on one thread, so that its peak of memory is its own. Where
 pyMOR is installed, its low-rank balanced truncation runs beside (`--pymor`). The rail models are
@@ -25,7 +25,7 @@ from lti.gramians.low_rank import low_rank_factors
 from lti.systems.stability import require_stable
 
 CASES = ("rail_371", "rail_1357", "heat:1000", "heat:10000", "heat:100000", "chain:20000")
-SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000)
+SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 ORDER = 10
 
 

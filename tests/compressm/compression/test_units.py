@@ -157,9 +157,14 @@ def test_a_measurement_without_memory_says_so(error, message):
     u = torch.randn(2, 5, 4)
     with pytest.raises(OptionError, match=message):
         units.step_seconds(Failing(error), u)
-    with pytest.raises(RuntimeError, match="of the backward pass"):
-        units.step_seconds(Failing(RuntimeError("of the backward pass"), True), u)
-    assert units.step_seconds(Failing(RuntimeError("it needs more")), u) is None
+    with pytest.raises(OptionError, match=message):
+        units.step_seconds(Failing(error, backward=True), u)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_layer_that_cannot_be_run_is_not_timed(backward):
+    u = torch.randn(2, 5, 4)
+    assert units.step_seconds(Failing(RuntimeError("no such kernel"), backward), u) is None
 
 
 class Failing(LRU):
