@@ -6,10 +6,11 @@ same seed, with their standard error. Seconds are those of training steps and cu
     COMPRESSM_DATA=folder/of/mnist.npz python benchmarks/in_training.py --seeds 0 1 2 3 4
     COMPRESSM_DATA=folder/of/fsdd.npz python benchmarks/in_training.py --recipe spoken-digits
 
-An arm that is cut is a rule, with or without an energy fraction that each cut keeps in place of the
-rule's own, and the weight of a penalty on the Hankel nuclear norm: input, input:0.998,
-input:0.998+1e-3. "small" is trained at the states that the first of these ends with, and "after"
-is the full model cut to them after the last step, by 600 training sequences.
+An arm that is cut is a rule, with or without a number in place of the rule's own (the energy
+fraction that each cut keeps, or the output error that it may make), and the weight of a penalty on
+the Hankel nuclear norm: input, input:0.998, input:0.998+1e-3, output-error:0.02. "small" is trained
+at the states that the first of these ends with, and "after" is the full model cut to them after the
+last step, by 600 training sequences.
 """
 
 from __future__ import annotations
@@ -24,32 +25,33 @@ from typing import Any
 
 import torch
 
-from compressm import KeepEnergy, Order, compress_
+from compressm import KeepEnergy, OutputError, States, compress_
 from compressm.experiments.demo import MNIST
 from compressm.experiments.recipes import Recipe, load_data, read_recipe
 from compressm.experiments.training import RunResult, accuracy, orders, run
 
-RULES: dict[str, tuple[float, Any, Any]] = {  # energies of different rules are not comparable
-    "complex": (0.98, "model", "complex"),
-    "real": (0.98, "model", "real"),
-    "input": (0.9995, "input", "real"),
-    "data": (0.9995, "data", "real"),
+RULES: dict[str, tuple[Any, float, Any, Any]] = {  # energies of two rules are not comparable
+    "complex": (KeepEnergy, 0.98, "model", "complex"),
+    "real": (KeepEnergy, 0.98, "model", "real"),
+    "input": (KeepEnergy, 0.9995, "input", "real"),
+    "data": (KeepEnergy, 0.9995, "data", "real"),
+    "output-error": (OutputError, 0.05, "input", "real"),
 }
 
 
 def cut_as(settings: Recipe, arm: str) -> tuple[Recipe, dict[str, Any]]:
     """The settings of an arm, and what else its run takes."""
     name, _, weight = arm.partition("+")
-    rule, _, energy = name.partition(":")
+    rule, _, number = name.partition(":")
     if arm == "full":
         return settings, {}
     if rule not in RULES:
         raise SystemExit(f"there is no arm {arm}; give full, small, after, or {', '.join(RULES)}")
-    share, gramians, system = RULES[rule]
+    policy, usual, gramians, system = RULES[rule]
     settings = replace(
         settings, gramians=gramians, system=system, penalty_weight=float(weight or 0)
     )
-    options = {"policy": KeepEnergy(float(energy or share)), "system": system}
+    options = {"policy": policy(float(number or usual)), "system": system}
     return settings, options | ({"penalty": settings.make_penalty} if weight else {})
 
 
@@ -82,7 +84,7 @@ def rows(data: Any, settings: Recipe, arms: list[str], seed: int, small: int | N
             if full is None or small is None:
                 raise SystemExit("after needs the arms full and, before it, one that is cut")
             model, images = copy.deepcopy(full.model), data.x_train[:600].split(50)
-            compress_(model, Order(small), gramians="input", data=images)
+            compress_(model, States(small), gramians="input", data=images)
             measured = accuracy(model, data.x_test, data.y_test)
             result = replace(full, model=None, accuracy=measured, orders=orders(model))
         else:

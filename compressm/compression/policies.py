@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -152,21 +153,28 @@ class _Function(Policy):
 
 
 @dataclass(frozen=True)
-class _DefaultEnergy(Policy):
-    """`KeepEnergy` with the energy fraction that goes with the Gramian type of each layer."""
+class _Default(Policy):
+    """`OutputError` where sequences are held out, else `KeepEnergy` by the Gramian type."""
+
+    tol: ClassVar[float] = 0.05
 
     def __str__(self) -> str:
-        known = ", ".join(f"{energy} by {name}" for name, energy in ENERGIES.items())
-        return f"the default energy fraction ({known})"
+        return f"the default ({OutputError(self.tol)}, or KeepEnergy where nothing was observed)"
 
     def order(self, layer: ScoredLayer) -> int:
-        return KeepEnergy(layer.gramians.energy).order(layer)
+        try:
+            return OutputError(self.tol).order(layer)
+        except SkipError:  # nothing to measure on
+            return KeepEnergy(layer.gramians.energy).order(layer)
+
+    def looser(self) -> Iterable[Policy]:
+        return chain(OutputError(self.tol).looser(), super().looser())
 
 
 def as_policy(policy: AnyPolicy | None) -> Policy:
     """`policy` as a `Policy`; None is the default one."""
     if policy is None:
-        return _DefaultEnergy()
+        return _Default()
     if isinstance(policy, Policy):
         return policy
     if isinstance(policy, type) or not callable(policy):
@@ -373,13 +381,7 @@ class States(Policy):
 
 
 class Order(States):
-    """The old name of `States`, whose argument counts stored states, not the order.
-
-    Parameters
-    ----------
-    n_stored : int
-        As in `States`.
-    """
+    """The old name of `States`, whose argument counts stored states, not the order."""
 
 
 def _round_numbers(above: float, most: float) -> Iterator[float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from compressm.compression.policies import KeepEnergy
 from compressm.experiments.data import Dataset
 from compressm.experiments.training import RunResult, Settings, Step, run
 
@@ -50,7 +49,7 @@ def demo(
         data,
         settings,
         name="compressed",
-        policy=KeepEnergy(settings.energy_fraction()),
+        policy=settings.make_policy(),
         seed=seed,
         spectra_at=(0, settings.steps) if settings.gramians == "model" else (),
         on_step=on_step,

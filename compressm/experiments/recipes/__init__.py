@@ -18,7 +18,7 @@ import lti
 from compressm._optional import require
 from compressm.compression.model_policies import Budget
 from compressm.compression.options import Options
-from compressm.compression.policies import ErrorBound, KeepEnergy, Policy, States
+from compressm.compression.policies import ErrorBound, Policy, States
 from compressm.errors import OptionError, RecipeError
 from compressm.experiments.data import Dataset, cifar, digits, mnist, plaid, spoken_digits
 from compressm.experiments.data.listops import listops
@@ -54,7 +54,7 @@ class Recipe(Settings):
     data: str  # a name in DATASETS
     data_options: Mapping[str, Any] = field(default_factory=dict)  # arguments of the data set
     system: Literal["real", "complex"] = "real"  # which system is reduced; see Compressor
-    # Arguments of ErrorBound, States or Budget, which then takes the place of KeepEnergy(energy)
+    # Arguments of ErrorBound, States or Budget, in place of `energy` and `output_error`
     policy: Mapping[str, Any] = field(default_factory=dict)
     penalty: Literal["nuclear_norm", "smooth_order", "tail_energy"] = "nuclear_norm"
     penalty_weight: float = 0.0  # factor of the penalty in the loss of runs that are cut
@@ -67,7 +67,7 @@ class Recipe(Settings):
     def make_policy(self) -> Policy:
         """The policy of the cuts: how far they go."""
         if not self.policy:
-            return KeepEnergy(self.energy_fraction())
+            return super().make_policy()
         names = {cls: [part.name for part in fields(cls)] for cls in POLICIES}
         cls = next((cls for cls in POLICIES if self.policy.keys() <= set(names[cls])), None)
         if cls is None:

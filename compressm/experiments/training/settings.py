@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from compressm.compression.policies import ENERGIES
+from compressm.compression.policies import KeepEnergy, OutputError, Policy, as_policy
 from compressm.compression.schedules import Every
 from compressm.errors import OptionError
 from compressm.gramians.types import BuiltIn
@@ -39,7 +39,8 @@ class Settings:
     weight_decay: float = 0.01
     eval_every: int = 100  # steps between two measurements of the test accuracy
     eval_size: int = 1000  # test sequences that are used for it, always the same ones
-    energy: float | None = None  # fraction that a cut keeps, see KeepEnergy; None: by `gramians`
+    energy: float | None = None  # fraction that a cut keeps, see KeepEnergy, or ...
+    output_error: float | None = None  # ... the change of a layer's output, see OutputError
     cuts: int = 1  # number of cuts of the compressed run ...
     cut_window: float = 0.1  # ... evenly spaced in this first fraction of the steps
     gramians: BuiltIn | None = None  # Gramian type that scores the states; see Compressor
@@ -56,6 +57,10 @@ class Settings:
             fraction = getattr(self, name)
             if fraction is not None and not 0 < fraction <= 1:
                 raise OptionError(f"{name} is a fraction and must lie in (0, 1], got {fraction}")
+        if self.energy is not None and self.output_error is not None:
+            raise OptionError("energy and output_error both say how far to cut; set one of them")
+        if self.output_error is not None:
+            OutputError(self.output_error)  # which knows its range
         if not 0 <= self.lr_floor <= self.lr:
             raise OptionError(f"lr_floor must lie in [0, lr], got {self.lr_floor}")
         if not 0 <= self.weight_decay < float("inf"):
@@ -63,9 +68,11 @@ class Settings:
         if not 0 <= self.dropout < 1:
             raise OptionError(f"dropout must lie in [0, 1), got {self.dropout}")
 
-    def energy_fraction(self) -> float:
-        """The energy fraction that a cut keeps: `energy`, or the default of `gramians`."""
-        return self.energy or ENERGIES[self.gramians or "input"]
+    def make_policy(self) -> Policy:
+        """The policy of the cuts, how far they go: the default one if nothing is set."""
+        if self.energy is not None:
+            return KeepEnergy(self.energy)
+        return as_policy(None if self.output_error is None else OutputError(self.output_error))
 
     def schedule(self) -> Every:
         """The steps at which the model is cut."""

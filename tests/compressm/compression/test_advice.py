@@ -28,7 +28,6 @@ def never(hsv, stored):
 
 
 POLICIES = [
-    None,
     KeepEnergy(1.0),
     OutputError(1e-7),
     States(64),
@@ -82,6 +81,10 @@ def test_an_error_bound_and_a_layer_of_another_package():
         torch.manual_seed(0)
         layers.append(PublishedS4D(3, 4))
     says_what_would(layers[0], None, layers[1], data=torch.randn(32, 3, 40).split(8))
+
+
+def test_the_default_where_nothing_was_observed():
+    says_what_would(model_of(n=2), None, model_of(n=2))
 
 
 def test_there_is_no_advice_where_a_layer_is_cut_or_cannot_be():

@@ -198,3 +198,17 @@ def test_an_output_error_without_enough_sequences_leaves_the_layers_as_they_are(
     assert compress_(model, OutputError(0.1)).layers[0].after == 16
     with pytest.raises(OptionError, match=r"must lie in \(0, 1\), got 1.0"):
         OutputError(1.0)
+
+
+@pytest.mark.parametrize("layer", ["lru", "s5", "mamba"])
+def test_the_default_is_an_output_error_where_one_is_measured(layer):
+    data = smooth(40, 50, 2).split(8)
+    default, given = preview(model_of(layer=layer), [None, OutputError(0.05)], data=data)
+    assert [cut.after for cut in default.layers] == [cut.after for cut in given.layers]
+    assert any(cut.after < cut.before for cut in default.layers)
+
+
+@pytest.mark.parametrize(("data", "energy"), [((), 0.98), ([torch.randn(7, 20, 2)], 0.9995)])
+def test_the_default_is_an_energy_fraction_where_no_output_error_is_measured(data, energy):
+    default, given = preview(model_of(), [None, KeepEnergy(energy)], data=data)
+    assert [cut.order for cut in default.layers] == [cut.order for cut in given.layers]

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import lti
-from compressm import CheckpointError, KeepEnergy, RunError
-from compressm.compression.policies import ENERGIES
+from compressm import CheckpointError, KeepEnergy, OptionError, OutputError, RunError
+from compressm.compression.policies import as_policy
 from compressm.experiments.runs import _write, read_run, train
 from compressm.experiments.training import to_record
 from tests.compressm.experiments.helpers import measured, without_seconds
@@ -54,8 +54,13 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(
 
 def test_what_a_recipe_leaves_out_is_by_what_is_at_hand(recipe, data, tmp_path):
     left_out = replace(recipe, gramians=None, energy=None)
-    assert left_out.make_policy() == KeepEnergy(ENERGIES["input"])
-    assert replace(left_out, gramians="model").make_policy() == KeepEnergy(ENERGIES["model"])
+    assert left_out.make_policy() == as_policy(None)
+    assert replace(left_out, output_error=0.1).make_policy() == OutputError(0.1)
+    assert replace(left_out, energy=0.9).make_policy() == KeepEnergy(0.9)
+    with pytest.raises(OptionError, match="set one of them"):
+        replace(left_out, energy=0.9, output_error=0.1)
+    with pytest.raises(OptionError, match="relative output error"):
+        replace(left_out, output_error=2.0)
     for i, (policy, kind) in enumerate((({}, "input"), ({"tol": 0.1}, "model"))):
         result = train(replace(left_out, policy=policy), data, tmp_path / str(i))
         assert {cut.gramians for event in result.events for cut in event.layers} == {kind}
