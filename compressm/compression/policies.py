@@ -156,7 +156,7 @@ class _Function(Policy):
 class _Default(Policy):
     """`OutputError` where sequences are held out, else `KeepEnergy` by the Gramian type."""
 
-    tol: ClassVar[float] = 0.05
+    tol: ClassVar[float] = 0.01
 
     def __str__(self) -> str:
         return f"the default ({OutputError(self.tol)}, or KeepEnergy where nothing was observed)"

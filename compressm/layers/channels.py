@@ -1,9 +1,10 @@
-"""Layers in which each channel is a separate system, with its own kernel, applied by FFT."""
+"""Layers in which each channel is a separate system, with its own convolution kernel."""
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ import lti
 from compressm.layers.base import SSMLayer
 from compressm.layers.kept import Kept
 from compressm.layers.modes import COMPLEX, read_modes, stored
+from compressm.ops.channel_conv import blocks_pay, causal_conv, diagonal_conv
 from compressm.ops.checks import require_sequence, require_step
 from compressm.ops.powers import powers_of
 from compressm.ops.precision import without_autocast
@@ -20,7 +22,6 @@ from compressm.ops.resize import resize_
 
 __all__ = [
     "ChannelLayer",
-    "causal_conv",
     "decaying",
     "diagonal_kernel",
     "initial_log_dt",
@@ -49,6 +50,11 @@ class ChannelLayer(SSMLayer):
         return self.D.shape[0]
 
     @property
+    def _is_modal(self) -> bool:
+        """Whether ``K[l] = Re(c p^l b)`` with |p| < 1 and p, b, c of `_system`."""
+        return True
+
+    @property
     def poles(self) -> Tensor:
         """The discrete eigenvalues of every channel, complex (H, n), in double precision."""
         return self.to_lti(conjugate=False).poles
@@ -72,14 +78,13 @@ class ChannelLayer(SSMLayer):
             return self._exported(u, state)
         with without_autocast(u):  # no FFT in half precision
             u = u.to(self.D.dtype)
-            v = u.mT
-            kernels = self._kernel(v.shape[-1])
-            y = causal_conv(v, kernels[:, 0])
+            conv = self._convolution(u)
+            y = conv(u, 0)
             if self.bidirectional:
-                y = y + causal_conv(v.flip(-1), kernels[:, 1]).flip(-1)
+                y = y + conv(u.flip(1), 1).flip(1)
             if state is not None:
-                y = y + self._free(state, v.shape[-1])
-            return torch.addcmul(y.mT, self.D, u)
+                y = y + self._free(state, u.shape[1]).mT
+            return torch.addcmul(y, self.D, u)
 
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x = p * state + b u,  y = Re(c x) + D * u: one time step.
@@ -179,10 +184,22 @@ class ChannelLayer(SSMLayer):
     def _parameters_of(self, poles: Tensor, weights: Tensor) -> dict[str, Tensor]:
         """New parameters with ``K[l] = Re(weights p^l)``, from p (H, n) and weights (H, q, n)."""
 
+    def _modes(self) -> tuple[Tensor, Tensor]:
+        """p (H, n) and w (H, q, n) with ``K[l] = Re(w p^l)``, in double precision."""
+        poles, B, C = self._system(torch.float64)
+        return poles, C * B[:, None]
+
     def _kernel(self, length: int) -> Tensor:
         """K (H, q, length)."""
-        poles, B, C = self._system(torch.float64)
-        return diagonal_kernel(poles, C * B[:, None], length, self.D.dtype)
+        return diagonal_kernel(*self._modes(), length, self.D.dtype)
+
+    def _convolution(self, like: Tensor) -> Callable[[Tensor, int], Tensor]:
+        """u (batch, length, H), row -> conv(K[:, row], u), the faster way for inputs as `like`."""
+        if self._is_modal and blocks_pay(like, self.d_state):
+            poles, weights = self._modes()
+            return lambda u, row: diagonal_conv(u, poles, weights[:, row])
+        kernels = self._kernel(like.shape[1])
+        return lambda u, row: causal_conv(u.mT, kernels[:, row]).mT
 
     def _free(self, state: Tensor, length: int) -> Tensor:
         """Re(c p^(l+1) state), (batch, H, length)."""
@@ -213,27 +230,6 @@ class ChannelLayer(SSMLayer):
             f"a bidirectional {type(self).__name__} reads each sequence from both ends, so it has "
             "no step and takes no state; pass whole sequences, or build it with bidirectional=False"
         )
-
-
-def causal_conv(u: Tensor, kernel: Tensor) -> Tensor:
-    """y[l] = sum_{j <= l} kernel[l-j] u[j] along the last axis, by FFT.
-
-    Parameters
-    ----------
-    u : (..., length)
-        Real.
-    kernel : (..., length)
-        Real.
-
-    Returns
-    -------
-    (..., length)
-    """
-    if not u.numel():
-        return u  # there is no FFT of an empty batch
-    length = u.shape[-1]
-    spectrum = torch.fft.rfft(u, 2 * length) * torch.fft.rfft(kernel, 2 * length)  # no wrapping
-    return torch.fft.irfft(spectrum, 2 * length)[..., :length]
 
 
 def diagonal_kernel(

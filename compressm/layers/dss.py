@@ -109,6 +109,10 @@ class DSS(ChannelLayer):
         if version == "softmax":
             self.register_buffer("l_max", torch.tensor(l_max))  # W depends on it
 
+    @property
+    def _is_modal(self) -> bool:
+        return self.version == "exp"  # modes of "softmax" may grow
+
     def _layouts(self) -> list[Layout]:
         H = self.d_model
         return [{self._re: (h, "n"), "Lambda_im": (h, "n"), "W": (H, "n", 2)} for h in (1, H)]

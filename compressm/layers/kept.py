@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
+from compressm.ops.exporting import transformed
 from compressm.ops.precision import without_autocast
 
 __all__ = ["Kept"]
@@ -52,8 +52,7 @@ def _plain(now: list[Tensor]) -> bool:
         (torch.is_grad_enabled() and any(x.requires_grad for x in now))
         or torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None
-        or forward_ad._current_level >= 0
-        or torch._C._are_functorch_transforms_active()
+        or transformed()
         or any(type(x) not in (Tensor, nn.Parameter) for x in now)
         or (now[0].is_cuda and torch.cuda.is_current_stream_capturing())
     )

@@ -87,6 +87,10 @@ class LSSL(ChannelLayer):
         return self.M.ndim == 3
 
     @property
+    def _is_modal(self) -> bool:
+        return self.is_diagonal
+
+    @property
     def A(self) -> Tensor:
         """The state matrix (n, n), or its poles (H, n, 2) if it is diagonal."""
         return self.M if self.is_diagonal else _dissipative(self.M)

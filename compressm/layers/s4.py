@@ -127,6 +127,10 @@ class S4(ChannelLayer):
         self.C = nn.Parameter(C if bidirectional else C[:, 0].clone())
 
     @property
+    def _is_modal(self) -> bool:
+        return self.rank == 0
+
+    @property
     def rank(self) -> int:
         """Rank of the low-rank part of the state matrix: 1, or 0 after a reduction."""
         return self.P.shape[0]
@@ -191,8 +195,6 @@ class S4(ChannelLayer):
 
     def _times_power(self, C: Tensor, length: int) -> Tensor:
         """C A'^length for rows C (H, q, n), in double precision."""
-        if self.rank == 0:
-            return C * (self._diagonal()[0] ** length)[:, None]
         A, _ = self._dense()
         return _rows(_real_rows(C) @ torch.linalg.matrix_power(A, length))
 
@@ -243,6 +245,8 @@ class S4(ChannelLayer):
     # ------------------------------------------------------------------ what it computes
 
     def _kernel(self, length: int) -> Tensor:
+        if self.rank == 0:
+            return super()._kernel(length)
         C, L = self._stored(None), int(self.l_max)
         while L < length:  # 1 - A'^2L = (1 - A'^L)(1 + A'^L)
             C, L = C + self._times_power(C.to(torch.complex128), L).to(C), 2 * L

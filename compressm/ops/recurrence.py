@@ -1,4 +1,4 @@
-"""x[k] += a * x[k-1], in place: the recurrence between the blocks of `compressm.ops.scan`."""
+"""x[k] += a * x[k-1], in place: the recurrence between the blocks of `compressm.ops.blocks`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ STATES = 64  # in each program of the kernel
 
 
 def recur_(x: Tensor, a: Tensor, reverse: bool = False) -> None:
-    """x[:, k] += a * x[:, k-1] for k = 1, 2, ...; or x[:, k-1] += a * x[:, k] from the end.
+    """x[:, :, k] += a * x[:, :, k-1] for k = 1, 2, ...; or x[:, :, k-1] += a * x[:, :, k].
 
     Parameters
     ----------
-    x : Tensor (batch, K, n)
+    x : Tensor (G, batch, K, n)
         Complex, contiguous; overwritten by the result.
-    a : Tensor (n,)
+    a : Tensor (G, n)
         Complex.
     reverse : bool, optional
         Run from the end to the start.
@@ -35,7 +35,7 @@ def recur_(x: Tensor, a: Tensor, reverse: bool = False) -> None:
 
 def recur_by_step_(x: Tensor, a: Tensor, reverse: bool = False) -> None:
     """`recur_`, with one torch call for each k."""
-    steps = x.unbind(1)
+    steps, a = x.unbind(2), a.unsqueeze(1)
     if reverse:
         steps = steps[::-1]
     for before, now in zip(steps[:-1], steps[1:], strict=True):
@@ -48,21 +48,22 @@ def recur_by_kernel_(x: Tensor, a: Tensor, reverse: bool = False) -> None:
     It has been run in Triton's interpreter and compiled for CUDA, but not yet run on a GPU: its
     speed has not been measured.
     """
-    batch, K, n = x.shape
-    grid = batch, -(-n // STATES)
+    G, batch, K, n = x.shape
+    grid = G * batch, -(-n // STATES)
     numbers, factors = torch.view_as_real(x), torch.view_as_real(a.contiguous())
     with torch.cuda.device_of(x):
         _kernel[grid](  # pyright: ignore
-            numbers, factors, K, n, reverse, STATES, num_warps=STATES // 32
+            numbers, factors, batch, K, n, reverse, STATES, num_warps=STATES // 32
         )
 
 
 if triton is not None:
 
     @triton.jit
-    def _kernel(x, a, K, n, reverse: tl.constexpr, states: tl.constexpr):
+    def _kernel(x, a, batch, K, n, reverse: tl.constexpr, states: tl.constexpr):
         i = 2 * (tl.program_id(1) * states + tl.arange(0, states))
         within = i < 2 * n
+        a += tl.program_id(0) // batch * 2 * n
         a_re = tl.load(a + i, within, 0.0)
         a_im = tl.load(a + i + 1, within, 0.0)
         row = tl.program_id(0).to(tl.int64) * K

@@ -1,32 +1,24 @@
 """Diagonal linear recurrences as matrix products over blocks of time.
 
 A loop over time sends every state through memory once per step and pays for a dispatch each time.
-Neither is needed. Within a block of J steps the output is a short causal convolution of the block's
-input plus the response to the state x_k before it, and that state moves from block to block by
-``poles**J``:
+Neither is needed: with the state x_k before a block of J steps, `compressm.ops.blocks` computes
 
     y[kJ + j] = Re(C poles^(j+1) x_k) + sum_{i <= j} Re(C poles^(j-i) B) u[kJ + i]
     x_(k+1)   = poles^J x_k + sum_i poles^(J-1-i) B u[kJ + i]
-
-Each term is one real matrix product over all blocks at once. No state inside a block is ever
-formed, neither forwards nor backwards, and the recurrence that is left is J times shorter.
 """
 
 from __future__ import annotations
-
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 import lti
+from compressm.ops.blocks import as_states, blocks, interleaved
 from compressm.ops.checks import require_sequence
 from compressm.ops.exporting import to_onnx
 from compressm.ops.powers import causal, powers_of
 from compressm.ops.precision import without_autocast
-from compressm.ops.recurrence import recur_
 
 __all__ = ["linear_ssm", "linear_ssm_reference", "steps_within"]
 
@@ -230,9 +222,10 @@ def _by_step(
     u: Tensor, poles: Tensor, B: Tensor, C: Tensor, state: Tensor, ends: Tensor
 ) -> tuple[Tensor, Tensor]:
     u = pad(u, (0, 0, 0, 1))  # x[t] is the state before block t + 1
-    V = _interleaved(C.conj()).mT
-    y, last, _ = _blocks(u, _interleaved(B.mT), poles, V, None, state, ends)
-    return y[:, 1:], last
+    V = interleaved(C.conj()).mT
+    W = interleaved(B.mT)
+    y, last, _ = blocks(u[None], W[None], poles[None], V[None], None, state[None], ends)
+    return y[0, :, 1:], last[0]
 
 
 def _by_block(
@@ -252,131 +245,18 @@ def _by_block(
         u = pad(u, (0, 0, 0, K * J - length))
 
     powers = powers_of(poles, J).unsqueeze(1)  # (J + 1, 1, n)
-    W = _interleaved((powers[:J].flip(0) * B.mT).reshape(J * m, n))
-    V = _interleaved((powers[1:] * C).reshape(J * p, n).conj()).mT
+    W = interleaved((powers[:J].flip(0) * B.mT).reshape(J * m, n))
+    V = interleaved((powers[1:] * C).reshape(J * p, n).conj()).mT
     T = causal(((powers[:J] * C) @ B).real)
     if D is not None:
         T = T + D.repeat(J).diag()
     k = (ends - 1).clamp(min=0) // J  # the block in which a sequence ends, after `rest` steps of it
     rest = ends - k * J
-    y, before, _ = _blocks(u.reshape(batch, K, J * m), W, powers[J, 0], V, T, state, k)
+    each = u.reshape(1, batch, K, J * m)
+    y, before, _ = blocks(each, W[None], powers[J], V[None], T[None], state[None], k)
 
     step = torch.arange(-J, 0, device=u.device) + rest.unsqueeze(1)  # the last is rest - 1
     time = (k * J).unsqueeze(1) + step.clamp(min=0)
     entered = u.gather(1, time.unsqueeze(2).expand(-1, -1, m))
     entered = entered.masked_fill((step < 0).unsqueeze(2), 0).reshape(batch, J * m) @ W
-    return y.reshape(batch, K * J, p)[:, :length], powers[rest, 0] * before + _states(entered)
-
-
-@torch.library.custom_op("compressm::blocks", mutates_args=())
-def _blocks(
-    u: Tensor, W: Tensor, a: Tensor, V: Tensor, T: Tensor | None, state: Tensor, at: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """x[0] = state, x[k] = a * x[k-1] + (u W)[k-1],  y = x V + u T; returns y, x[at] and x.
-
-    u (batch, K, q), W (q, 2n), V (2n, r), and T (q, r) or None for zero, are real, with real and
-    imaginary parts of the states interleaved; a (n,) and state (batch, n) are complex; at (batch,)
-    is an index for each sequence. x is returned as (batch K, 2n), for the backward pass.
-
-    It is one operation for a compiler, which would unroll the recurrence.
-    """
-    batch, K, q = u.shape
-    u = u.reshape(batch * K, q)
-    rows = u.new_empty(batch * K, W.shape[1])
-    torch.mm(u[:-1], W, out=rows[1:])  # the input of block k - 1, stored where x[k] will be
-    x = _states(rows).view(batch, K, len(a))
-    x[:, 0] = state
-    recur_(x, a)
-    y = u.new_empty(batch, K, V.shape[1])
-    flat = torch.mm(rows, V, out=y.view(batch * K, V.shape[1]))
-    if T is not None:
-        flat.addmm_(u, T)
-    return y, x[torch.arange(batch, device=at.device), at], rows
-
-
-@_blocks.register_fake
-def _(u, W, a, V, T, state, at):
-    batch, K, _ = u.shape
-    y, rows = u.new_empty(batch, K, V.shape[1]), u.new_empty(batch * K, W.shape[1])
-    return y, state.new_empty(state.shape), rows
-
-
-@torch.library.custom_op("compressm::blocks_backward", mutates_args=())
-def _blocks_backward(
-    gy: Tensor,
-    gat: Tensor,
-    u: Tensor,
-    W: Tensor,
-    a: Tensor,
-    V: Tensor,
-    T: Tensor | None,
-    at: Tensor,
-    rows: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of u, W, a, V, T (empty without T) and state, from those of y and x[at].
-
-    g[k] is the gradient of x[k], by the same recurrence from right to left,
-    ``g[k-1] = (gy V^T)[k-1] + conj(a) * g[k]``.
-    """
-    batch, K, r = gy.shape
-    gy, u = gy.reshape(batch * K, r), u.reshape(batch * K, u.shape[2])
-    grows = gy @ V.mT
-    g = _states(grows).view(batch, K, len(a))
-    g[torch.arange(batch, device=at.device), at] += gat
-    recur_(g, a.conj(), reverse=True)
-    gstate = g[:, 0].clone()
-    g[:, 0] = 0  # u never enters x[0], so row k of g now belongs to row k - 1 of u and x
-    ga = torch.linalg.vecdot(_states(rows)[:-1], _states(grows)[1:], dim=0)
-    gu, gT = (torch.zeros_like(u), u.new_empty(0)) if T is None else (gy @ T.mT, u.mT @ gy)
-    gu[:-1].addmm_(grows[1:], W.mT)
-    gW, gV = u[:-1].mT @ grows[1:], rows.mT @ gy
-    return gu.view(batch, K, u.shape[1]), gW, ga, gV, gT, gstate
-
-
-@_blocks_backward.register_fake
-def _(gy, gat, u, W, a, V, T, at, rows):
-    gT = u.new_empty(0) if T is None else T.new_empty(T.shape)
-    gu, gW, ga, gV, gstate = (x.new_empty(x.shape) for x in (u, W, a, V, gat))
-    return gu, gW, ga, gV, gT, gstate
-
-
-def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*inputs, output[2])
-    ctx.set_materialize_grads(False)  # x is as large as all inputs together
-
-
-def _gradients(ctx: Any, gy: Tensor | None, gat: Tensor | None, _: None) -> tuple[Any, ...]:
-    u, W, a, V, T, state, at, rows = ctx.saved_tensors
-    gy = u.new_zeros(*u.shape[:2], V.shape[1]) if gy is None else gy
-    gat = a.new_zeros(u.shape[0], len(a)) if gat is None else gat
-    if torch.is_grad_enabled():  # for derivatives of these derivatives
-        parts = (u, W, a, V, state) if T is None else (u, W, a, V, state, T)
-        gu, gW, ga, gV, gstate, *gT = torch.func.vjp(partial(_plain, at), *parts)[1]((gy, gat))
-        return gu, gW, ga, gV, gT[0] if gT else None, gstate, None
-    gu, gW, ga, gV, gT, gstate = _blocks_backward(gy, gat, u, W, a, V, T, at, rows)
-    return gu, gW, ga, gV, None if T is None else gT, gstate, None
-
-
-_blocks.register_autograd(_gradients, setup_context=_keep_for_backward)
-
-
-def _plain(
-    at: Tensor, u: Tensor, W: Tensor, a: Tensor, V: Tensor, state: Tensor, T: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """y and x[at] of `_blocks`, in operations that torch differentiates as often as it is asked."""
-    x, entered = [state], _states(u @ W)
-    for enters in entered[:, :-1].unbind(1):
-        x.append(a * x[-1] + enters)
-    x = torch.stack(x, 1)
-    y = torch.view_as_real(x).flatten(2) @ V
-    return y if T is None else y + u @ T, x[torch.arange(len(x), device=at.device), at]
-
-
-def _interleaved(M: Tensor) -> Tensor:
-    """(k, n) complex -> (k, 2n) real: real and imaginary parts side by side."""
-    return torch.view_as_real(M.resolve_conj()).reshape(M.shape[0], 2 * M.shape[1])
-
-
-def _states(rows: Tensor) -> Tensor:
-    """(..., 2n) real -> (..., n) complex, a view: the inverse of `_interleaved`."""
-    return torch.view_as_complex(rows.unflatten(-1, (rows.shape[-1] // 2, 2)))
+    return y.reshape(batch, K * J, p)[:, :length], powers[rest, 0] * before[0] + as_states(entered)

@@ -29,9 +29,9 @@ def compare(pairs):
 torch.manual_seed(0)
 for dtype in (torch.complex64, torch.complex128):
     eps = torch.finfo(dtype).eps
-    for shape in ((1, 1, 1), (3, 7, 5), (2, 9, 64), (2, 4, 130)):
+    for shape in ((1, 1, 1, 1), (1, 3, 7, 5), (3, 2, 9, 64), (2, 2, 4, 130)):
         for reverse in (False, True):
-            x, a = torch.randn(shape, dtype=dtype), torch.randn(shape[-1], dtype=dtype)
+            x, a = torch.randn(shape, dtype=dtype), torch.randn(shape[::3], dtype=dtype)
             x, y = x / eps, x.clone() / eps
             recur_by_kernel_(x, a, reverse)
             recur_by_step_(y, a, reverse)
@@ -58,32 +58,36 @@ for number in ("*fp32", "*fp64"):
     for reverse in (False, True):
         for K in (None, 1):  # one is a constant to the compiler
             constants = {"reverse": reverse, "states": STATES} | ({"K": 1} if K else {})
-            kinds = {"x": number, "a": number, "K": "constexpr" if K else "i32", "n": "i32"}
+            kinds = {"x": number, "a": number, "batch": "i32", "n": "i32"}
+            kinds["K"] = "constexpr" if K else "i32"
             source = ASTSource(_kernel, kinds | signature, constants)
             for capability in (80, 90):
                 print(len(compile(source, GPUTarget("cuda", capability, 32)).asm["cubin"]))
 """
 
 
-@given(
-    st.integers(1, 4), st.integers(1, 9), st.integers(1, 5), st.booleans(), st.integers(0, 2**31)
-)
-def test_it_is_the_recurrence(batch, K, n, reverse, seed):
+SIZES = st.tuples(*(st.integers(1, most) for most in (3, 4, 9, 5)))  # G, batch, K, n
+
+
+@given(SIZES, st.booleans(), st.integers(0, 2**31))
+def test_it_is_the_recurrence(shape, reverse, seed):
     generator = torch.Generator().manual_seed(seed)
     x, a = (
-        torch.randn(shape, dtype=torch.complex128, generator=generator)
-        for shape in ((batch, K, n), (n,))
+        torch.randn(size, dtype=torch.complex128, generator=generator)
+        for size in (shape, shape[::3])
     )
-    given, order = x.clone(), range(K)[::-1] if reverse else range(K)
+    given = x.clone()
     recur_(x, a, reverse)
-    now = torch.zeros(batch, n, dtype=torch.complex128)
-    for k in order:
-        now = a * now + given[:, k]
-        torch.testing.assert_close(x[:, k], now)
+    for g in range(shape[0]):
+        now = torch.zeros_like(x[g, :, 0])
+        for k in range(shape[2])[:: -1 if reverse else 1]:
+            now = a[g] * now + given[g, :, k]
+            torch.testing.assert_close(x[g, :, k], now)
 
 
 def test_poles_may_be_conjugate_views_of_another_precision():
-    x, a = torch.randn(2, 5, 3, dtype=torch.complex128), torch.randn(3, dtype=torch.complex64)
+    x = torch.randn(2, 1, 5, 3, dtype=torch.complex128)
+    a = torch.randn(2, 3, dtype=torch.complex64)
     y = x.clone()
     recur_(x, a.conj())
     recur_(y, a.conj().resolve_conj().to(torch.complex128))
@@ -91,7 +95,8 @@ def test_poles_may_be_conjugate_views_of_another_precision():
 
 
 def test_on_a_cpu_it_goes_by_steps():
-    x, a = torch.randn(2, 5, 3, dtype=torch.complex64), torch.randn(3, dtype=torch.complex64)
+    x = torch.randn(2, 1, 5, 3, dtype=torch.complex64)
+    a = torch.randn(2, 3, dtype=torch.complex64)
     y = x.clone()
     recur_(x, a)
     recur_by_step_(y, a)
@@ -124,7 +129,8 @@ def test_the_kernel_compiles_for_cards():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_on_a_gpu_the_kernel_does_as_the_steps_do():
-    x, a = torch.randn(3, 70, 130, dtype=torch.complex64), torch.randn(130, dtype=torch.complex64)
+    x = torch.randn(3, 2, 70, 130, dtype=torch.complex64)
+    a = torch.randn(3, 130, dtype=torch.complex64)
     x, a = x.cuda(), 0.5 * a.cuda()
     for reverse in (False, True):
         one, two = x.clone(), x.clone()
