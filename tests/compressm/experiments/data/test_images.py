@@ -16,7 +16,7 @@ def test_digits_are_standardised_sequences_in_a_fixed_split():
     one, two = digits(), digits()
     assert one.x_train.shape == (1297, 64, 1) and one.x_train.dtype == torch.float32
     assert one.x_test.shape == (500, 64, 1) and one.y_test.dtype == torch.int64
-    assert (one.length, one.n_classes) == (64, 10)
+    assert (one.length, one.n_outputs) == (64, 10)
     assert abs(one.x_train.mean()) < 1e-5 and abs(one.x_train.std() - 1) < 1e-4
     assert torch.equal(one.x_test, two.x_test) and torch.equal(one.y_train, two.y_train)
     assert one.y_test.bincount().min() >= 40, "every digit is tested"
@@ -59,7 +59,7 @@ def test_cifar_is_the_archive_pixel_by_pixel(tmp_path):
     archive(tmp_path, BATCHES, records)
     got = cifar(tmp_path)
     assert got.x_train.shape == (15, 1024, 3) and got.x_test.shape == (3, 1024, 3)
-    assert got.y_test.tolist() == [4, 9, 0] and got.n_classes == 10
+    assert got.y_test.tolist() == [4, 9, 0] and got.n_outputs == 10
     pixels = records[:, 1:].astype(float)
     expected = (pixels[1, 1024 + 7] - pixels.mean()) / pixels.std()
     assert got.x_test[1, 7, 1].item() == pytest.approx(expected, abs=1e-5), "green of pixel 7"
