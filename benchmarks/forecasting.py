@@ -25,7 +25,7 @@ from compressm.experiments.recipes import load_data, read_recipe
 from compressm.experiments.training import evaluate, run
 from compressm.models import LAYERS
 
-OPTIONS = {"lru": "{r_min: 0.9, r_max: 0.999}", "s4": "{l_max: 336}"}
+OPTIONS = {"s4": "{l_max: 336}"}  # else those of the layer
 
 
 def ridge(data: Dataset, weight: float = 100.0) -> tuple[float, ...]:

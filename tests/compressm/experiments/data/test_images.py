@@ -32,6 +32,14 @@ def test_mnist_is_the_file_row_by_row(tmp_path):
     np.testing.assert_array_equal(got.y_train.numpy(), y)
 
 
+def test_mnist_by_rows_has_a_channel_for_each_pixel_of_a_row(tmp_path):
+    write_mnist(tmp_path)
+    rows, pixels = mnist(tmp_path, rows=True), mnist(tmp_path)
+    assert rows.name == "MNIST by rows" and rows.x_train.shape == (30, 28, 28)
+    assert torch.equal(rows.x_train.flatten(1), pixels.x_train.flatten(1))
+    assert torch.equal(rows.x_test[:, 3, 5], pixels.x_test[:, 3 * 28 + 5, 0])
+
+
 def test_real_mnist(data_file):
     got = mnist(data_file("mnist.npz").parent)
     assert got.x_train.shape == (60_000, 784, 1) and got.x_test.shape == (10_000, 784, 1)
