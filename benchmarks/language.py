@@ -33,7 +33,7 @@ from torch.nn.functional import cross_entropy
 from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 from transformers.models.qwen3_5 import modeling_qwen3_5
 
-from compressm import At, Compressor, Mamba, States, compress_
+from compressm import At, Compressor, Mamba, States, compress_, cut_parameters
 from compressm.gramians.output_error import relative_error
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import GRAMIAN_TYPES, selection
@@ -221,9 +221,7 @@ def compare_arms(args, task):
             event = compress_(trial, States(size), gramians=args.gramians, data=observed(task))
             arms["after", size].append((*test(trial, task), seconds))
             if args.recovery:  # the cut layers alone
-                cut = [
-                    p for cut in event.layers for p in trial.get_submodule(cut.name).parameters()
-                ]
+                cut = cut_parameters(trial, event)
                 extra = train(trial, task, seed + 1, args.recovery, args.lr / 4, parameters=cut)
                 arms["recovered", size].append((*test(trial, task), seconds + extra))
 
