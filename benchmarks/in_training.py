@@ -5,6 +5,7 @@ same seed, with their standard error. Seconds are those of training steps and cu
 
     COMPRESSM_DATA=folder/of/mnist.npz python benchmarks/in_training.py --seeds 0 1 2 3 4
     COMPRESSM_DATA=folder/of/fsdd.npz python benchmarks/in_training.py --recipe spoken-digits
+    COMPRESSM_DATA=folder/of/ETTh1.csv python benchmarks/in_training.py --recipe etth1
 
 An arm that is cut is a rule, with or without a number in place of the rule's own (the energy
 fraction that each cut keeps, or the output error that it may make), and the weight of a penalty on
@@ -26,9 +27,10 @@ from typing import Any
 import torch
 
 from compressm import KeepEnergy, OutputError, States, compress_
+from compressm.experiments.data import METRICS, Metric
 from compressm.experiments.demo import MNIST
 from compressm.experiments.recipes import Recipe, load_data, read_recipe
-from compressm.experiments.training import RunResult, accuracy, orders, run
+from compressm.experiments.training import RunResult, evaluate, orders, run
 
 RULES: dict[str, tuple[Any, float, Any, Any]] = {  # energies of two rules are not comparable
     "complex": (KeepEnergy, 0.98, "model", "complex"),
@@ -56,19 +58,19 @@ def cut_as(settings: Recipe, arm: str) -> tuple[Recipe, dict[str, Any]]:
 
 
 def row_of(arm: str, result: RunResult) -> dict[str, Any]:
-    """Accuracy, stored states, seconds, and what was so just before and just after each cut."""
+    """Metrics, stored states, seconds, and what was so just before and just after each cut."""
     steps = {event.step for event in result.events}
     around = [point for point in result.history if point.step in steps]
     pairs = list(zip(around[::2], around[1::2], strict=True))
     return {
         "arm": arm,
         "seed": result.seed,
-        "accuracy": result.accuracy,
+        **result.measured,
         "states": sum(result.orders) / len(result.orders),
         "seconds": result.seconds,
         "cutting": sum(after.seconds - before.seconds for before, after in pairs),
         "cuts": [[event.step, *(cut.after for cut in event.layers)] for event in result.events],
-        "around": [(before.accuracy, after.accuracy) for before, after in pairs],
+        "around": [(before.score, after.score) for before, after in pairs],
     }
 
 
@@ -83,10 +85,10 @@ def rows(data: Any, settings: Recipe, arms: list[str], seed: int, small: int | N
         elif arm == "after":
             if full is None or small is None:
                 raise SystemExit("after needs the arms full and, before it, one that is cut")
-            model, images = copy.deepcopy(full.model), data.x_train[:600].split(50)
-            compress_(model, States(small), gramians="input", data=images)
-            measured = accuracy(model, data.x_test, data.y_test)
-            result = replace(full, model=None, accuracy=measured, orders=orders(model))
+            model, inputs = copy.deepcopy(full.model), data.x_train[:600].split(50)
+            compress_(model, States(small), gramians="input", data=inputs)
+            measured = evaluate(model, data.task, *data.test())
+            result = replace(full, model=None, measured=measured, orders=orders(model))
         else:
             changed, options = cut_as(settings, arm)
             result = run(data, changed, seed=seed, **options)
@@ -126,7 +128,8 @@ def main() -> None:
             if arguments.output:
                 with arguments.output.open("a") as file:
                     file.write(json.dumps(row) + "\n")
-            print(f"{seed:3} {row['arm']:16} {row['accuracy']:7.2%} {row['states']:5g} states "
+            shown = metric_of(row).shown(row[metric_of(row).name])
+            print(f"{seed:3} {row['arm']:16} {shown:>7} {row['states']:5g} states "
                   f"{row['seconds']:6.1f} s  {row['around']}", flush=True)  # fmt: skip
     report(found)
 
@@ -139,26 +142,35 @@ def as_set() -> list[str]:
     ]
 
 
+def metric_of(row: dict[str, Any]) -> Metric:
+    """The metric that compares runs, by the names in a row."""
+    return next(metric for name, metric in METRICS.items() if name in row)
+
+
 def report(found: list[dict[str, Any]]) -> None:
     """Means over seeds, and differences to the full arm of the same seed."""
     full = {row["seed"]: row for row in found if row["arm"] == "full"}
-    print("\n| arm | accuracy | against full (standard error) | states at the end | seconds "
+    metric = metric_of(found[0])
+    print(f"\n| arm | {metric.name} | against full (standard error) | states at the end | seconds "
           "| times as fast | in cuts |")  # fmt: skip
     print("|---|---:|---:|---|---:|---:|---:|")
     for arm in dict.fromkeys(row["arm"] for row in found):
         paired = [row for row in found if row["arm"] == arm and row["seed"] in full]
         if not paired:
             continue
-        points = [100 * (row["accuracy"] - full[row["seed"]]["accuracy"]) for row in paired]
-        error = statistics.stdev(points) / len(paired) ** 0.5 if len(paired) > 1 else float("nan")
-        against = "" if arm == "full" else f"{statistics.mean(points):+.2f} ({error:.2f})"
+        changes = [row[metric.name] - full[row["seed"]][metric.name] for row in paired]
+        error = statistics.stdev(changes) / len(paired) ** 0.5 if len(paired) > 1 else float("nan")
+        change, error = metric.difference(statistics.mean(changes)), metric.difference(error)
+        against = "" if arm == "full" else f"{change} ({error.lstrip('+')})"
         states = sorted(row["states"] for row in paired)
         span = f"{states[0]:g}" + (f" to {states[-1]:g}" if states[0] < states[-1] else "")
-        mean = {key: statistics.mean(row[key] for row in paired) for key in ("accuracy", "seconds")}
+        score, seconds = (
+            statistics.mean(row[key] for row in paired) for key in (metric.name, "seconds")
+        )
         speed = statistics.mean(full[row["seed"]]["seconds"] / row["seconds"] for row in paired)
         share = statistics.mean(row["cutting"] / row["seconds"] for row in paired)
         print(
-            f"| {arm} | {mean['accuracy']:.2%} | {against} | {span} | {mean['seconds']:.0f} "
+            f"| {arm} | {metric.shown(score)} | {against} | {span} | {seconds:.0f} "
             f"| {speed:.1f} | {share:.1%} |"
         )
 

@@ -3,11 +3,14 @@
 Trains a small model on characters of Tiny Shakespeare, or on associative recall, cuts copies of it
 to each size by each type, and prints the increase of the test loss right after the cut: mean and
 standard error over seeds. With --arms it compares whole trainings: full, cut in training at a
-part of it, cut after training, the same with a recovery, small from scratch.
+part of it, cut after training, the same with a recovery, small from scratch. With --changes it
+prints the relative change of the layers' outputs on new sequences: predicted from the scores,
+predicted as the parts of the output that go, measured.
 
     python benchmarks/language.py mamba --seeds 0 1 2
     python benchmarks/language.py deltanet --seeds 0 1 2 --sizes 24 16 8
     python benchmarks/language.py mamba2 --arms --sizes 8 --seeds 0 1 2
+    python benchmarks/language.py deltanet --changes --sizes 24 16 8 --seeds 0 1 2
     python benchmarks/language.py deltanet --task recall-8 --arms --sizes 8 --steps 2000
 """
 
@@ -30,10 +33,13 @@ from torch.nn.functional import cross_entropy
 from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 from transformers.models.qwen3_5 import modeling_qwen3_5
 
-from compressm import At, Compressor, Mamba, States, compress_
-from compressm.gramians.types import GRAMIAN_TYPES
+from compressm import At, Compressor, Mamba, States, compress_, cut_parameters
+from compressm.gramians.output_error import relative_error
+from compressm.gramians.signals import Signal
+from compressm.gramians.types import GRAMIAN_TYPES, selection
 from compressm.systems.find import selective_layers
-from compressm.systems.selective import form_of
+from compressm.systems.selective import coefficients, form_of, keep_states_
+from compressm.systems.selective.evaluate import layer_output
 
 DATA = Path(os.environ.get("COMPRESSM_DATA", "../shared/data")) / "text" / "tinyshakespeare.txt"
 WIDTH = 64
@@ -215,9 +221,7 @@ def compare_arms(args, task):
             event = compress_(trial, States(size), gramians=args.gramians, data=observed(task))
             arms["after", size].append((*test(trial, task), seconds))
             if args.recovery:  # the cut layers alone
-                cut = [
-                    p for cut in event.layers for p in trial.get_submodule(cut.name).parameters()
-                ]
+                cut = cut_parameters(trial, event)
                 extra = train(trial, task, seed + 1, args.recovery, args.lr / 4, parameters=cut)
                 arms["recovered", size].append((*test(trial, task), seconds + extra))
 
@@ -250,6 +254,74 @@ def compare_arms(args, task):
         )
 
 
+def compare_changes(args, task):
+    found = defaultdict(list)
+    for seed in args.seeds:
+        model = new_model(args, task, STATES[args.family], seed)
+        train(model, task, seed, args.steps, args.lr)
+        held = task.batches(98, "test")
+        seen, new = (
+            inputs_of(model.eval(), batches)
+            for batches in (observed(task), [next(held)[0] for _ in range(4)])
+        )
+        for size in args.sizes:
+            each = [
+                changes(layer, selection(layer, seen[layer], args.gramians).kept(size), new[layer])
+                for layer in model.mixers
+            ]
+            found[size].append([mean(x) for x in zip(*each, strict=True)])
+        print(f"seed {seed}: loss {test(model, task)[0]:.4f}", flush=True)
+    print(f"\n{args.family}, {args.task}, chosen by {args.gramians}: relative change of the output")
+    print(f"{'states':>6}" + "".join(f"{x:>18}" for x in ("by scores", "by parts", "measured")))
+    for size, rows in found.items():
+        print(f"{size:6}" + "".join(f"{shown(x):>18}" for x in zip(*rows, strict=True)))
+
+
+@torch.no_grad()
+def inputs_of(model, batches):
+    """What each layer gets, as signals."""
+    found = {layer: [] for layer in model.mixers}
+    hooks = [
+        layer.register_forward_pre_hook(lambda layer, args: found[layer].append(Signal(args[0])))
+        for layer in model.mixers
+    ]
+    for batch in batches:
+        model(batch)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+@torch.no_grad()
+def changes(layer, kept, signals):
+    """Relative change of a layer's output: by scores, by the parts that go, and measured.
+
+    y = sum over the states of q_i S_i (C_i h_i). The scores take these parts as independent, each
+    E q_i^2 E |S_i|^2. The parts that go are those of the layer as it is, with its own q, k and S.
+    """
+    form, trial, pairs, powers = form_of(layer), copy.deepcopy(layer), [[], []], []
+    mask = torch.zeros(form.groups, form.n_states)
+    for row, states in zip(mask, kept, strict=True):
+        row[list(states)] = 1
+    keep_states_(trial, [list(states) for states in kept])
+    for signal in signals:
+        c = coefficients(layer, signal.u)
+        name = "q" if hasattr(c, "q") else "C"
+        reads = getattr(c, name)
+        P, y = form.recurrence.run(c)
+        Q = reads.square().sum((0, 1)).repeat_interleave(len(P) // len(mask), 0)
+        gone = 1 - mask.repeat_interleave(len(P) // len(mask), 0)
+        powers.append(
+            (float((gone * P * Q).sum()) / form.recurrence.count(c), float(y.square().sum()))
+        )
+        left = form.recurrence.run(c._replace(**{name: reads * mask}))[1]
+        output = layer_output(layer, signal.u)
+        pairs[0].append((output, form.tail(left, c.x, c.z)))
+        pairs[1].append((output, layer_output(trial, signal.u)))
+    lost, all_ = (sum(x) for x in zip(*powers, strict=True))
+    return (lost / all_) ** 0.5, *map(relative_error, pairs)
+
+
 def state_bytes(model: nn.Module) -> int:
     """Of the states of all layers, for one sequence, in single precision."""
     total = 0
@@ -278,11 +350,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--arms", action="store_true")
-    parser.add_argument("--gramians", default="input", help="for --arms")
+    parser.add_argument("--changes", action="store_true")
+    parser.add_argument("--gramians", default="input", help="for --arms and --changes")
     parser.add_argument("--at", type=float, default=0.1, help="part of the training, for --arms")
     parser.add_argument("--recovery", type=int, default=0, help="steps after a cut, for --arms")
     args = parser.parse_args()
-    (compare_arms if args.arms else compare_types)(args, TASKS[args.task]())
+    compare = compare_arms if args.arms else compare_changes if args.changes else compare_types
+    compare(args, TASKS[args.task]())
 
 
 if __name__ == "__main__":

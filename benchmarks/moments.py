@@ -70,7 +70,7 @@ class Run:
         s = self.settings
         torch.manual_seed(self.seed)
         self.model = SequenceModel(
-            1, self.data.n_classes, s.d_model, s.d_state, s.n_layers, **s.layer_options
+            1, self.data.n_outputs, s.d_model, s.d_state, s.n_layers, **s.layer_options
         )
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=s.lr, betas=BETAS)
         self.step = 0

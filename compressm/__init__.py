@@ -21,6 +21,7 @@ from compressm.compression.policies import (
     Policy,
     States,
 )
+from compressm.compression.recovery import cut_parameters
 from compressm.compression.rollback import Rollback
 from compressm.compression.schedules import At, Every, Schedule
 from compressm.errors import (
@@ -105,6 +106,7 @@ __all__ = [
     "UnequalStatesWarning",
     "UnsupportedLayerError",
     "compress_",
+    "cut_parameters",
     "frozen",
     "hankel_nuclear_norm",
     "hankel_smooth_order",

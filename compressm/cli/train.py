@@ -21,6 +21,7 @@ from compressm.cli.arguments import (
     threads,
 )
 from compressm.errors import RecipeError
+from compressm.experiments.data import METRICS
 from compressm.experiments.recipes import SHIPPED, Recipe, load_data, read_recipe
 from compressm.experiments.runs import ARMS, read_run, train
 
@@ -131,8 +132,10 @@ def run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 130
+    found = [(METRICS[name], value) for name, value in result.measured.items()]
+    shown = ", ".join(f"{metric.title} {metric.shown(value)}" for metric, value in found)
     terminal.print(
-        f"Accuracy {result.accuracy:.2%} on all test sequences, {plus(result.orders)} states, "
+        f"{shown} on all test sequences, {plus(result.orders)} states, "
         f"{result.parameters:,} parameters, {result.seconds:.1f} s of training."
     )
     return 0

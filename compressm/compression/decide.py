@@ -138,7 +138,7 @@ def _planned(name: str, layer: nn.Module, signals: Sequence[Signal], options: Op
     if not is_supported(layer):
         if (reason := obstacle(layer)) is not None:
             raise SkipError(reason)
-        gramians = options.gramians or OUTPUT
+        gramians = (options.gramians or OUTPUT).for_layer(layer)
         chosen = selection(layer, observed, gramians)
         return SelectivePlan(**about, selection=chosen, gramians=gramians, held_out=held_out)
     refuse_parametrized(layer)
@@ -148,7 +148,7 @@ def _planned(name: str, layer: nn.Module, signals: Sequence[Signal], options: Op
     if not signals:
         about["example"] = torch.zeros(1, SHORT, input_width(system), device=system.B.device)
     known = input_shape_matches(system, observed)
-    gramians = options.gramians or (INPUT if known else MODEL)
+    gramians = (options.gramians or (INPUT if known else MODEL)).for_layer(layer)
     factors = gramians.factors(system, observed, directions(layer))
     if not (isinstance(factors, tuple) and len(factors) == 2):
         raise OptionError(

@@ -55,8 +55,9 @@ class LayerCut:
         Why the layer was left as it was; None if it was cut, or if the policy kept every state.
     gramians : str
         The Gramian type by which the states were scored: "model", "input", "data", "output", or
-        one of your own; see `Compressor`. Empty if they were not scored. "input" also means that
-        the exact observability Gramian replaced that of "data", to keep the layer stable.
+        one of your own; see `Compressor`. Empty if they were not scored. "input" also where it
+        stood in for "output" (linear layers, the delta rule), or where the exact observability
+        Gramian replaced that of "data", to keep the layer stable.
     output_error : float or None
         Root mean square of the change of the system's output, relative to that of the output,
         measured on every eighth observed sequence, which is not used in the reduction; for a

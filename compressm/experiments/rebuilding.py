@@ -68,7 +68,7 @@ def rebuilt(path: str | Path, factory: str | None = None, **options: Any) -> tup
     elif recipe.is_file():
         if "pool" in options:
             raise CheckpointError(
-                f"{path} belongs to a run of compressm train, whose models pool by the mean; leave "
+                f"{path} belongs to a run of compressm train, whose recipe sets the pooling; leave "
                 "out the option pool"
             )
         changes = [f"layer_options.{k}={json.dumps(v)}" for k, v in options.items()]

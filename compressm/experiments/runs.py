@@ -3,7 +3,7 @@
 ============================ =============================================================
 ``recipe.yaml``              all settings; an argument for `compressm train`
 ``run.json``                 arm, seed and machine; at the end the result
-``log.jsonl``                a line for each accuracy measured, each cut, each spectrum
+``log.jsonl``                a line for each measurement, each cut, each spectrum
 ``checkpoint.safetensors``   where a stopped run continues; at the end the trained model
 ============================ =============================================================
 """
@@ -154,8 +154,8 @@ def train(
             on_step=watch,
             **cut,
         )
-        measured = ("accuracy", "orders", "parameters", "seconds")
-        _begin(folder, recipe, what | machine | {name: getattr(result, name) for name in measured})
+        sizes = {name: getattr(result, name) for name in ("orders", "parameters", "seconds")}
+        _begin(folder, recipe, what | machine | dict(result.measured) | sizes)
         log.write(result.log)
     return result
 
@@ -182,14 +182,14 @@ def read_run(folder: str | Path) -> Run:
             name=folder.resolve().name,
             seed=about["seed"],
             settings=read_recipe(folder / "recipe.yaml"),
-            accuracy=about.get("accuracy", last.accuracy),
+            measured={name: about.get(name, last.measured[name]) for name in last.measured},
             orders=last.orders,
             parameters=about.get("parameters", 0),
             seconds=last.seconds,
             log=log,
         )
-        return Run(about["arm"], about["order"], "accuracy" in about, result)
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        return Run(about["arm"], about["order"], result.metric.name in about, result)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, StopIteration) as error:
         raise RunError(
             f"{folder} holds no run that can be read ({type(error).__name__}): give the --output "
             "of compressm train, after its first step"

@@ -201,7 +201,7 @@ def gramians_table(
         "states left (energy fraction kept; error of the system's output on sequences held out)"
     )
     if any(" by " in str(cell) for column in table.columns[2:] for cell in column.cells):
-        table.caption += "; 'by' another Gramian type if the layer would be unstable otherwise"
+        table.caption += "; 'by' the Gramian type that stood in for that of the column"
     if notes:
         table.caption += "\n" + NOT_CUT + "; at ".join(notes)
     table.caption_justify = "left"

@@ -1,4 +1,4 @@
-"""Files for TensorBoard: loss, accuracy, states, and spectra as histograms."""
+"""Files for TensorBoard: loss, metrics, states, and spectra as histograms."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class Board:
             if isinstance(entry, Point):
                 if entry.loss is not None:
                     self.writer.add_scalar("loss", entry.loss, entry.step)
-                self.writer.add_scalar("accuracy", entry.accuracy, entry.step)
+                for name, value in entry.measured.items():
+                    self.writer.add_scalar(name, value, entry.step)
                 for place, order in enumerate(entry.orders):
                     self.writer.add_scalar(f"states/{place}", order, entry.step)
             elif isinstance(entry, CompressionEvent):

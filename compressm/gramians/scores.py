@@ -46,8 +46,8 @@ def covariances(
     return torch.as_tensor(P), torch.as_tensor(Q)
 
 
-def readout_moments(module: nn.Module, signals: Sequence[Signal]) -> ReadoutMoments | None:
-    """Moments of the states as the output of the layer sees them; None where states interact.
+def readout_moments(module: nn.Module, signals: Sequence[Signal]) -> ReadoutMoments:
+    """Moments of the states, which do not interact, as the output of the layer sees them.
 
     The weight of a channel at a time is the mean square of the change of the layer's output with
     that of y, of which one random direction for each time is an estimate without bias.
@@ -61,10 +61,7 @@ def readout_moments(module: nn.Module, signals: Sequence[Signal]) -> ReadoutMome
             shape = form.tail(y, c.x, c.z).shape
         direction = torch.randn(shape, generator=choice).to(y.device)
         w = pulled_back(form, c, y, direction).square()
-        moments = form.recurrence.readout_moments(c, w)
-        if moments is None:
-            return None
-        found.append(moments)
+        found.append(form.recurrence.readout_moments(c, w))
     return ReadoutMoments(*(torch.stack(parts).sum(0) for parts in zip(*found, strict=True)))
 
 

@@ -24,7 +24,7 @@ from compressm.gramians.scores import covariances, mean_gramians, readout_moment
 from compressm.gramians.selection import Selection
 from compressm.gramians.signals import Signal
 from compressm.systems.batches import System
-from compressm.systems.selective.form import require_form
+from compressm.systems.selective.form import form_of, require_form
 
 __all__ = [
     "DATA",
@@ -115,6 +115,15 @@ class GramianType(ABC):
             Non-negative: the states with the largest scores are kept, in each group of channels
             its own if there is a score for each.
         """
+
+    def for_layer(self, layer: nn.Module) -> GramianType:
+        """The type that scores this layer: this one, unless another stands in for it.
+
+        Parameters
+        ----------
+        layer : nn.Module
+        """
+        return self
 
     def selection(self, layer: nn.Module, signals: Sequence[Signal]) -> Selection | None:
         """A choice of sets of states of a selective layer; None to choose by `state_values`.
@@ -210,17 +219,19 @@ class Output(Input):
 
     States go one by one, each time the one whose removal costs least. Where C is linear in the
     input (Mamba), those that stay take over what they can predict of it. For a linear layer, and
-    where states interact (the delta rule), this is `Input`.
+    where states interact (the delta rule), `Input` stands in.
     """
 
     name = "output"
 
-    def selection(self, layer: nn.Module, signals: Sequence[Signal]) -> Selection | None:
+    def for_layer(self, layer: nn.Module) -> GramianType:
+        """This type for a selective layer whose states do not interact, else `Input`."""
+        form = form_of(layer)
+        return INPUT if form is None or form.recurrence.interacts else self
+
+    def selection(self, layer: nn.Module, signals: Sequence[Signal]) -> Selection:
         """By moments of the states as the output of the layer sees them."""
-        moments = readout_moments(layer, signals)
-        if moments is None:
-            return None
-        P, Q, K = (x.cpu() for x in moments)
+        P, Q, K = (x.cpu() for x in readout_moments(layer, signals))
         form = require_form(layer)
         if form.readout() is not None and form.groups == 1:
             found = [eliminate_with_takeover(P[0], Q[0])]
@@ -342,7 +353,7 @@ def selection(
     module: nn.Module, signals: Iterable[Signal], gramians: str | GramianType
 ) -> Selection:
     """Which states of a selective layer are kept at each order; see `state_values`."""
-    gramians, signals = gramian_type(gramians), list(signals)
+    gramians, signals = gramian_type(gramians).for_layer(module), list(signals)
     found = gramians.selection(module, signals) if signals else None
     found = found or Selection.by_values(group_values(module, signals, gramians))
     if not np.isfinite(found.values).all() or not (found.P is None or found.P.isfinite().all()):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from compressm.errors import DataError, OptionError
 from compressm.experiments.data.dataset import Dataset
-from compressm.experiments.data.files import Folder, arrays_in, data_folder, reading
+from compressm.experiments.data.files import Folder, arrays_in, data_folder, file_in, reading
 
 __all__ = ["plaid"]
 
@@ -50,8 +50,7 @@ def plaid(folder: Folder = None, length: int = 1344) -> Dataset:
     place = data_folder(folder)
     if place is None:
         raise DataError(f"the PLAID series are not downloaded: {REMEDY}")
-    path = place / "plaid.npz"
-    path = path if path.is_file() else place / "series" / "plaid.npz"
+    path = file_in(place, "plaid.npz")
     parts = []
     for part in ("train", "test"):
         with reading(path, "PLAID", REMEDY):

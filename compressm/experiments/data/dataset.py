@@ -1,4 +1,4 @@
-"""Labelled sequences, and the order in which a run sees them."""
+"""Sequences with their targets, and the order in which a run sees them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from compressm.errors import DataError
+from compressm.experiments.data.task import CLASSIFICATION, Task
 
 __all__ = ["Dataset", "batches", "standardized"]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled sequences, split into a training and a test part.
+    """Sequences with their targets, split into a training and a test part.
 
     ============= ========================== =========
     field         shape                      dtype
@@ -29,8 +30,9 @@ class Dataset:
     lengths_test  (n_test,)                  int64
     ============= ========================== =========
 
-    Sequences of tokens, numbers from 0 to `n_tokens` - 1, are (n, length) of dtype uint8. Steps
-    after the `lengths` are padding; None where there is none.
+    Targets are labels, or futures (n, horizon) of dtype float32, as the `task` says. Sequences of
+    tokens, numbers from 0 to `n_tokens` - 1, are (n, length) of dtype uint8. Steps after the
+    `lengths` are padding; None where there is none.
     """
 
     name: str
@@ -41,14 +43,15 @@ class Dataset:
     n_tokens: int = 0
     lengths_train: Tensor | None = None
     lengths_test: Tensor | None = None
+    task: Task = CLASSIFICATION
 
     def train(self, index: Tensor) -> tuple[Tensor, ...]:
-        """Labels, inputs and lengths, if there are any, of these training sequences."""
+        """Targets, inputs and lengths, if there are any, of these training sequences."""
         parts = (self.y_train, self.x_train, self.lengths_train)
         return tuple(part[index] for part in parts if part is not None)
 
     def test(self, index: Tensor | slice = slice(None)) -> tuple[Tensor, ...]:
-        """Labels, inputs and lengths, if there are any, of these test sequences."""
+        """Targets, inputs and lengths, if there are any, of these test sequences."""
         parts = (self.y_test, self.x_test, self.lengths_test)
         return tuple(part[index] for part in parts if part is not None)
 
@@ -58,9 +61,9 @@ class Dataset:
         return self.x_train.shape[1]
 
     @property
-    def n_classes(self) -> int:
-        """Number of classes: labels count from zero."""
-        return int(self.y_train.max()) + 1
+    def n_outputs(self) -> int:
+        """Number of outputs of a model: the horizon, or the classes, counted from zero."""
+        return int(self.y_train.max()) + 1 if self.y_train.ndim == 1 else self.y_train.shape[1]
 
 
 def standardized(

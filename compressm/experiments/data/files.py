@@ -16,7 +16,7 @@ import numpy as np
 from compressm._optional import require
 from compressm.errors import DataError
 
-__all__ = ["arrays_in", "data_file", "data_folder", "reading", "remedy"]
+__all__ = ["arrays_in", "data_file", "data_folder", "file_in", "reading", "remedy"]
 
 Folder = str | os.PathLike[str] | None
 
@@ -30,7 +30,13 @@ def data_folder(folder: Folder) -> Path | None:
 def data_file(what: str, folder: Folder, url: str, sha256: str) -> Path:
     """The file in the data folder; without such a folder, the file downloaded from `url`."""
     place = data_folder(folder)
-    return place / Path(url).name if place else _download(what, url, sha256)
+    return file_in(place, Path(url).name) if place else _download(what, url, sha256)
+
+
+def file_in(folder: Path, name: str) -> Path:
+    """The file of that name in the folder, or in its folder `series`."""
+    path, inner = folder / name, folder / "series" / name
+    return inner if inner.is_file() and not path.is_file() else path
 
 
 def _download(what: str, url: str, sha256: str) -> Path:

@@ -1,4 +1,4 @@
-"""Images as sequences: one pixel for each time step, row by row."""
+"""Images as sequences: one pixel for each time step, row by row, or a row for each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def digits() -> Dataset:
     return standardized("digits", x[train], y[train], x[test], y[test])
 
 
-def mnist(folder: Folder = None) -> Dataset:
+def mnist(folder: Folder = None, rows: bool = False) -> Dataset:
     """MNIST, 28 x 28 pixels: 60,000 images to train, 10,000 to test.
 
     Parameters
@@ -43,6 +43,8 @@ def mnist(folder: Folder = None) -> Dataset:
         Folder that holds ``mnist.npz`` (arrays ``x_train``, ``y_train``, ``x_test``, ``y_test``).
         Without it the environment variable ``COMPRESSM_DATA`` names the folder; without
         both the file is downloaded once and kept in the cache of the operating system.
+    rows
+        Whether a time step is a row: 28 steps of 28 channels, in place of 784 pixels.
 
     Raises
     ------
@@ -50,7 +52,10 @@ def mnist(folder: Folder = None) -> Dataset:
         If the file is missing or corrupt, or there is no network.
     """
     path = data_file("MNIST", folder, MNIST_URL, MNIST_SHA256)
-    return standardized("MNIST", *_read_mnist(path))
+    x, y, xt, yt = _read_mnist(path)
+    if rows:
+        x, xt = x.reshape(len(x), 28, 28), xt.reshape(len(xt), 28, 28)
+    return standardized("MNIST by rows" if rows else "MNIST", x, y, xt, yt)
 
 
 def cifar(folder: Folder = None) -> Dataset:

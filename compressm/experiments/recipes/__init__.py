@@ -20,7 +20,7 @@ from compressm.compression.model_policies import Budget
 from compressm.compression.options import Options
 from compressm.compression.policies import ErrorBound, Policy, States
 from compressm.errors import OptionError, RecipeError
-from compressm.experiments.data import Dataset, cifar, digits, mnist, plaid, spoken_digits
+from compressm.experiments.data import Dataset, cifar, digits, etth1, mnist, plaid, spoken_digits
 from compressm.experiments.data.listops import listops
 from compressm.experiments.training import Settings
 from compressm.models import LAYERS
@@ -31,6 +31,7 @@ __all__ = ["DATASETS", "SHIPPED", "Recipe", "load_data", "read_recipe", "to_yaml
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "cifar": cifar,
     "digits": digits,
+    "etth1": etth1,
     "listops": listops,
     "mnist": mnist,
     "plaid": plaid,

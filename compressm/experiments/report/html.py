@@ -1,4 +1,4 @@
-"""A page of HTML that compares runs: table, accuracy, states, spectra, and every cut."""
+"""A page of HTML that compares runs: table, metrics, states, spectra, and every cut."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from compressm.experiments.report.pictures import INK, draw_accuracy, draw_orders, draw_spectra
+from compressm.errors import RunError
+from compressm.experiments.data import METRICS, Metric
+from compressm.experiments.report.pictures import INK, draw_orders, draw_score, draw_spectra
 from compressm.experiments.report.results import plus
 from compressm.experiments.runs import Run
 
@@ -49,6 +51,11 @@ def save_report(runs: Sequence[Run], path: Path) -> list[Path]:
     -------
     list of Path
         All files that were written, the page first.
+
+    Raises
+    ------
+    RunError
+        If the runs are of several tasks.
     """
     written, images = [path], {}
     for name, figure in _figures(runs):
@@ -65,7 +72,7 @@ def _figures(runs: Sequence[Run]) -> Iterator[tuple[str, Figure]]:
     results = [run.result for run in runs]
     colors = [COLORS[run.arm] for run in runs]
     labels = [result.name for result in results]
-    for name, draw in (("accuracy", draw_accuracy), ("orders", draw_orders)):
+    for name, draw in ((_metric(runs).name, draw_score), ("orders", draw_orders)):
         figure = Figure(figsize=(10, 5), layout="constrained", facecolor="white")
         draw(figure.subplots(), results, colors, labels, gap=0.055)
         yield name, figure
@@ -86,15 +93,15 @@ def _figures(runs: Sequence[Run]) -> Iterator[tuple[str, Figure]]:
 
 
 def _page(runs: Sequence[Run], images: dict[str, str]) -> str:
-    names = ", ".join(run.result.name for run in runs)
+    names, metric = ", ".join(run.result.name for run in runs), _metric(runs)
     parts = [
         f"<h1>{escape(' and '.join(dict.fromkeys(_data(run) for run in runs)))}</h1>",
         _table(*_results(runs)),
-        "<p class=note>Accuracy on the whole test set; for a run that has not finished, on the "
-        "subset used during training. Seconds are those of training steps and cuts, without "
+        f"<p class=note>{metric.title} on the whole test set; for a run that has not finished, on "
+        "the subset used during training. Seconds are those of training steps and cuts, without "
         "evaluations; the speed-up is relative to the full run of the same seed.</p>",
-        "<h2>Accuracy over time</h2>",
-        _image(images, "accuracy", f"Test accuracy over seconds of training: {names}"),
+        f"<h2>{metric.title} over time</h2>",
+        _image(images, metric.name, f"Test {metric.name} over seconds of training: {names}"),
         "<h2>Orders over time</h2>",
         _image(images, "orders", f"Stored states of each layer over steps: {names}"),
     ]
@@ -116,8 +123,8 @@ def _page(runs: Sequence[Run], images: dict[str, str]) -> str:
             _table([CUTS[place] for place in used], rows, text=(0, 2, used.index(8) + 1)),
             "<p class=note>The error bound is on the H-infinity norm of the change of the layer; "
             "there is none if states are scored by data, nor for selective layers. The output "
-            "error is measured on sequences that were held out. The accuracy is that on the subset "
-            "used during training, just before and just after the cut.</p>",
+            "error is measured on sequences that were held out. The test subset is that used in "
+            f"training: its {metric.name} just before and just after the cut.</p>",
         ]
     parts += ["<h2>Settings</h2>", _table(*_settings(runs), text=(0,))]
     body = "\n".join(parts)
@@ -128,43 +135,56 @@ def _page(runs: Sequence[Run], images: dict[str, str]) -> str:
     )
 
 
+def _metric(runs: Sequence[Run]) -> Metric:
+    """The metric of all runs; RunError if they have several."""
+    found = {run.result.metric.name: run.result.metric for run in runs}
+    if len(found) > 1:
+        raise RunError(
+            f"the runs are measured by {' and '.join(found)}, which cannot be compared; give runs "
+            "of one data set"
+        )
+    return runs[0].result.metric
+
+
 def _data(run: Run) -> str:
     return str(getattr(run.result.settings, "data", ""))
 
 
 def _results(runs: Sequence[Run]) -> tuple[Sequence[str], list[list[str]]]:
     full = {run.result.seed: run.result for run in runs if run.arm == "full" and run.finished}
+    metric = _metric(runs)
     rows = []
     for run in runs:
         result = run.result
         states = dict.fromkeys([plus(result.history[0].orders), plus(result.orders)])
         against = full.get(result.seed)
-        accuracy = f"{result.accuracy:.2%}"
+        tested = [METRICS[name].shown(value) for name, value in result.measured.items()]
         if not run.finished:
-            accuracy += f" at step {result.history[-1].step:,} of {result.settings.steps:,}"
+            tested[-1] += f" at step {result.history[-1].step:,} of {result.settings.steps:,}"
         rows.append(
             [
                 result.name,
-                accuracy,
-                f"{100 * (result.accuracy - against.accuracy):+.2f}" if against else "",
+                *tested,
+                metric.difference(result.score - against.score) if against else "",
                 " → ".join(states),
                 f"{result.parameters:,}" if run.finished else "",
                 f"{result.seconds:,.1f}",
                 f"{against.seconds / result.seconds:.1f}×" if against and run.finished else "",
             ]
         )
-    head = ("run", "test accuracy", "points against full", "states", "parameters", "seconds")
-    return (*head, "speed-up"), rows
+    against = "points against full" if metric.is_fraction else "against full"
+    head = ("run", *(f"test {name}" for name in runs[0].result.measured), against)
+    return (*head, "states", "parameters", "seconds", "speed-up"), rows
 
 
 CUTS = ("run", "step", "layer", "states", "energy discarded", "error bound")
-CUTS += ("bound / largest value", "output error", "accuracy", "not cut because")
+CUTS += ("bound / largest value", "output error", "test subset", "not cut because")
 
 
 def _cuts(runs: Sequence[Run]) -> Iterator[list[str]]:
     for run in runs:
         for event in run.result.events:
-            looks = [p.accuracy for p in run.result.history if p.step == event.step]
+            looks = [p for p in run.result.history if p.step == event.step]
             for cut in event.layers:
                 bounded = isfinite(cut.error_bound) and cut.hsv.size
                 yield [
@@ -176,7 +196,7 @@ def _cuts(runs: Sequence[Run]) -> Iterator[list[str]]:
                     f"{cut.error_bound:.3g}" if bounded else "none",
                     f"{cut.error_bound / cut.hsv.max():.2%}" if bounded else "",
                     "" if cut.output_error is None else f"{cut.output_error:.2%}",
-                    " → ".join(f"{accuracy:.1%}" for accuracy in looks[:2]),
+                    " → ".join(point.metric.shown(point.score, 1) for point in looks[:2]),
                     cut.skipped or "",
                 ]
 

@@ -1,4 +1,4 @@
-"""Pictures of runs: spectra with the cuts, accuracy over time, states over steps."""
+"""Pictures of runs: spectra with the cuts, metric over time, states over steps."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator
 
 from compressm.experiments.report.results import plus
 from compressm.experiments.training import RunResult
 
-__all__ = ["draw_accuracy", "draw_orders", "draw_spectra", "picture"]
+__all__ = ["draw_orders", "draw_score", "draw_spectra", "picture"]
 
 INK, FAINT = "#333333", "#b8b8b8"
 HALO = withStroke(linewidth=3, foreground="white")
@@ -24,12 +25,12 @@ STYLES = ("solid", "dashed", "dotted", "dashdot")  # of runs that share a color
 
 
 def picture(results: Sequence[RunResult], path: str | os.PathLike[str]) -> None:
-    """Save one picture of the three runs of the demo: spectra with the cuts, accuracy over time."""
+    """Save one picture of the three runs of the demo: spectra with the cuts, metric over time."""
     figure = Figure(figsize=(12.5, 5), layout="constrained", facecolor="white")
     left, right = figure.subplots(1, 2)
     draw_spectra(left, result=results[1])
-    labels = [f"{x.name}\n{x.accuracy:.1%}, {plus(x.orders)} states" for x in results]
-    draw_accuracy(right, results, COLORS, labels)
+    labels = [f"{x.name}\n{x.metric.shown(x.score, 1)}, {plus(x.orders)} states" for x in results]
+    draw_score(right, results, COLORS, labels)
     figure.savefig(path, dpi=160, bbox_inches="tight")  # labels may stand out a little
 
 
@@ -107,27 +108,34 @@ def draw_spectra(axes: Axes, result: RunResult, place: int = 0) -> None:
     _plain(axes)
 
 
-def draw_accuracy(
+def draw_score(
     axes: Axes,
     results: Sequence[RunResult],
     colors: Sequence[str],
     labels: Sequence[str],
     gap: float = 0.11,
 ) -> None:
-    """Accuracy over time; the axis is logarithmic in the error, which shows how runs differ."""
-    ends = []
+    """Metric over time; the axis is logarithmic in the error, which shows how runs differ."""
+    metric, ends = results[0].metric, []
     for result, color, line in zip(results, colors, _lines(colors), strict=True):
         seconds = [point.seconds for point in result.history]
-        errors = [max(1 - point.accuracy, 1e-3) for point in result.history]
+        scores = [point.score for point in result.history]
+        errors = [max(1 - x if metric.higher_is_better else x, 1e-3) for x in scores]
         axes.semilogy(seconds, errors, color=color, linewidth=2, linestyle=line)
         axes.plot(seconds[-1], errors[-1], "o", color=color, markersize=6, zorder=5)
         ends.append((seconds[-1], errors[-1]))
-    axes.invert_yaxis()
-    ticks = (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
-    axes.set_yticks(ticks, [f"{100 * (1 - tick):g}%" for tick in ticks])
+    better = ""
+    if metric.higher_is_better:
+        axes.invert_yaxis()
+        ticks = (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
+        axes.set_yticks(ticks, [f"{100 * (1 - tick):g}%" for tick in ticks])
+    else:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        better = ", lower is better"
     axes.minorticks_off()
     label_ends(axes, ends, colors, labels, gap)
-    axes.set_title("Test accuracy over training time", loc="left", color=INK)
+    axes.set_title(f"Test {metric.name} over training time{better}", loc="left", color=INK)
     axes.set_xlabel("seconds of training", color=INK)
     _plain(axes)
 
@@ -166,13 +174,16 @@ def label_ends(
     axes.set_xlim(0, 1.02 * max(x for x, _ in ends))
     to_axes = axes.transData + axes.transAxes.inverted()
     heights = [float(to_axes.transform(end)[1]) for end in ends]
-    ceiling = 1.0
-    for i in sorted(range(len(ends)), key=lambda i: -heights[i]):
-        ceiling = min(heights[i], ceiling - gap)
+    ceiling, falling = 1.0 + gap, sorted(range(len(ends)), key=lambda i: -heights[i])
+    for i in falling:
+        heights[i] = ceiling = min(heights[i], ceiling - gap)
+    floor = -gap
+    for i in reversed(falling):
+        heights[i] = floor = max(heights[i], floor + gap)
         axes.annotate(
             labels[i],
             ends[i],
-            xytext=(1.03, ceiling),
+            xytext=(1.03, heights[i]),
             textcoords="axes fraction",
             color=colors[i],
             va="center",

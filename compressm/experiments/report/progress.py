@@ -21,7 +21,7 @@ class Watch:
             TextColumn("{task.description:<18}"),
             BarColumn(bar_width=16),
             TextColumn("loss {task.fields[loss]:.3f}"),
-            TextColumn("test {task.fields[accuracy]:.1%}"),
+            TextColumn("test {task.fields[score]}"),
             TextColumn("states {task.fields[orders]}"),
             TextColumn("{task.fields[seconds]:.1f} s", justify="right"),
             console=console,
@@ -45,7 +45,7 @@ class Watch:
         self.last = step
         fields = {
             "loss": step.loss,
-            "accuracy": step.accuracy,
+            "score": step.metric.shown(step.score, 1),
             "orders": plus(step.orders),
             "seconds": step.seconds,
         }

@@ -1,4 +1,4 @@
-"""Accuracy, states and seconds of runs, as a table."""
+"""Metrics, states and seconds of runs, as a table."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from compressm.experiments.data import METRICS
 from compressm.experiments.training import RunResult
 
 __all__ = ["plus", "table"]
@@ -20,13 +21,14 @@ def table(results: Sequence[RunResult]) -> Table:
     """One row for each run; the speed-up is relative to the first one."""
     out = Table(header_style="bold", box=None, pad_edge=False)
     out.add_column("run")
-    for title in ("test accuracy", "states", "parameters", "seconds", "speed-up"):
+    tested = [f"test {name}" for name in results[0].measured]
+    for title in (*tested, "states", "parameters", "seconds", "speed-up"):
         out.add_column(title, justify="right")
     for result in results:
         states = dict.fromkeys([plus(result.history[0].orders), plus(result.orders)])
         out.add_row(
             result.name,
-            f"{result.accuracy:.2%}",
+            *(METRICS[name].shown(value) for name, value in result.measured.items()),
             " → ".join(states),
             f"{result.parameters:,}",
             f"{result.seconds:.1f}",

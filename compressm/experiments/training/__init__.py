@@ -10,7 +10,7 @@ from compressm.experiments.training.log import (
     to_record,
 )
 from compressm.experiments.training.loop import run
-from compressm.experiments.training.network import accuracy, model_of, orders
+from compressm.experiments.training.network import accuracy, evaluate, model_of, orders
 from compressm.experiments.training.settings import Settings
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Step",
     "TrainingError",
     "accuracy",
+    "evaluate",
     "from_record",
     "model_of",
     "orders",

@@ -11,19 +11,41 @@ import numpy as np
 from torch import nn
 
 from compressm.compression.event import CompressionEvent, LayerCut
+from compressm.experiments.data import METRICS, Metric
 from compressm.experiments.training.settings import Settings
 
 __all__ = ["Point", "RunResult", "Spectra", "Step", "from_record", "to_record"]
 
 
+class Measured:
+    """Whatever has metrics by name, in `measured`; the first compares runs."""
+
+    measured: Mapping[str, float]
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that compares runs."""
+        return METRICS[next(iter(self.measured))]
+
+    @property
+    def score(self) -> float:
+        """Its value."""
+        return self.measured[self.metric.name]
+
+    @property
+    def accuracy(self) -> float:
+        """The score of a classification."""
+        return self.measured["accuracy"]
+
+
 @dataclass(frozen=True)
-class Point:
-    """A measurement of the model after `step` steps; the accuracy is that on the test subset."""
+class Point(Measured):
+    """A measurement of the model after `step` steps, on the test subset."""
 
     step: int
     seconds: float
     loss: float | None  # on the batch of that step; None before the first
-    accuracy: float
+    measured: Mapping[str, float]
     orders: tuple[int, ...]
 
 
@@ -40,7 +62,7 @@ Entry = Point | CompressionEvent | Spectra
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(Measured):
     """One training step, as `on_step` receives it."""
 
     run: str
@@ -48,20 +70,20 @@ class Step:
     steps: int
     seconds: float
     loss: float
-    accuracy: float  # at the last measurement
+    measured: Mapping[str, float]  # at the last measurement
     orders: tuple[int, ...]
     event: CompressionEvent | None
     news: tuple[Entry, ...]  # entries of the log since the step before
 
 
 @dataclass(frozen=True)
-class RunResult:
-    """The result of a run. Accuracies are fractions; `accuracy` is on the whole test set."""
+class RunResult(Measured):
+    """The result of a run, `measured` on the whole test set; accuracies are fractions."""
 
     name: str
     seed: int
     settings: Settings
-    accuracy: float
+    measured: Mapping[str, float]
     orders: tuple[int, ...]
     parameters: int
     seconds: float
@@ -70,7 +92,7 @@ class RunResult:
 
     @property
     def history(self) -> list[Point]:
-        """The measurements of loss and accuracy."""
+        """The measurements of loss and metrics."""
         return [entry for entry in self.log if isinstance(entry, Point)]
 
     @property
@@ -89,11 +111,11 @@ class RunResult:
             "name": self.name,
             "seed": self.seed,
             "settings": asdict(self.settings),
-            "accuracy": self.accuracy,
+            **self.measured,
             "orders": self.orders,
             "parameters": self.parameters,
             "seconds": self.seconds,
-            "history": [asdict(point) for point in self.history],
+            "history": [_point_to_dict(point) for point in self.history],
             "events": [_event_to_dict(event) for event in self.events],
             "spectra": {step: _to_lists(layers) for step, layers in self.spectra.items()},
         }
@@ -102,7 +124,7 @@ class RunResult:
 def to_record(entry: Entry) -> dict[str, Any]:
     """An entry of a log in types that JSON can hold; `from_record` is the inverse."""
     if isinstance(entry, Point):
-        return {"point": asdict(entry)}
+        return {"point": _point_to_dict(entry)}
     if isinstance(entry, CompressionEvent):
         return {"event": _event_to_dict(entry)}
     return {"spectra": {"step": entry.step, "layers": _to_lists(entry.layers)}}
@@ -112,10 +134,17 @@ def from_record(record: Mapping[str, Any]) -> Entry:
     """The entry of a log that `to_record` turned into `record`."""
     ((name, fields),) = record.items()
     if name == "point":
-        return Point(**{**fields, "orders": tuple(fields["orders"])})
+        measured = {metric: fields[metric] for metric in METRICS if metric in fields}
+        own = {key: value for key, value in fields.items() if key not in measured}
+        return Point(**{**own, "orders": tuple(fields["orders"])}, measured=measured)
     if name == "event":
         return CompressionEvent(fields["step"], tuple(map(_cut_from_dict, fields["layers"])))
     return Spectra(fields["step"], {k: np.array(hsv) for k, hsv in fields["layers"].items()})
+
+
+def _point_to_dict(point: Point) -> dict[str, Any]:
+    fields = asdict(point)
+    return fields.pop("measured") | fields
 
 
 def _to_lists(layers: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:

@@ -36,7 +36,7 @@ from compressm.experiments.training.log import (
     from_record,
     to_record,
 )
-from compressm.experiments.training.network import accuracy, model_of, orders
+from compressm.experiments.training.network import evaluate, model_of, orders
 from compressm.experiments.training.optimizer import optimizer_of, rate
 from compressm.experiments.training.settings import Settings
 from compressm.penalties import HankelPenalty
@@ -99,7 +99,7 @@ def run(
     Raises
     ------
     TrainingError
-        If the loss is not finite.
+        If the loss, or a metric, is not finite.
     RunError
         If `checkpoint` is one of another run: of another name, seed or other settings.
     """
@@ -154,7 +154,7 @@ class _Loop:
 
     step: int = 0
     seconds: float = 0.0
-    accuracy: float = 0.0  # at the last measurement
+    measured: dict[str, float] = field(default_factory=dict)  # at the last measurement
     log: list[Entry] = field(default_factory=list)
     reported: int = 0  # number of log entries that `on_step` has received
 
@@ -185,21 +185,24 @@ class _Loop:
         """One step of the optimizer; its loss."""
         with self.timed():
             y, *inputs = (part.to(self.device) for part in self.data.train(batch))
-            loss = nn.functional.cross_entropy(self.model(*inputs), y)
+            loss = self.data.task.loss(self.model(*inputs), y)
             (loss + self.penalty() if self.penalty else loss).backward()
             self.optimizer.step()
             self.optimizer.zero_grad()
             self.scheduler.step()
             value = loss.item()
-        if not isfinite(value):
-            raise TrainingError(
-                f"the loss of the run '{self.name}' is {value} at step {self.step}: lower lr, now "
-                f"{self.settings.lr:g}, or its factor ssm_lr, now {self.settings.ssm_lr:g}"
-            )
+        self.require_finite("loss", value)
         return value
 
+    def require_finite(self, name: str, value: float) -> None:
+        if not isfinite(value):
+            raise TrainingError(
+                f"the {name} of the run '{self.name}' is {value} at step {self.step}: lower lr, "
+                f"now {self.settings.lr:g}, or its factor ssm_lr, now {self.settings.ssm_lr:g}"
+            )
+
     def compress(self, loss: float) -> CompressionEvent | None:
-        """The cut that is due, if any, with the accuracy just before and just after it."""
+        """The cut that is due, if any, with a measurement just before and just after it."""
         if self.compressor is None:
             return None
         if self.compressor.schedule(self.step):
@@ -218,17 +221,19 @@ class _Loop:
         self.seconds += perf_counter() - start
 
     def measure(self, loss: float | None) -> None:
-        """The accuracy on the test subset, to the log."""
+        """The metrics on the test subset, to the log."""
         n = len(self.data.y_test)
         # Evenly spaced, since the order of the test set may follow the writers
         subset = torch.linspace(0, n - 1, min(self.settings.eval_size, n)).round().long()
-        self.accuracy = self.on_test(subset)
-        self.log.append(Point(self.step, self.seconds, loss, self.accuracy, orders(self.model)))
+        self.measured = self.on_test(subset)
+        self.log.append(Point(self.step, self.seconds, loss, self.measured, orders(self.model)))
 
-    def on_test(self, subset: Tensor | slice = slice(None)) -> float:
-        """The accuracy on these test sequences."""
-        y, x, *lengths = self.data.test(subset)
-        return accuracy(self.model, x, y, *lengths)
+    def on_test(self, subset: Tensor | slice = slice(None)) -> dict[str, float]:
+        """The metrics on these test sequences."""
+        measured = evaluate(self.model, self.data.task, *self.data.test(subset))
+        for name, value in measured.items():
+            self.require_finite(name, value)
+        return measured
 
     def keep_spectra(self) -> None:
         """The Hankel singular values, to the log, if they are asked for at this step."""
@@ -244,7 +249,7 @@ class _Loop:
                     steps=self.settings.steps,
                     seconds=self.seconds,
                     loss=loss,
-                    accuracy=self.accuracy,
+                    measured=self.measured,
                     orders=orders(self.model),
                     event=event,
                     news=tuple(self.log[self.reported :]),
@@ -257,7 +262,6 @@ class _Loop:
             "run": self.identity(),
             "step": self.step,
             "seconds": self.seconds,
-            "accuracy": self.accuracy,
             "log": [to_record(entry) for entry in self.log],
             "scheduler": self.scheduler.state_dict(),
             "penalty": self.penalty and self.penalty.state_dict(),
@@ -267,12 +271,8 @@ class _Loop:
 
     def load(self, path: Path) -> None:
         state = load_checkpoint(path, self.model, self.optimizer, self.compressor)
-        own, saved = self.identity(), state.get("run")  # files of before have no "run"
-        other = (
-            [f"{name} {saved.get(name)}" for name in own if saved.get(name) != own[name]]
-            if saved
-            else []
-        )
+        own, saved = self.identity(), state.get("run", {})  # older files lack some, or all
+        other = [f"{name} {saved[name]}" for name in own if saved.get(name, own[name]) != own[name]]
         if other:
             raise RunError(
                 f"{path} is of another run, with {', '.join(other)}: give the arguments that it "
@@ -285,7 +285,7 @@ class _Loop:
         self.log = [from_record(record) for record in state["log"]]
         self.reported = len(self.log)
         self.step, self.seconds = state["step"], state["seconds"]
-        self.accuracy = state["accuracy"]
+        self.measured = dict([x for x in self.log if isinstance(x, Point)][-1].measured)
 
     def identity(self) -> dict[str, str]:
         """What makes this run another than others, as text."""
@@ -297,7 +297,7 @@ class _Loop:
             name=self.name,
             seed=self.seed,
             settings=self.settings,
-            accuracy=self.on_test(),
+            measured=self.on_test(),
             orders=orders(self.model),
             parameters=sum(parameter.numel() for parameter in self.model.parameters()),
             seconds=self.seconds,

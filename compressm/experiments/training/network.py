@@ -5,24 +5,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compressm.experiments.data import Dataset
+from compressm.experiments.data import CLASSIFICATION, Dataset, Task
 from compressm.experiments.training.settings import Settings
 from compressm.models import SequenceModel
 from compressm.systems.find import compressible_layers, stored_states
 
-__all__ = ["accuracy", "model_of", "orders"]
+__all__ = ["accuracy", "evaluate", "model_of", "orders"]
 
 
 def model_of(data: Dataset, settings: Settings) -> SequenceModel:
     """The model that `settings` describe, for sequences such as `data`, with random weights."""
     model = SequenceModel(
         d_input=1 if data.n_tokens else data.x_train.shape[-1],
-        d_output=data.n_classes,
+        d_output=data.n_outputs,
         d_model=settings.d_model,
         d_state=settings.d_state,
         n_layers=settings.n_layers,
         layer=settings.layer,
         dropout=settings.dropout,
+        pool=settings.pool,
         **settings.layer_options,
     )
     if data.n_tokens:
@@ -37,18 +38,27 @@ class _Tokens(nn.Embedding):
         return super().forward(input.int())
 
 
-def accuracy(model: nn.Module, x: Tensor, y: Tensor, lengths: Tensor | None = None) -> float:
-    """Fraction of the sequences that are classified correctly, without dropout."""
+def evaluate(
+    model: nn.Module, task: Task, y: Tensor, x: Tensor, lengths: Tensor | None = None
+) -> dict[str, float]:
+    """The metrics of a task by name, over test sequences, without dropout."""
     model.eval()
     device = next(model.parameters()).device
+    totals = {metric: 0.0 for metric in task.metrics}
+    parts = (part.split(250) for part in (y, x, lengths) if part is not None)
     with torch.inference_mode():
-        parts = (part.split(250) for part in (y, x, lengths) if part is not None)
-        hits = sum(
-            (model(*(part.to(device) for part in inputs)).argmax(-1) == labels.to(device)).sum()
-            for labels, *inputs in zip(*parts, strict=True)
-        )
+        for batch in zip(*parts, strict=True):
+            targets, *inputs = (part.to(device) for part in batch)
+            outputs = model(*inputs)
+            for metric in totals:
+                totals[metric] += float(metric.each(outputs, targets).double().sum())
     model.train()
-    return int(hits) / len(y)
+    return {metric.name: total / len(y) for metric, total in totals.items()}
+
+
+def accuracy(model: nn.Module, x: Tensor, y: Tensor, lengths: Tensor | None = None) -> float:
+    """Fraction of the sequences that are classified correctly, without dropout."""
+    return evaluate(model, CLASSIFICATION, y, x, lengths)["accuracy"]
 
 
 def orders(model: nn.Module) -> tuple[int, ...]:

@@ -35,9 +35,10 @@ class Settings:
     ssm_lr: float = 1.0  # factor of the learning rate for the parameters of state-space layers
     layer: str = "lru"  # a name in compressm.models.LAYERS
     layer_options: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the layer
+    pool: Literal["mean", "last"] = "mean"  # over time, see SequenceModel
     dropout: float = 0.0
     weight_decay: float = 0.01
-    eval_every: int = 100  # steps between two measurements of the test accuracy
+    eval_every: int = 100  # steps between two measurements on test sequences
     eval_size: int = 1000  # test sequences that are used for it, always the same ones
     energy: float | None = None  # fraction that a cut keeps, see KeepEnergy, or ...
     output_error: float | None = None  # ... the change of a layer's output, see OutputError

@@ -54,9 +54,12 @@ class Recurrence(ABC):
     coefficients : type
         A named tuple of tensors; it has fields ``x``, what drives the states, and ``z``, what
         `SelectiveForm.tail` needs beside y.
+    interacts : bool
+        Whether a state depends on others; if not, there are `readout_moments`.
     """
 
     coefficients: ClassVar[Any]
+    interacts: ClassVar[bool] = True
 
     @abstractmethod
     def run(self, c: Any) -> tuple[Tensor, Tensor]:
@@ -70,9 +73,9 @@ class Recurrence(ABC):
     def mean_gramians(self, sequences: Iterable[Any]) -> tuple[Tensor, Tensor]:
         """P and Q of the mean system, (channels, N)."""
 
-    def readout_moments(self, c: Any, w: Tensor) -> ReadoutMoments | None:
-        """Moments with the weights w (batch, length, channels) of y; None where states interact."""
-        return None
+    def readout_moments(self, c: Any, w: Tensor) -> ReadoutMoments:
+        """Moments with the weights w (batch, length, channels) of y, if states do not interact."""
+        raise NotImplementedError
 
     def count(self, c: Any) -> int:
         """Over how many times and sequences the sums go."""
@@ -82,7 +85,7 @@ class Recurrence(ABC):
 class Scan(Recurrence):
     """h[t] = exp(dt[t] A) * h[t-1] + (dt[t] * x[t]) B[t]^T,  y[t] = h[t] C[t]."""
 
-    coefficients = Coefficients
+    coefficients, interacts = Coefficients, False
 
     def run(self, c: Coefficients) -> tuple[Tensor, Tensor]:
         """By one step after the other."""

@@ -1,14 +1,23 @@
 """`compressm train`: shipped recipes, and what is wrong in one sentence."""
 
+import json
+import re
 import tarfile
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from compressm import cli
 from compressm.experiments.recipes import SHIPPED
 from compressm.experiments.runs import read_run
-from tests.compressm.experiments.helpers import LISTOPS, TINY_RECIPE, write_mnist
+from tests.compressm.experiments.helpers import (
+    ETTH1,
+    LISTOPS,
+    TINY_RECIPE,
+    write_etth1,
+    write_mnist,
+)
 
 
 @pytest.fixture
@@ -16,6 +25,7 @@ def folder(tmp_path):
     """Return a folder with a few sequences of every kind, in the formats of the real data."""
     rng = np.random.default_rng(0)
     write_mnist(tmp_path)
+    write_etth1(tmp_path)
     length = rng.integers(50, 90, 60)
     audio = rng.integers(-999, 999, length.sum()).astype(np.int16)
     parts = {"digit": np.repeat(np.arange(10), 6), "index": np.tile(np.arange(6), 10)}
@@ -38,13 +48,45 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_recipes_train(name, folder, capsys):
-    short = {"spoken-digits": ["data_options.length=64"], "listops": LISTOPS}
+    short = {"spoken-digits": ["data_options.length=64"], "listops": LISTOPS, "etth1": ETTH1}
     options = ["--data-dir", str(folder), "--output", str(folder / "run"), "--steps", "3"]
     assert cli.main(["train", name, "--set", *TINY_RECIPE, *short.get(name, []), *options]) == 0
     assert "compressed, 3 steps, seed 0" in capsys.readouterr().out
     found = read_run(folder / "run")
     assert found.finished and found.result.history[-1].step == 3
     assert found.result.events, "the schedule has a cut in three steps"
+
+
+def test_a_forecast_is_trained_resumed_reported_inspected_and_compressed(
+    folder, capsys, monkeypatch
+):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COMPRESSM_DATA", str(folder))
+    settings = ["--set", *TINY_RECIPE, *ETTH1]
+    for arm in ("full", "compressed"):
+        command = ["train", "etth1", *settings, "--arm", arm, "--output", arm]
+        assert cli.main(command) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"MSE \d\.\d{4}, MAE \d\.\d{4} on all test sequences", out)
+    about = json.loads((folder / "full" / "run.json").read_text())
+    result = read_run("full").result
+    assert result.measured == {name: about[name] for name in ("MSE", "MAE")}
+    assert result.score == about["MSE"] and "accuracy" not in about
+    assert cli.main([*command, "--resume"]) == 0
+    assert read_run("compressed").result.measured.keys() == {"MSE", "MAE"}
+    assert cli.main(["report", "full", "compressed", "--output", "page.html"]) == 0
+    assert (folder / "page-MSE.png").is_file()
+    page = (folder / "page.html").read_text()
+    assert "MSE over time" in page and "accuracy" not in page.lower()
+    assert cli.main(["inspect", "compressed", "--data", "etth1", "--sequences", "20"]) == 0
+    assert cli.main(["compress", "full", "--states", "3", "--data", "etth1", "-o", "less"]) == 0
+    assert load_file("less/model.safetensors")["head.bias"].shape == (4,)
+    small = ["train", "digits.yaml", "--output", "digits"]
+    write_recipe(folder, "pool: last\n")
+    (folder / "own.yaml").rename(folder / "digits.yaml")
+    assert cli.main(small) == 0 and capsys.readouterr()
+    assert cli.main(["report", "full", "digits"]) == 2
+    assert "measured by MSE and accuracy, which cannot be compared" in capsys.readouterr().err
 
 
 def test_the_command_line_says_what_is_wrong(folder, capsys, monkeypatch):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lti
-from compressm import KeepEnergy, States, UnsupportedLayerError, compress_, keep_states_
+from compressm import LRU, KeepEnergy, States, UnsupportedLayerError, compress_, keep_states_
 from compressm.gramians.elimination import eliminate, eliminate_with_takeover, takeover
 from compressm.gramians.scores import readout_moments
 from compressm.gramians.signals import Signal
@@ -157,6 +157,19 @@ def test_the_delta_rule_keeps_its_scores():
     s = [Signal(u)]
     one, other = (selection(layer, s, x) for x in ("output", "input"))
     assert (one.ranking == other.ranking).all() and one.P is None
+
+
+def test_a_cut_names_the_type_that_stood_in_for_the_output():
+    u = torch.randn(4, 9, 8)
+    for layer, expected in (
+        (delta_layer("Qwen3_5"), "input"),
+        (LRU(8, 8), "input"),
+        (own().float(), "output"),
+    ):
+        (cut,) = compress_(layer, States(4), gramians="output", data=[u], dry_run=True).layers
+        assert (cut.skipped, cut.after, cut.gramians) == (None, 4, expected)
+    (cut,) = compress_(delta_layer("Qwen3_5"), States(4), data=[u], dry_run=True).layers
+    assert cut.gramians == "input"
 
 
 def test_energy_counts_what_the_output_keeps():

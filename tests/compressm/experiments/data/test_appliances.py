@@ -25,7 +25,7 @@ def test_series_are_scaled_and_filled_up(tmp_path):
     x = write(tmp_path)["x_train"]
     data = plaid(tmp_path, length=12)
     assert data.x_train.shape == (4, 12, 2) and data.lengths_train.tolist() == [5, 9, 12, 7]
-    assert data.y_test.tolist() == [0, 1, 2, 3] and data.n_classes == 4
+    assert data.y_test.tolist() == [0, 1, 2, 3] and data.n_outputs == 4
     second, largest = x[5:14], np.abs(x[5:14]).max()
     np.testing.assert_allclose(data.x_train[1, :9, 0], second / largest, rtol=1e-6)
     np.testing.assert_allclose(data.x_train[1, :9, 1], np.log(largest), rtol=1e-6)
@@ -92,4 +92,4 @@ def test_no_file(tmp_path, monkeypatch):
 def test_the_real_file(data_file):
     data = plaid(data_file("series/plaid.npz").parent)
     assert data.x_train.shape == data.x_test.shape == (537, 1344, 2)
-    assert data.n_classes == 11 and data.lengths_train.min() == 100
+    assert data.n_outputs == 11 and data.lengths_train.min() == 100

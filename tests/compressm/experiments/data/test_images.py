@@ -16,7 +16,7 @@ def test_digits_are_standardised_sequences_in_a_fixed_split():
     one, two = digits(), digits()
     assert one.x_train.shape == (1297, 64, 1) and one.x_train.dtype == torch.float32
     assert one.x_test.shape == (500, 64, 1) and one.y_test.dtype == torch.int64
-    assert (one.length, one.n_classes) == (64, 10)
+    assert (one.length, one.n_outputs) == (64, 10)
     assert abs(one.x_train.mean()) < 1e-5 and abs(one.x_train.std() - 1) < 1e-4
     assert torch.equal(one.x_test, two.x_test) and torch.equal(one.y_train, two.y_train)
     assert one.y_test.bincount().min() >= 40, "every digit is tested"
@@ -30,6 +30,14 @@ def test_mnist_is_the_file_row_by_row(tmp_path):
     expected = (x.reshape(30, 784) - x.mean()) / x.std()
     np.testing.assert_allclose(got.x_train[..., 0].numpy(), expected, rtol=0, atol=1e-5)
     np.testing.assert_array_equal(got.y_train.numpy(), y)
+
+
+def test_mnist_by_rows_has_a_channel_for_each_pixel_of_a_row(tmp_path):
+    write_mnist(tmp_path)
+    rows, pixels = mnist(tmp_path, rows=True), mnist(tmp_path)
+    assert rows.name == "MNIST by rows" and rows.x_train.shape == (30, 28, 28)
+    assert torch.equal(rows.x_train.flatten(1), pixels.x_train.flatten(1))
+    assert torch.equal(rows.x_test[:, 3, 5], pixels.x_test[:, 3 * 28 + 5, 0])
 
 
 def test_real_mnist(data_file):
@@ -59,7 +67,7 @@ def test_cifar_is_the_archive_pixel_by_pixel(tmp_path):
     archive(tmp_path, BATCHES, records)
     got = cifar(tmp_path)
     assert got.x_train.shape == (15, 1024, 3) and got.x_test.shape == (3, 1024, 3)
-    assert got.y_test.tolist() == [4, 9, 0] and got.n_classes == 10
+    assert got.y_test.tolist() == [4, 9, 0] and got.n_outputs == 10
     pixels = records[:, 1:].astype(float)
     expected = (pixels[1, 1024 + 7] - pixels.mean()) / pixels.std()
     assert got.x_test[1, 7, 1].item() == pytest.approx(expected, abs=1e-5), "green of pixel 7"

@@ -7,25 +7,29 @@ import pytest
 from matplotlib.figure import Figure
 
 from compressm.compression.event import CompressionEvent, LayerCut
-from compressm.experiments.report.pictures import draw_accuracy, draw_orders, draw_spectra
+from compressm.experiments.report.pictures import draw_orders, draw_score, draw_spectra
 from compressm.experiments.training import Point, RunResult
 from tests.compressm.experiments.helpers import TINY
 
 GREY, BLUE = "#555555", "#0072B2"
 
 
-def result(name, *log):
+def result(name, *log, metric="accuracy"):
     return RunResult(
-        name=name, seed=0, settings=TINY, accuracy=0.5, orders=(8,), parameters=1, seconds=1.0,
-        log=list(log),
+        name=name, seed=0, settings=TINY, measured={metric: 0.5}, orders=(8,), parameters=1,
+        seconds=1.0, log=list(log),
     )  # fmt: skip
 
 
-def runs():
+def point(step, metric):
+    return Point(step, float(step), 1.0, {metric: step / 20}, (8, 8))
+
+
+def runs(metric="accuracy"):
     """Return three runs of different lengths; two of them have one color and the same states."""
     lengths = {"short": 2, "other": 3, "long": 10}
     return [
-        result(name, *(Point(step, float(step), 1.0, step / 20, (8, 8)) for step in range(length)))
+        result(name, *(point(step, metric) for step in range(length)), metric=metric)
         for name, length in lengths.items()
     ]
 
@@ -43,7 +47,7 @@ def inside(axes, text):
     return frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
 
 
-@pytest.mark.parametrize("draw", [draw_accuracy, draw_orders])
+@pytest.mark.parametrize("draw", [draw_score, draw_orders])
 def test_curves_fill_the_axes_and_each_label_points_at_its_own(draw):
     results = runs()
     names = [run.name for run in results]
@@ -56,7 +60,28 @@ def test_curves_fill_the_axes_and_each_label_points_at_its_own(draw):
         assert inside(axes, labels[run.name])
 
 
-@pytest.mark.parametrize("draw", [draw_accuracy, draw_orders])
+def test_labels_of_curves_that_end_low_stay_beside_the_axes():
+    falls = [
+        result(str(i), *(replace(point(s, "MSE"), measured={"MSE": 2.0 - s}) for s in (0, 1)))
+        for i in range(4)
+    ]
+    axes = axes_of(draw_score, [replace(x, measured={"MSE": 1.0}) for x in falls], 4 * [BLUE],
+                   list("abcd"), 0.1)  # fmt: skip
+    heights = sorted(text.xyann[1] for text in axes.texts)
+    assert heights[0] >= 0 and min(np.diff(heights)) > 0.0999
+
+
+@pytest.mark.parametrize(("metric", "up"), [("accuracy", True), ("MSE", False)])
+def test_the_axis_is_that_of_the_metric(metric, up):
+    axes = axes_of(draw_score, runs(metric), [GREY, BLUE, BLUE], list("abc"))
+    assert axes.get_title("left").startswith(f"Test {metric} over training time")
+    low, high = axes.get_ylim()
+    assert (low > high) == up, "up is better for the accuracy; errors fall"
+    shown = [text.get_text() for text in axes.get_yticklabels() if text.get_text()]
+    assert len(shown) >= 3 and all(text.endswith("%") == up for text in shown)
+
+
+@pytest.mark.parametrize("draw", [draw_score, draw_orders])
 def test_runs_that_share_a_color_or_a_curve_can_be_told_apart(draw):
     axes = axes_of(draw, runs(), [GREY, BLUE, BLUE], list("abc"))
     thick = [
@@ -64,7 +89,7 @@ def test_runs_that_share_a_color_or_a_curve_can_be_told_apart(draw):
     ]
     assert len({(line.get_color(), line.get_linestyle()) for line in thick}) == 3
     widths = [line.get_linewidth() for line in thick]
-    assert draw is draw_accuracy or widths == sorted(set(widths), reverse=True)
+    assert draw is draw_score or widths == sorted(set(widths), reverse=True)
 
 
 CUT = LayerCut("layer", before=4, after=4, order=8, hsv=np.logspace(0, -3, 8))

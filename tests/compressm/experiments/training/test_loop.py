@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from compressm import Every, Order, TrainingError
-from compressm.experiments.training import loop, run
+from compressm.experiments.data import FORECASTING, Dataset, batches
+from compressm.experiments.training import from_record, loop, model_of, run, to_record
 from tests.compressm.experiments.helpers import TINY, measured
 
 
@@ -77,7 +78,7 @@ def test_only_training_steps_and_cuts_are_timed(slopes, monkeypatch):
         return orders[-1]
 
     monkeypatch.setattr(loop, "perf_counter", lambda: now[0])
-    for name in ("accuracy", "hankel_spectra", "orders"):
+    for name in ("evaluate", "hankel_spectra", "orders"):
         function = getattr(loop, name)
         monkeypatch.setattr(loop, name, lambda *x, function=function: takes(1e4, function(*x)))
     result = run(
@@ -105,6 +106,36 @@ def test_accuracy_at_the_end_is_that_of_the_whole_test_set(slopes):
     expected = (model(slopes.x_test).argmax(-1) == slopes.y_test).double().mean().item()
     assert result.accuracy == pytest.approx(expected)
     assert result.history[-1].accuracy * 7 == pytest.approx(round(result.history[-1].accuracy * 7))
+
+
+@pytest.fixture
+def ramps():
+    """Return lines of any slope; the value two steps after the end is to be forecast."""
+    x = torch.randn(60, 1, generator=torch.Generator().manual_seed(0)) * torch.linspace(-1, 0, 10)
+    return Dataset("ramps", x[:40, :, None], -0.2 * x[:40, :2], x[40:, :, None], -0.2 * x[40:, :2],
+                   task=FORECASTING)  # fmt: skip
+
+
+def test_a_forecast_is_learned_and_measured_by_its_errors(ramps):
+    result = run(ramps, replace(TINY, steps=80, lr=3e-2, pool="last"))
+    assert result.metric.name == "MSE" and result.model.pool == "last"
+    error = result.model.eval()(ramps.x_test) - ramps.y_test
+    expected = {"MSE": error.square().mean().item(), "MAE": error.abs().mean().item()}
+    assert result.measured == pytest.approx(expected)
+    assert result.score < 0.2 * result.history[0].score
+    assert [from_record(to_record(p)) for p in result.history] == result.history
+    losses = []
+    run(ramps, replace(TINY, steps=1), on_step=lambda step: losses.append(step.loss))
+    torch.manual_seed(0)
+    model = model_of(ramps, TINY)
+    y, x = ramps.train(next(batches(40, TINY.batch_size, 1, 0)))
+    assert losses == [pytest.approx((model(x) - y).square().mean().item())]
+
+
+def test_a_metric_that_is_not_finite_stops_the_run(ramps):
+    far = replace(ramps, y_test=torch.full_like(ramps.y_test, float("inf")))
+    with pytest.raises(TrainingError, match="the MSE of the run 'full size' is inf at step 0"):
+        run(far, TINY)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(slopes):
