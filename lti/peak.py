@@ -27,7 +27,7 @@ from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["peak", "peak_gain", "peak_or_pole", "stacked", "with_derivative"]
 
-EPS = 2.0**-52
+EPS, TINY = 2.0**-52, 2.0**-1022
 SCAN = 32  # frequencies at which a large system itself is looked at
 Peak = tuple[float, float]  # a gain, and its frequency
 
@@ -129,9 +129,18 @@ def _modest(G: System, F: System | None, minimal: System | None) -> tuple[float,
     sizes += [top(x.D) for x in systems if x.D.any()]
     size = min(max(sizes), 1e300)
 
+    def by_top(x: np.ndarray) -> np.ndarray:
+        small = x / top(x)
+        if ((abs(small) < TINY) & (abs(x) >= TINY)).any():
+            raise NonFiniteError(
+                "entries of B or of C differ by more than the range of double precision: the "
+                f"largest is {top(x):.3g}; choose other units of the states"
+            )
+        return small
+
     def scaled(x: System) -> System:
         b, c = top(x.B), top(x.C)
-        return replace(x, B=x.B / b, C=(x.C / c) * (b / size * c), D=x.D / size)
+        return replace(x, B=by_top(x.B), C=by_top(x.C) * (b / size * c), D=x.D / size)
 
     return size, scaled(G), F and scaled(F), minimal and scaled(minimal)
 
@@ -273,7 +282,9 @@ def _in_time(sys: System, rate: float) -> System:
     if rate == 1.0:
         return sys
     name = "poles" if isinstance(sys, DiagonalStateSpace) else "A"
-    return replace(sys, B=sys.B / rate, **{name: getattr(sys, name) / rate})
+    # Of B and C the one whose smallest entry has more room
+    port = max("BC", key=lambda x: abs(getattr(sys, x)[getattr(sys, x) != 0]).min(initial=np.inf))
+    return replace(sys, **{x: getattr(sys, x) / rate for x in (name, port)})
 
 
 def _some(values: np.ndarray) -> np.ndarray:

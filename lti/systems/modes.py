@@ -12,6 +12,7 @@ from scipy.linalg import get_lapack_funcs
 from lti._backend.arrays import frobenius
 from lti.systems.protocol import System
 from lti.systems.schur import schur_form, shows_poles
+from lti.systems.stability import time_unit
 from lti.systems.statespace import DiagonalStateSpace
 
 __all__ = ["gains_of", "largest_gain", "minus", "modes_of", "of_size_one"]
@@ -44,11 +45,13 @@ def modes_of(sys: System) -> DiagonalStateSpace | None:
     n = len(T)
     if n == 0:
         return DiagonalStateSpace(np.zeros(0, complex), B, C, sys.D, sys.dt)
+    rate = time_unit(T)  # LAPACK returns wrong poles of matrices beyond 1e138
     if T.dtype.kind == "c":
-        poles, _, V, info = zgeev(T, compute_vl=0, lwork=64 * n)
+        poles, _, V, info = zgeev(T / rate, compute_vl=0, lwork=64 * n)
     else:
-        real, imag, _, V, info = dgeev(T, compute_vl=0, lwork=64 * n)
+        real, imag, _, V, info = dgeev(T / rate, compute_vl=0, lwork=64 * n)
         poles = real + 1j * imag
+    poles = rate * poles
     with np.errstate(all="ignore"):
         try:
             U = np.linalg.inv(V)

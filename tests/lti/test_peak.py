@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lti
+from lti import peak
+from lti.systems.modes import modes_of
 from tests.lti.helpers import random_dense
 
 
@@ -97,3 +99,24 @@ def test_a_second_derivative_is_refused():
     (slope,) = torch.autograd.grad(lti.hinf_norm((A, one, one)), A, create_graph=True)
     with pytest.raises(lti.DerivativeError, match="peak gains have a first derivative only"):
         slope.sum().backward()
+
+
+@pytest.mark.parametrize("size", [1e140, 1e150])
+def test_modes_of_every_magnitude_together(size):
+    # LAPACK's eigenvalues of a matrix beyond 1e138 are wrong, and products leave the range
+    sizes = np.array([size, 1 / size, 1.0])
+    sys = lti.StateSpace(-np.diag(sizes), sizes[:, None], np.ones((1, 3)))
+    np.testing.assert_allclose(lti.linf_norm(sys), 3.0, rtol=1e-8)
+    np.testing.assert_allclose(modes_of(sys).poles, -sizes, rtol=1e-15)
+    scale, modest, *_ = peak._modest(sys, None, None)
+    gain, w = peak._by_level_sets(modest, None, 1e-8)
+    np.testing.assert_allclose((scale * gain, w), (3.0, 0.0), rtol=1e-8)
+
+
+@pytest.mark.parametrize("size", [1e155, 1e200, 1e300])
+def test_entries_beyond_the_range_of_each_other_are_refused(size):
+    sizes = np.array([size, 1 / size, 1.0])
+    sys = lti.StateSpace(-np.diag(sizes), sizes[:, None], np.ones((1, 3)))
+    for norm in (lti.hinf_norm, lti.linf_norm):
+        with pytest.raises(lti.NonFiniteError, match="differ by more than the range"):
+            norm(sys)
