@@ -132,15 +132,13 @@ def _modest(G: System, F: System | None, minimal: System | None) -> tuple[float,
     def by_top(x: np.ndarray) -> np.ndarray:
         small = x / top(x)
         if ((abs(small) < TINY) & (abs(x) >= TINY)).any():
-            raise NonFiniteError(
-                "entries of B or of C differ by more than the range of double precision: the "
-                f"largest is {top(x):.3g}; choose other units of the states"
-            )
+            what = f"the largest is {top(x):.3g}; choose other units of the states"
+            raise NonFiniteError(f"entries of B or C differ by more than the range: {what}")
         return small
 
     def scaled(x: System) -> System:
-        b, c = top(x.B), top(x.C)
-        return replace(x, B=by_top(x.B), C=by_top(x.C) * (b / size * c), D=x.D / size)
+        rest = top(x.B) / size * top(x.C)
+        return replace(x, B=by_top(x.B), C=by_top(x.C) * rest, D=x.D / size)
 
     return size, scaled(G), F and scaled(F), minimal and scaled(minimal)
 
@@ -278,11 +276,10 @@ def _by_level_sets(G: System, F: System | None, rtol: float, minimal: System | N
 
 
 def _in_time(sys: System, rate: float) -> System:
-    """The same gains, at frequencies smaller by `rate`."""
+    """The same gains, at frequencies smaller by `rate`; B or C is divided, which has more room."""
     if rate == 1.0:
         return sys
     name = "poles" if isinstance(sys, DiagonalStateSpace) else "A"
-    # Of B and C the one whose smallest entry has more room
     port = max("BC", key=lambda x: abs(getattr(sys, x)[getattr(sys, x) != 0]).min(initial=np.inf))
     return replace(sys, **{x: getattr(sys, x) / rate for x in (name, port)})
 
