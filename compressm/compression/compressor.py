@@ -55,7 +55,7 @@ class Compressor:
         parameter.
     policy : Policy, optional
         How far to cut: ``KeepEnergy(0.99)``, ``ErrorBound(1e-2)``, ``States(32)``,
-        ``Budget(256)``. If left out, ``OutputError(0.01)``, or
+        ``Budget(256)``. If left out, ``OutputError(0.005)``, or
         `KeepEnergy` by the Gramian type for a layer of which fewer than eight sequences were seen.
     schedule : Schedule
         When to cut: ``At(1_000)``, ``Every(500, stop=5_000)``. Start with one cut, at about a tenth

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar, Protocol
@@ -156,16 +157,15 @@ class _Function(Policy):
 class _Default(Policy):
     """`OutputError` where sequences are held out, else `KeepEnergy` by the Gramian type."""
 
-    tol: ClassVar[float] = 0.01
+    tol: ClassVar[float] = 0.005
 
     def __str__(self) -> str:
         return f"the default ({OutputError(self.tol)}, or KeepEnergy where nothing was observed)"
 
     def order(self, layer: ScoredLayer) -> int:
-        try:
+        with suppress(SkipError):  # nothing to measure on
             return OutputError(self.tol).order(layer)
-        except SkipError:  # nothing to measure on
-            return KeepEnergy(layer.gramians.energy).order(layer)
+        return KeepEnergy(layer.gramians.energy).order(layer)
 
     def looser(self) -> Iterable[Policy]:
         return chain(OutputError(self.tol).looser(), super().looser())
@@ -352,13 +352,6 @@ class States(Policy):
     ------
     OptionError
         If `n_stored` is below 1 or not an integer.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from compressm import States
-    >>> States(2)(np.array([6.0, 3.0, 1.0]), stored=lambda order: order)
-    2
     """
 
     n_stored: int
@@ -381,7 +374,13 @@ class States(Policy):
 
 
 class Order(States):
-    """The old name of `States`, whose argument counts stored states, not the order."""
+    """The old name of `States`, whose argument counts stored states, not the order.
+
+    Parameters
+    ----------
+    n_stored : int
+        As in `States`.
+    """
 
 
 def _round_numbers(above: float, most: float) -> Iterator[float]:

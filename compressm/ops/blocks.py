@@ -19,7 +19,6 @@ from compressm.ops.recurrence import recur_
 __all__ = ["as_states", "blocks", "interleaved"]
 
 
-@torch.library.custom_op("compressm::blocks", mutates_args=())
 def blocks(
     u: Tensor,
     W: Tensor,
@@ -28,10 +27,8 @@ def blocks(
     T: Tensor | None,
     state: Tensor,
     at: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """x[0] = state, x[k] = a * x[k-1] + (u W)[k-1],  y = x V + u T, in each of G groups.
-
-    It is one operation for a compiler, which would unroll the recurrence.
 
     Parameters
     ----------
@@ -54,9 +51,22 @@ def blocks(
     y : Tensor (G, batch, K, r)
     last : Tensor (G, batch, n)
         x[at]; empty without `at`.
-    x : Tensor (G, batch K, 2n)
-        For the backward pass.
     """
+    y, last, _ = _blocks(u, W, a, V, T, state, at)
+    return y, last
+
+
+@torch.library.custom_op("compressm::blocks", mutates_args=())
+def _blocks(
+    u: Tensor,
+    W: Tensor,
+    a: Tensor,
+    V: Tensor,
+    T: Tensor | None,
+    state: Tensor,
+    at: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`blocks`, one operation for a compiler, which would unroll the recurrence; returns x too."""
     G, batch, K, q = u.shape
     u = u.reshape(G, batch * K, q).contiguous()
     rows = u.new_empty(G, batch * K, W.shape[2])
@@ -75,7 +85,7 @@ def blocks(
     return y, _at(x, at), rows
 
 
-@blocks.register_fake
+@_blocks.register_fake
 def _(u, W, a, V, T, state, at):
     G, batch, K, _ = u.shape
     y, rows = u.new_empty(G, batch, K, V.shape[2]), u.new_empty(G, batch * K, W.shape[2])
@@ -144,7 +154,7 @@ def _gradients(ctx: Any, gy: Tensor | None, gat: Tensor | None, _: None) -> tupl
     return gu, gW, ga, gV, None if T is None else gT, gstate, None
 
 
-blocks.register_autograd(_gradients, setup_context=_keep_for_backward)
+_blocks.register_autograd(_gradients, setup_context=_keep_for_backward)
 
 
 def _plain(

@@ -59,7 +59,7 @@ def diagonal_conv(u: Tensor, poles: Tensor, weights: Tensor) -> Tensor:
     if K * J > length:
         u = pad(u, (0, 0, 0, K * J - length))
     v = u.unflatten(1, (K, J)).permute(3, 0, 1, 2)
-    y, _, _ = blocks(v, W, a, V, T, a.new_zeros(H, batch, a.shape[1]), None)
+    y, _ = blocks(v, W, a, V, T, a.new_zeros(H, batch, a.shape[1]), None)
     return y.permute(1, 2, 3, 0).flatten(1, 2)[:, :length]
 
 

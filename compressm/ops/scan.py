@@ -224,7 +224,7 @@ def _by_step(
     u = pad(u, (0, 0, 0, 1))  # x[t] is the state before block t + 1
     V = interleaved(C.conj()).mT
     W = interleaved(B.mT)
-    y, last, _ = blocks(u[None], W[None], poles[None], V[None], None, state[None], ends)
+    y, last = blocks(u[None], W[None], poles[None], V[None], None, state[None], ends)
     return y[0, :, 1:], last[0]
 
 
@@ -253,7 +253,7 @@ def _by_block(
     k = (ends - 1).clamp(min=0) // J  # the block in which a sequence ends, after `rest` steps of it
     rest = ends - k * J
     each = u.reshape(1, batch, K, J * m)
-    y, before, _ = blocks(each, W[None], powers[J], V[None], T[None], state[None], k)
+    y, before = blocks(each, W[None], powers[J], V[None], T[None], state[None], k)
 
     step = torch.arange(-J, 0, device=u.device) + rest.unsqueeze(1)  # the last is rest - 1
     time = (k * J).unsqueeze(1) + step.clamp(min=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +18,10 @@ from lti.systems.stability import require_stable_poles, time_unit
 
 __all__ = ["SchurFactors", "schur_factors"]
 
-POOR = 1e-10  # a rounding that another scaling of the states may mend
+POOR = 1e-12  # a rounding that another scaling of the states may mend
 CERTAIN = 1e-3  # a rounding that has made no pole stable
 OTHER = 4  # powers of two between the units of two scalings that are worth a second form
-BACKWARD = 10.0  # |A - Q T Q^H| of LAPACK's Schur form, in units of eps |A|, less 1 / sqrt(n):
-# its entries are as good as random, and do not all add up
+BACKWARD = 10.0  # |A - Q T Q^H| of LAPACK's Schur form, in units of eps |A|
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +39,8 @@ class SchurFactors:
     product : array (n, n)
         V^H U, whose singular values are those of the system.
     roundoff : float
-        How far rounding may have moved the squared H2 norm, relatively: an estimate on the safe
-        side, of first order.
+        How far rounding of A may have moved the Hankel singular values, relatively: an estimate of
+        first order, of the right size but no bound.
     """
 
     form: SchurForm
@@ -57,7 +57,7 @@ def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -
 
     One Schur form serves both equations. In discrete time T goes to continuous time, which keeps
     the Gramians. Where much may be lost to rounding, a second form is computed, in a scaling of the
-    states that balances not only A but also P Q, and the better one is returned.
+    states that balances not only A but also the two factors, and the better one is returned.
 
     Parameters
     ----------
@@ -92,13 +92,11 @@ def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -
         if not found.roundoff < CERTAIN:
             raise
     if found.roundoff > POOR:
-        scaling = choose_scaling(A, _product(found))
+        scaling = choose_scaling(A, _sizes(found))
         if np.ptp(np.log2(scaling[2] / found.form.d)) > OTHER:
-            found = min(
-                found,
-                _factors(schur_form(A, scaling), B, C, discrete),
-                key=lambda x: x.roundoff,
-            )
+            with suppress(UnstableError):
+                other = _factors(schur_form(A, scaling), B, C, discrete)
+                found = min(found, other, key=lambda x: x.roundoff * float(frobenius(x.product)))
     product = in_range("the Hankel singular values are", times(b, c * found.product))
     U, V = b * found.U, c * found.V
     return SchurFactors(found.form, b * found.B, c * found.C, U, V, product, found.roundoff)
@@ -122,11 +120,12 @@ def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> S
     V = factor(T.conj().T[::-1, ::-1], _narrow(outputs.conj().T[::-1]))[::-1, ::-1]
     product = V.conj().T @ U
     h2 = float(frobenius(outputs @ U))
-    # |C S|^2 has the derivative 2 tr(K dA), K = P Q, or 2 tr(K dZ) for the discrete Z of A
-    K = (U / h2) @ product.conj().T @ (V.conj().T / h2) if h2 else 0 * T
-    if discrete:
-        K = (K - T @ K - (K - T @ K) @ T) / 2
-    return SchurFactors(form, B, C, U, V, product, _roundoff(form.T / rate, K, form.edges))
+    roundoff = 0.0
+    if h2:
+        moved = ((U - T @ U) / 2, V - T.conj().T @ V) if discrete else (U, V)  # by rounding of T
+        lost = _roundoff(form.T / rate, moved[0] / h2, moved[1] / h2, form.edges)
+        roundoff = 2 * lost * float(frobenius(product))
+    return SchurFactors(form, B, C, U, V, product, roundoff)
 
 
 def _narrow(B: np.ndarray) -> np.ndarray:
@@ -144,25 +143,31 @@ def to_continuous(T: np.ndarray) -> np.ndarray:
     return moved
 
 
-def _roundoff(T: np.ndarray, K: np.ndarray, edges: np.ndarray) -> float:
-    """2 sum |dT_ij| |K_ji| over the irreducible blocks, each of which a Schur form rounds."""
-    start = edges[:-1]
-    turned = edges[1:] - start > 1
-    moved = BACKWARD * EPS / math.sqrt(max(len(T), 1)) * _norms(T, start)
+def _roundoff(T: np.ndarray, U: np.ndarray, V: np.ndarray, edges: np.ndarray) -> float:
+    """|V^H dT U|, a Schur form having rounded the irreducible blocks: sum |V_i| |dT_ij| |U_j| / n.
+
+    The entries of dT are as good as random, and do not all add up.
+    """
+    turned, start = np.diff(edges) > 1, edges[:-1]
+    if not turned.any():
+        return 0.0
+    moved = BACKWARD * EPS / len(T) * _norms(T, start, start)
     moved[~(turned | turned[:, None])] = 0.0  # neither turned nor rounded
-    return float(2 * np.vdot(moved, _norms(K, start).T))
+    left, right = (_norms(X, start, start[:1]) for X in (V, U))
+    return float((left * moved * right.T).sum())
 
 
-def _norms(X: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """|X_ij|_F of the blocks that begin at `start`."""
-    if len(start) == 1:
+def _norms(X: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """|X_ij|_F of the blocks that begin at `rows` and `columns`."""
+    if len(rows) == len(columns) == 1:
         return np.array([[frobenius(X)]])
     top = max(abs(X).max(initial=0.0), TINY)
-    return top * np.sqrt(np.add.reduceat(np.add.reduceat(abs(X / top) ** 2, start), start, axis=1))
+    squares = np.add.reduceat(abs(X / top) ** 2, rows)
+    return top * np.sqrt(np.add.reduceat(squares, columns, axis=1))
 
 
-def _product(found: SchurFactors) -> np.ndarray:
-    """P Q in the coordinates of A."""
-    d, X = found.form.d[:, None], found.form.Q
-    K = found.U @ found.product.conj().T @ found.V.conj().T
-    return d * (X @ K @ X.conj().T) / d.T
+def _sizes(found: SchurFactors) -> np.ndarray:
+    """|S_i| |R_j| in the coordinates of A: how much an entry A_ji counts."""
+    d, X = found.form.d, found.form.Q
+    rows, columns = (abs(X @ F).max(axis=1) for F in (found.U, found.V))
+    return np.outer(rows * d, columns / d)

@@ -238,6 +238,54 @@ def test_weak_feedback_in_bad_units_takes_another_scaling():
     assert mended  # the first scaling was not good enough somewhere
 
 
+def with_rounding(n, k, discrete, seed):
+    """An all-pass system of equal poles, of which k states drive no other but for rounding."""
+    rng = np.random.default_rng(seed)
+    poles = np.where(np.arange(n) < k, -1.0, -0.25)
+    B = rng.standard_normal((n, 2))
+    B *= np.sqrt(-2 * poles / (B**2).sum(axis=1))[:, None]
+    sys = lti.StateSpace(np.triu(-B @ B.T, 1) + np.diag(poles), B, -B.T)
+    sys = lti.bilinear(sys, 2.0) if discrete else sys
+    turn = np.eye(n)
+    turn[k:, k:] = np.linalg.qr(rng.standard_normal((n - k, n - k)))[0]
+    A = turn @ sys.A @ turn.T
+    small = abs(A) < 1e-13
+    small[:, k:] = False
+    exact = np.where(small, 0.0, A)
+    A = np.where(small, 1e-16 * rng.standard_normal((n, n)), A)
+    B, C = turn @ sys.B, sys.C @ turn.T
+    return tuple(lti.StateSpace(X, B, C, sys.D, sys.dt) for X in (A, exact))
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("n", [4, 6, 8])
+def test_entries_that_are_rounding_choose_no_units(n, k, discrete):
+    # To balance them costs the digits of what drives these states; the values do not show it
+    for seed in range(4):
+        sys, exact = with_rounding(n, k, discrete, seed)
+        found = schur_factors(sys.A, sys.B, sys.C, discrete)
+        ours = lti.StateSpace(found.form.T, found.B, found.C, sys.D, sys.dt)
+        w = np.linspace(0.01, 3.1, 10)
+        gap = lti.frequency_response(ours, w) - lti.frequency_response(exact, w)
+        assert abs(gap).max() <= 1e-12 * (1 + abs(lti.frequency_response(exact, w)).max())
+        assert found.roundoff <= 1e-12
+
+
+@pytest.mark.parametrize("spread", [1e1, 1e3, 1e5])
+def test_the_estimate_of_rounding_is_honest_where_all_values_are_equal(spread):
+    # P Q = 1 in any coordinates, so that no derivative of its trace shows what rounding does
+    rng, n = np.random.default_rng(0), 8
+    X, b = rng.standard_normal((n, n)), rng.standard_normal((n, 1))
+    A = (X - X.T) / 2 - b @ b.T / 2  # balanced
+    one, two = (np.linalg.qr(rng.standard_normal((n, n)))[0] for _ in range(2))
+    T, inverse = one * np.geomspace(1, spread, n) @ two, two.T / np.geomspace(1, spread, n) @ one.T
+    found = schur_factors(T @ A @ inverse, T @ b, b.T @ inverse, False)
+    error = abs(np.linalg.svd(found.product, compute_uv=False) - 1).max()
+    assert error <= 20 * found.roundoff + 1e-14  # the products above have rounded as well
+    assert found.roundoff <= 1e-14 * spread**2
+
+
 # ------------------------------------------------------------------ what must not matter
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import lti
+from tests.lti.gramians.test_dense import with_rounding
 from tests.lti.helpers import chain, exact_gramian, exact_values, in_other_units, random_dense
 
 CHAINS = [(10, 1e4, False), (10, 1e5, False), (4, 1e8, False), (5, 1e6, False), (5, 1e6, True),
@@ -112,6 +113,17 @@ def test_stiff_systems_are_flagged_where_rounding_counts(n, ports, slow, fast):
             U * (poles / poles - 1 + np.linspace(-1, -2, n)) @ U.T, U @ B, C @ U.T
         )
         lti.balanced_truncation(tame, tol=1e-11, relative=True)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("reduce", REDUCTIONS[:2])
+def test_rounding_in_a_reduced_system_is_no_error(reduce, k):
+    # Discrete all-pass systems with a pole at zero; T W = 1 leaves entries of 1e-16
+    for seed in range(3):
+        sys, _ = with_rounding(6, k, True, seed)
+        for method in ("square-root", "balancing-free"):
+            reduction = reduce(sys, 6, method=method)
+            assert reduction.verify() <= 1e-12
 
 
 def test_a_batch_agrees_with_its_members_in_any_units():
