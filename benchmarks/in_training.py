@@ -37,7 +37,7 @@ RULES: dict[str, tuple[Any, float, Any, Any]] = {  # energies of two rules are n
     "real": (KeepEnergy, 0.98, "model", "real"),
     "input": (KeepEnergy, 0.9995, "input", "real"),
     "data": (KeepEnergy, 0.9995, "data", "real"),
-    "output-error": (OutputError, 0.05, "input", "real"),
+    "output-error": (OutputError, 0.005, "input", "real"),
 }
 
 

@@ -145,6 +145,8 @@ class DSS(ChannelLayer):
         return poles, self._gain(dt, w), torch.view_as_complex(self.W.to(dtype))[:, None]
 
     def _kernel(self, length: int) -> Tensor:
+        if self._is_modal:
+            return super()._kernel(length)
         dt, w = self._continuous(torch.float64)
         grows = w.real > 0
         if not grows.any():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from compressm.ops.blocks import blocks, interleaved
+from compressm.ops.blocks import as_states, blocks, interleaved
 from compressm.ops.exporting import transformed
 from compressm.ops.powers import causal, powers_of
 
@@ -55,7 +55,7 @@ def diagonal_conv(u: Tensor, poles: Tensor, weights: Tensor) -> Tensor:
     W = interleaved(powers[:, :J].flip(1)).to(u.dtype)
     V = interleaved(read[:, 1:].conj()).mT.to(u.dtype)
     T = causal(read[:, :J].sum(-1).real[..., None, None].to(u.dtype))
-    a = powers[:, J].to(u.dtype.to_complex())
+    a = as_states(interleaved(powers[:, J]).to(u.dtype))
     if K * J > length:
         u = pad(u, (0, 0, 0, K * J - length))
     v = u.unflatten(1, (K, J)).permute(3, 0, 1, 2)

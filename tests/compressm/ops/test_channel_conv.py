@@ -95,6 +95,24 @@ def test_layers_compute_the_same_by_either(name, monkeypatch):
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("n", [3, 40], ids=["blocks", "fft"])
+@pytest.mark.parametrize("layer", [S4D, DSS])
+def test_a_compiled_layer_is_one_graph(layer, n):
+    layer, u = layer(2, n), torch.randn(2, 200, 2)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(u), layer(u))
+
+
+@pytest.mark.parametrize("layer", [S4D, DSS])
+def test_several_gradients_at_once(layer):
+    layer, u = layer(2, 3), torch.randn(2, 200, 2, requires_grad=True)
+    y = layer(u)
+    slopes = torch.randn(3, *y.shape)
+    each = [torch.autograd.grad(y, u, slope, retain_graph=True)[0] for slope in slopes]
+    (together,) = torch.autograd.grad(y, u, slopes, is_grads_batched=True)
+    torch.testing.assert_close(together, torch.stack(each))
+
+
 def test_few_states_in_long_sequences_go_by_blocks():
     u = torch.randn(1, 400, 2)
     assert blocks_pay(u, 10) and not blocks_pay(u, 11)
