@@ -120,7 +120,9 @@ def draw_score(
     for result, color, line in zip(results, colors, _lines(colors), strict=True):
         seconds = [point.seconds for point in result.history]
         scores = [point.score for point in result.history]
-        errors = [max(1 - x if metric.higher_is_better else x, 1e-3) for x in scores]
+        errors = [1 - x if metric.higher_is_better else x for x in scores]
+        least = 1e-3 if metric.higher_is_better else min((x for x in errors if x), default=1.0)
+        errors = [max(x, least) for x in errors]
         axes.semilogy(seconds, errors, color=color, linewidth=2, linestyle=line)
         axes.plot(seconds[-1], errors[-1], "o", color=color, markersize=6, zorder=5)
         ends.append((seconds[-1], errors[-1]))

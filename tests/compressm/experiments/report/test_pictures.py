@@ -71,6 +71,14 @@ def test_labels_of_curves_that_end_low_stay_beside_the_axes():
     assert heights[0] >= 0 and min(np.diff(heights)) > 0.0999
 
 
+def test_small_errors_are_drawn_as_they_are():
+    small = result(
+        "a", *(replace(point(s, "MSE"), measured={"MSE": 1e-5 / (1 + s)}) for s in (0, 1))
+    )
+    axes = axes_of(draw_score, [replace(small, measured={"MSE": 5e-6})], [BLUE], ["a"])
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [1e-5, 5e-6])
+
+
 @pytest.mark.parametrize(("metric", "up"), [("accuracy", True), ("MSE", False)])
 def test_the_axis_is_that_of_the_metric(metric, up):
     axes = axes_of(draw_score, runs(metric), [GREY, BLUE, BLUE], list("abc"))
