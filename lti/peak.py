@@ -16,7 +16,7 @@ from lti.hankel import square_root
 from lti.systems.algebra import host_copy, in_units, member, state_scaling
 from lti.systems.decouple import block_sizes
 from lti.systems.discretize import to_continuous, to_discrete
-from lti.systems.modes import gains_of, largest_gain, minus, modes_of, of_size_one
+from lti.systems.modes import decay_of, gains_of, largest_gain, minus, modes_of, of_size_one
 from lti.systems.operators import difference
 from lti.systems.protocol import System
 from lti.systems.response import points, responder, transfer_function
@@ -106,16 +106,16 @@ def _peak(G: System, F: System | None, rtol: float, minimal: System | None = Non
     if 0 in (G.n_inputs, G.n_outputs):
         return 0.0, 0.0
     is_real, dt = not any(np.iscomplexobj(x.to_dense().A) for x in (G, F) if x), G.dt
-    size, G, F, minimal = _modest(G, F, minimal)
-    gain, t = _peak_of_modest(G, F, rtol, minimal)
-    if size * gain == np.inf:
+    if F is not None:  # what is equal in the two leaves no rounding
+        G, F = replace(G, D=G.D - F.D), replace(F, D=0 * F.D)
+    gain, t = _by_modes(G, F, rtol, is_real) or _by_level_sets(G, F, rtol, minimal)
+    if gain == np.inf:
         raise NonFiniteError(
-            f"the largest gain, {gain:.3g} times {size:.3g}, is beyond the range of double "
-            "precision; choose other units of inputs or outputs"
+            "the largest gain is beyond the range of double precision; scale inputs or outputs"
         )
     if G.is_discrete:
         t = (t + np.pi) % (2 * np.pi) - np.pi
-    return size * gain, (abs(t) if is_real else t) / (1.0 if dt is True else dt or 1.0)
+    return gain, (abs(t) if is_real else t) / (1.0 if dt is True else dt or 1.0)
 
 
 def _modest(G: System, F: System | None, minimal: System | None) -> tuple[float, Any, Any, Any]:
@@ -136,33 +136,26 @@ def _modest(G: System, F: System | None, minimal: System | None) -> tuple[float,
     return size, scaled(G), F and scaled(F), minimal and scaled(minimal)
 
 
-def _peak_of_modest(G: System, F: System | None, rtol: float, minimal: System | None) -> Peak:
-    """A frequency t stands for s = j t in a unit of time, in discrete time for z = e^{j t}.
+@np.errstate(all="ignore")  # what leaves the range of numbers is seen by the checks
+def _by_modes(G: System, F: System | None, rtol: float, is_real: bool) -> Peak | None:
+    """The peak, or None if rounding of the modes is not far below `rtol`.
 
-    By its modes, where these keep enough digits. Else by level sets, on a model, the minimal system
-    in balanced coordinates, which has few states and no bad units. Every gain that is returned is
-    one of the system itself.
+    A frequency t stands for s = j t, in discrete time for z = e^{j t}.
     """
-    if F is not None:  # what is equal in the two leaves no rounding
-        G, F = replace(G, D=G.D - F.D), replace(F, D=0 * F.D)
-    minimal = minimal and replace(minimal, D=G.D)
-    return _by_modes(G, F, rtol) or _by_level_sets(G, F, rtol, minimal)
-
-
-def _by_modes(G: System, F: System | None, rtol: float) -> Peak | None:
-    """The peak, or None if rounding of the modes is not far below `rtol`."""
-    modes, other = modes_of(G), None if F is None else modes_of(F)
-    if modes is None or (F is not None and other is None):
+    try:
+        modes, other = modes_of(G), None if F is None else modes_of(F)
+        if modes is None or (F and other is None):
+            return None
+        modes = minus(modes, other) if other else modes
+        decay = decay_of(modes)
+        modes, size = of_size_one(modes)
+        if not (size and modes.order and (decay > 0).all()):
+            return None
+    except NonFiniteError:  # beyond the range of numbers
         return None
-    modes, size = of_size_one(minus(modes, other) if other else modes)
-    inside = 1 - abs(modes.poles) if G.is_discrete else -modes.poles.real
-    if not (modes.order and size and (inside > 0).all()):
-        return None
-    tops = np.linalg.norm(modes.C, axis=0) / inside
-    leading = modes.poles[np.argsort(-tops)[:SCAN]]
+    leading = modes.poles[np.argsort(-abs(modes.C).max(axis=0) / decay)[:SCAN]]
     t = np.append(np.angle(leading) if G.is_discrete else leading.imag, 0.0)
-    is_real = not any(np.iscomplexobj(x.to_dense().A) for x in (G, F) if x is not None)
-
+    respond = [responder(x, 3) for x in (G, F) if x is not None]
     of = gains_of(modes)
 
     def boundary(t: Any) -> Any:
@@ -171,13 +164,17 @@ def _by_modes(G: System, F: System | None, rtol: float) -> Peak | None:
     def gains(t: np.ndarray) -> np.ndarray:
         return of(boundary(t))
 
-    def confirmed(best: Peak, *at: float) -> float | None:
-        """The gain of the system itself at the peak, if rounding there and elsewhere is small."""
+    def confirmed(best: Peak, *at: float) -> tuple[float, float] | None:
+        """The gain of the system itself at the peak, and the tolerance that rounding leaves."""
         t = np.array([best[1], *at])
-        response, *others = (transfer_function(x, boundary(t)) for x in (G, F) if x is not None)
-        exact = np.linalg.norm(response - others[0] if others else response, 2, (-2, -1)) / size
-        room = (1 + rtol) * best[0] - gains(t)
-        return float(exact[0]) if (abs(exact - gains(t)) <= room / 4).all() else None
+        response, *others = (of(boundary(t)) / size for of in respond)
+        exact = np.linalg.norm(response - others[0] if others else response, 2, (-2, -1))
+        # Of a difference no more digits are asked for than the two responses have
+        rounding = 2 * modes.order * EPS * float(np.linalg.norm(response[0]))
+        tol = max(rtol, 4 * rounding / best[0]) if others else rtol
+        room = (1 + tol) * best[0] - gains(t)
+        small = tol < 1 and (abs(exact - gains(t)) <= room / 4).all()
+        return (float(exact[0]), tol) if small else None
 
     def climb(t: float) -> Peak:
         top = np.array([t, *_climbed(gains, t, abs(boundary(t) - modes.poles).min())])
@@ -188,11 +185,11 @@ def _by_modes(G: System, F: System | None, rtol: float) -> Peak | None:
     scan = gains(t)
     zero = float(scan[-1]), 0.0
     best = climb(float(t[scan.argmax()]))
-    gain = confirmed(best, *t[:2])
-    found = None if gain is None else largest_gain(modes, best, rtol / 4, is_real)
+    exact = confirmed(best, *t[:2])
+    found = exact and largest_gain(modes, best, exact[1] / 4, is_real)
     if found and found[0] > best[0] and (last := climb(found[1])) != best:
-        best, gain = last, confirmed(last)
-    return None if gain is None or found is None else (size * gain, best[1])
+        best, exact = last, confirmed(last)
+    return (size * exact[0], best[1]) if exact and found else None
 
 
 def _climbed(gains: Callable, t: float, reach: float) -> tuple[float, float]:
@@ -209,8 +206,19 @@ def _climbed(gains: Callable, t: float, reach: float) -> tuple[float, float]:
     return float(best[1]), float(t)
 
 
-def _by_level_sets(G: System, F: System | None, rtol: float, minimal: System | None = None) -> Peak:
-    """The same by the Hamiltonian matrices of a model."""
+def _by_level_sets(G: System, F: System | None, rtol: float, minimal: System | None) -> Peak:
+    """The same by the Hamiltonian matrices of a model.
+
+    That is the minimal system in balanced coordinates, which has few states and no bad units. Every
+    gain that is returned is one of the system itself.
+    """
+    size, G, F, minimal = _modest(G, F, minimal and replace(minimal, D=G.D))
+    gain, t = _of_model(G, F, rtol, minimal)
+    return size * gain, t
+
+
+def _of_model(G: System, F: System | None, rtol: float, minimal: System | None) -> Peak:
+    """`_by_level_sets` of modest entries."""
     known = minimal is not None and bool(is_stable(minimal.to_dense()))
     forms: Any = [(G, minimal) if known else _quick_and_minimal(G)]
     forms += [] if F is None else [_quick_and_minimal(F)]

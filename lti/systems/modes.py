@@ -12,14 +12,16 @@ from scipy.linalg import get_lapack_funcs
 from lti._backend.arrays import frobenius
 from lti.systems.protocol import System
 from lti.systems.schur import schur_form, shows_poles
+from lti.systems.stability import time_unit
 from lti.systems.statespace import DiagonalStateSpace
 
-__all__ = ["gains_of", "largest_gain", "minus", "modes_of", "of_size_one"]
+__all__ = ["decay_of", "gains_of", "largest_gain", "minus", "modes_of", "of_size_one"]
 
 EPS = 2.0**-52
 DEGREE = 7  # of the polynomials
-PARTS = 4  # into which an interval is divided
+PARTS = 4, 16  # into which an interval is divided, where there are many, and few
 CHUNK = 1 << 19  # modes times intervals at once
+CHEAP = 1 << 13  # modes times intervals whose time is that of the calls
 MOST = 200  # intervals for each mode, after which another way is quicker
 FEW = 2000  # or for any number of modes
 WELL = 1e6  # a condition number of eigenvectors that leaves enough digits
@@ -44,11 +46,13 @@ def modes_of(sys: System) -> DiagonalStateSpace | None:
     n = len(T)
     if n == 0:
         return DiagonalStateSpace(np.zeros(0, complex), B, C, sys.D, sys.dt)
+    rate = time_unit(T)  # beyond 1e138 LAPACK returns other poles
     if T.dtype.kind == "c":
-        poles, _, V, info = zgeev(T, compute_vl=0, lwork=64 * n)
+        poles, _, V, info = zgeev(T / rate, compute_vl=0, lwork=64 * n)
     else:
-        real, imag, _, V, info = dgeev(T, compute_vl=0, lwork=64 * n)
+        real, imag, _, V, info = dgeev(T / rate, compute_vl=0, lwork=64 * n)
         poles = real + 1j * imag
+    poles = rate * poles
     with np.errstate(all="ignore"):
         try:
             U = np.linalg.inv(V)
@@ -64,6 +68,11 @@ def modes_of(sys: System) -> DiagonalStateSpace | None:
     return DiagonalStateSpace(poles, B, C, sys.D, sys.dt)
 
 
+def decay_of(modes: DiagonalStateSpace) -> np.ndarray:
+    """-Re p, in discrete time 1 - |p|: how far the poles are from the boundary of stability."""
+    return 1 - abs(modes.poles) if modes.is_discrete else -modes.poles.real
+
+
 def minus(G: DiagonalStateSpace, F: DiagonalStateSpace) -> DiagonalStateSpace:
     """G - F."""
     poles, B = np.concatenate([G.poles, F.poles]), np.concatenate([G.B, F.B])
@@ -71,11 +80,15 @@ def minus(G: DiagonalStateSpace, F: DiagonalStateSpace) -> DiagonalStateSpace:
 
 
 def of_size_one(modes: DiagonalStateSpace) -> tuple[DiagonalStateSpace, float]:
-    """Rows of B and entries of C and D of at most one, whose squares are in range, and a gain."""
+    """Rows of B, the gain of each mode and D of at most one, so that squares stay in range.
+
+    Also that gain. The unit of time of a continuous system is as it was.
+    """
     b = abs(modes.B).max(axis=1, initial=0.0)
     b += b == 0
     C = modes.C * b
-    size = float(max(abs(C).max(initial=0.0), abs(modes.D).max(initial=0.0)))
+    tops = abs(C).max(axis=0, initial=0.0) / decay_of(modes)
+    size = float(max(tops.max(initial=0.0), abs(modes.D).max(initial=0.0)))
     return replace(modes, B=modes.B / b[:, None], C=C / (size or 1), D=modes.D / (size or 1)), size
 
 
@@ -130,14 +143,21 @@ def _covered(
     poles, (p, m) = modes.poles, modes.D.shape
     decay, turn = -poles.real, poles.imag
     residues, D = _residues(modes), modes.D.ravel()
-    sizes = np.linalg.norm(residues, axis=1)
+    top = abs(residues).max(axis=1, initial=1e-300, keepdims=True)  # its square may be out of range
+    sizes = np.linalg.norm(residues / top, axis=1) * top[:, 0]
     slack = best[0] - float(np.linalg.norm(modes.D))
     if not slack > 0.1 * best[0]:
         return None
-    # Beyond the last end the modes are too small, and small ones need no end of their own
-    ends = turn[sizes > 0.1 * best[0] * decay]
-    last = abs(turn).max(initial=0.0) + sizes.sum() / slack
-    ends = np.unique(np.concatenate([abs(ends), [0.0, last]] if is_real else [ends, [-last, last]]))
+    # Beyond the last end the modes are too small, and small ones need no end of their own. With
+    # their distance from zero intervals grow, as modes get smooth there
+    ends = abs(turn[sizes > 0.1 * best[0] * decay])
+    last = float(abs(turn).max(initial=0.0) + sizes.sum() / slack)
+    first = float(abs(poles).min(initial=last))
+    if 0 < first < last < np.inf:
+        ladder = first * 4.0 ** np.arange(math.log(last, 4) - math.log(first, 4))
+        ends = np.concatenate([ends, ladder[ladder < last]])
+    ends = np.append(ends, [0.0, last])
+    ends = np.unique(ends if is_real else np.append(ends, -ends))
     low, high = ends[:-1], ends[1:]
     left, step = max(FEW, MOST * len(poles)), max(1, CHUNK // max(1, len(poles)))
     while low.size:
@@ -165,7 +185,8 @@ def _covered(
             best = max(best, (float(gains.max()), float(mid[above[gains.argmax()]])))
             parts = _norms(parts[:, above].reshape(-1, p * m), p, m).reshape(DEGREE + 1, -1)
             above = above[parts.max(axis=0) + rest[above] > best[0] * (1 + rtol)]
-        parts = np.linspace(low[above], high[above], PARTS + 1)
+        few = PARTS[1] * above.size * len(poles) < CHEAP
+        parts = np.linspace(low[above], high[above], PARTS[few] + 1)
         low = np.concatenate([parts[:-1].ravel(), low[step:]])
         high = np.concatenate([parts[1:].ravel(), high[step:]])
     return best
@@ -183,7 +204,13 @@ def _residues(modes: DiagonalStateSpace) -> np.ndarray:
 
 
 def _norms(rows: np.ndarray, p: int, m: int) -> np.ndarray:
-    """|X|_2 of matrices (p, m), each in one row."""
+    """|X|_2 of matrices (p, m), each in one row: of the smaller of X X^H and X^H X, the root."""
     if 1 in (p, m):
         return np.linalg.norm(rows, axis=1)
-    return np.linalg.norm(rows.reshape(-1, p, m), ord=2, axis=(-2, -1))
+    X = rows.reshape(-1, p, m)
+    X = X if p <= m else X.swapaxes(1, 2)
+    gram = X @ X.conj().swapaxes(1, 2)
+    if min(p, m) > 2:
+        return np.sqrt(np.linalg.eigvalsh(gram)[:, -1].clip(0))
+    a, b, c = abs(gram[:, 0, 0]), abs(gram[:, 0, 1]), abs(gram[:, 1, 1])
+    return np.sqrt((a + c) / 2 + np.hypot((a - c) / 2, b))

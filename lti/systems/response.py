@@ -157,8 +157,10 @@ def resolvent(sys: System, k: int) -> Callable[[Array], Iterator[tuple[slice, Ar
     single = type(sys.A) is np.ndarray and sys.A.ndim == 2
     shared = single and n >= MANY and (k >= MANY or shows_poles(sys.A))
     solve = partial(_solved, sys)
-    if single:
-        solve = _triangular(sys) if shared else _in_blocks(sys)
+    if shared:
+        solve = _triangular(sys)
+    elif single and not shows_poles(sys.A):
+        solve = _in_blocks(sys)
     step = max(1, CHUNK // max(1, n * (m if shared else n) * math.prod(sys.batch_shape)))
 
     def parts(s: Array) -> Iterator[tuple[slice, Array]]:

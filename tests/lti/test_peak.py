@@ -48,6 +48,18 @@ def test_the_unit_of_time_does_not_matter(rate):
     np.testing.assert_allclose(w / rate, at, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("top", [1e100, 1e140, 1e153])
+@pytest.mark.parametrize("gains", [(1, 1, 1), (2, -1, 3)])
+def test_poles_of_every_magnitude_add_at_zero(top, gains):
+    poles = np.array([top, 1 / top, 1.0])  # each mode is constant where those after it peak
+    B, C = poles[:, None], np.array([gains], float)
+    expected = max(abs(sum(gains[:1])), abs(gains[0] + gains[2]), abs(sum(gains)))
+    sys = lti.StateSpace(-np.diag(poles), B, C)
+    assert float(lti.hinf_norm(sys)) == pytest.approx(expected)
+    permuted = lti.StateSpace(sys.A[::-1, ::-1], sys.B[::-1], sys.C[:, ::-1])
+    assert float(lti.hinf_norm(permuted)) == pytest.approx(expected)
+
+
 def test_a_gain_beyond_the_range_of_numbers_is_refused():
     for b, c in ((1e200, 1e200), (1e300, 1e10)):
         with pytest.raises(lti.NonFiniteError, match="beyond the range of double precision"):
