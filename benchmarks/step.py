@@ -1,57 +1,82 @@
-"""Milliseconds of one training step against the number of states.
+"""Milliseconds of one training step against the number of states, and the share of the layers.
 
-The network of sequential MNIST: one block, 8 channels, length 784, batches of 50, random data;
-forward, backward and AdamW. Prints a Markdown table: the median and the fastest of the repeats, the
-share of the first row.
+Forward, backward and AdamW on random data; else the network of sequential MNIST: one block, 8
+channels, length 784, batches of 50. Rows of one layer take turns, step by step, so that whatever
+else the machine does hits all alike. Prints a Markdown table: the median, the share of the step
+that goes when the state-space layers do nothing, and how much faster the step is than the first.
 
-    python benchmarks/step.py --states 256 16 --threads 1
+    python benchmarks/step.py --states 256 16
+    python benchmarks/step.py --layers lru s5 s4 lssl --width 64 --length 2048 --batch 4 --blocks 2
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from statistics import median
-from time import perf_counter
+from time import process_time
 
 import torch
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from compressm import SequenceModel
+from compressm.models import LAYERS
 
 
-def step_times(d_state: int, repeats: int, warmup: int = 3) -> list[float]:
+class Nothing(nn.Module):
+    """In place of a layer: the rest of the step."""
+
+    def __init__(self, d_model: int, d_state: int) -> None:
+        super().__init__()
+
+    def forward(self, u: Tensor) -> Tensor:
+        return u
+
+
+def step_of(layer: str | type[nn.Module], n: int, args: argparse.Namespace) -> Callable[[], float]:
+    """One training step, and its milliseconds of processor time."""
     torch.manual_seed(0)
-    model = SequenceModel(d_input=1, d_output=10, d_model=8, d_state=d_state, n_layers=1)
+    options = {"l_max": args.length} if layer == "s4" else {}
+    model = SequenceModel(1, 10, args.width, n, args.blocks, layer=layer, **options)
     optimizer = torch.optim.AdamW(model.parameters())
-    u, target = torch.rand(50, 784, 1), torch.randint(10, (50,))
-    times = []
-    for _ in range(warmup + repeats):
-        start = perf_counter()
+    u, target = torch.rand(args.batch, args.length, 1), torch.randint(10, (args.batch,))
+
+    def step() -> float:
+        start = process_time()
         cross_entropy(model(u), target).backward()
         optimizer.step()
         optimizer.zero_grad()
-        times.append(1e3 * (perf_counter() - start))
-    return times[warmup:]
+        return 1e3 * (process_time() - start)
+
+    return step
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--states", type=int, nargs="+", default=[256, 128, 64, 32, 16])
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    option = parser.add_argument
+    option("--layers", nargs="+", choices=sorted(LAYERS), default=["lru"])
+    option("--states", type=int, nargs="+", default=[256, 128, 64, 32, 16])
+    option("--width", type=int, default=8, help="channels")
+    option("--length", type=int, default=784)
+    option("--batch", type=int, default=50)
+    option("--blocks", type=int, default=1)
+    option("--repeats", type=int, default=20)
+    option("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
 
-    print("|   n | median ms | fastest ms | share |")
-    print("|----:|----------:|-----------:|------:|")
-    first = None
-    for n in arguments.states:
-        times = step_times(n, arguments.repeats)
-        first = first or median(times)
-        share = median(times) / first
-        print(f"| {n:3} | {median(times):9.1f} | {min(times):10.1f} | {share:5.0%} |", flush=True)
+    print("| layer | states | ms | share of the layers | times as fast |")
+    print("|---|---:|---:|---:|---:|")
+    for layer in args.layers:
+        steps = [step_of(Nothing, 1, args)] + [step_of(layer, n, args) for n in args.states]
+        rounds = [[step() for step in steps] for _ in range(args.repeats + 2)][2:]
+        rest, *each = (median(times) for times in zip(*rounds, strict=True))
+        for n, ms in zip(args.states, each, strict=True):
+            share, faster = 1 - rest / ms, each[0] / ms
+            print(f"| {layer} | {n} | {ms:.1f} | {share:.0%} | {faster:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

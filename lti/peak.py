@@ -171,7 +171,7 @@ def _by_modes(G: System, F: System | None, rtol: float, is_real: bool) -> Peak |
         exact = np.linalg.norm(response - others[0] if others else response, 2, (-2, -1))
         # Of a difference no more digits are asked for than the two responses have
         rounding = 2 * modes.order * EPS * float(np.linalg.norm(response[0]))
-        tol = max(rtol, 4 * rounding / best[0]) if others else rtol
+        tol = max(rtol, 4 * rounding / best[0]) if others and best[0] else rtol
         room = (1 + tol) * best[0] - gains(t)
         small = tol < 1 and (abs(exact - gains(t)) <= room / 4).all()
         return (float(exact[0]), tol) if small else None
