@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; 
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test slow bounds triton lint format bench docs clean
+.PHONY: demo test slow bounds triton lint format bench results-short results docs clean
 
 demo: $(VENV)/.with-train
 	$(BIN)/compressm demo $(ARGS)
@@ -37,6 +37,15 @@ format: $(VENV)/.with-dev
 
 bench: $(VENV)/.with-dev
 	for script in benchmarks/*.py; do $(BIN)/python "$$script" $(ARGS) || exit 1; done
+
+# The commands that docs/results.md shows: the first block, or all of them.
+SHOWN = awk '/^```/ { on = $$0 == "```sh"; n += on; next } on && n <= $(1)' docs/results.md
+
+results-short: $(VENV)/.with-dev
+	$(call SHOWN,1) | PATH="$(CURDIR)/$(BIN):$$PATH" sh -e
+
+results: $(VENV)/.with-dev
+	$(call SHOWN,1000) | PATH="$(CURDIR)/$(BIN):$$PATH" sh -e
 
 docs: $(VENV)/.with-docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html $(ARGS)

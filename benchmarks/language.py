@@ -5,12 +5,14 @@ to each size by each type, and prints the increase of the test loss right after 
 standard error over seeds. With --arms it compares whole trainings: full, cut in training at a
 part of it, cut after training, the same with a recovery, small from scratch. With --changes it
 prints the relative change of the layers' outputs on new sequences: predicted from the scores,
-predicted as the parts of the output that go, measured.
+predicted as the parts of the output that go, measured. With --times it prints the milliseconds of
+a training step at each size; the sizes take turns.
 
     python benchmarks/language.py mamba --seeds 0 1 2
     python benchmarks/language.py deltanet --seeds 0 1 2 --sizes 24 16 8
     python benchmarks/language.py mamba2 --arms --sizes 8 --seeds 0 1 2
     python benchmarks/language.py deltanet --changes --sizes 24 16 8 --seeds 0 1 2
+    python benchmarks/language.py mamba2 --times --sizes 128 64 32 16 --width 256
     python benchmarks/language.py deltanet --task recall-8 --arms --sizes 8 --steps 2000
 """
 
@@ -23,7 +25,7 @@ import time
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 
 import torch
 import transformers
@@ -42,7 +44,6 @@ from compressm.systems.selective import coefficients, form_of, keep_states_
 from compressm.systems.selective.evaluate import layer_output
 
 DATA = Path(os.environ.get("COMPRESSM_DATA", "../shared/data")) / "text" / "tinyshakespeare.txt"
-WIDTH = 64
 STATES = {"mamba": 16, "mamba2": 32, "deltanet": 32}
 TYPES = {**GRAMIAN_TYPES, **{x.name: x for x in CHOICES}}
 IGNORED = -100  # a target that does not count
@@ -111,12 +112,12 @@ TASKS = {"text": Text, "recall-4": lambda: Recall(4), "recall-8": lambda: Recall
 class Model(nn.Module):
     """Two layers with residual connections, between an embedding and a linear map to tokens."""
 
-    def __init__(self, family: str, vocabulary: int, states: int) -> None:
+    def __init__(self, family: str, vocabulary: int, states: int, width: int = 64) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary, WIDTH)
-        self.mixers = nn.ModuleList(mixer_of(family, states, i) for i in range(2))
-        self.norms = nn.ModuleList(nn.RMSNorm(WIDTH) for _ in range(3))
-        self.head = nn.Linear(WIDTH, vocabulary)
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.mixers = nn.ModuleList(mixer_of(family, states, i, width) for i in range(2))
+        self.norms = nn.ModuleList(nn.RMSNorm(width) for _ in range(3))
+        self.head = nn.Linear(width, vocabulary)
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.embedding(tokens)
@@ -125,18 +126,18 @@ class Model(nn.Module):
         return self.head(self.norms[-1](x))
 
 
-def mixer_of(family: str, states: int, index: int) -> nn.Module:
+def mixer_of(family: str, states: int, index: int, width: int) -> nn.Module:
     if family == "mamba":
-        return Mamba(WIDTH, states)
+        return Mamba(width, states)
     if family == "mamba2":
         config = transformers.Mamba2Config(
-            hidden_size=WIDTH, state_size=states, num_heads=8, head_dim=16, n_groups=2,
+            hidden_size=width, state_size=states, num_heads=8, head_dim=width // 4, n_groups=2,
             chunk_size=16,
         )  # fmt: skip
         return Mamba2Mixer(config, layer_idx=index)
     config = transformers.Qwen3_5TextConfig(
-        hidden_size=WIDTH, linear_num_key_heads=2, linear_num_value_heads=2,
-        linear_key_head_dim=states, linear_value_head_dim=32,
+        hidden_size=width, linear_num_key_heads=2, linear_num_value_heads=2,
+        linear_key_head_dim=states, linear_value_head_dim=width // 2,
         layer_types=["linear_attention"] * 2, num_hidden_layers=2,
     )  # fmt: skip
     return modeling_qwen3_5.Qwen3_5GatedDeltaNet(config, layer_idx=index)
@@ -181,7 +182,7 @@ def train(model, task, seed, steps, lr, compressor_of=None, parameters=None):
 
 def new_model(args, task, states, seed):
     torch.manual_seed(seed)
-    return Model(args.family, task.vocabulary, states).train()
+    return Model(args.family, task.vocabulary, states, args.width).train()
 
 
 def observed(task):
@@ -247,7 +248,7 @@ def compare_arms(args, task):
     for (name, size), found in arms.items():
         losses, right, seconds = zip(*found, strict=True)
         difference = [loss - other for loss, other in zip(losses, base, strict=True)]
-        model = Model(args.family, task.vocabulary, size)
+        model = Model(args.family, task.vocabulary, size, args.width)
         print(
             f"{name:14}{size:4} states {mean(losses):8.4f}{shown(difference):>18}"
             f"{mean(right):7.1f}% {state_bytes(model):>6} B {mean(seconds):5.0f} s"
@@ -322,6 +323,30 @@ def changes(layer, kept, signals):
     return (lost / all_) ** 0.5, *map(relative_error, pairs)
 
 
+def compare_times(args, task):
+    """Forward, backward and AdamW, medians of processor time."""
+
+    def step_of(size):
+        model, stream = new_model(args, task, size, 0), task.batches(0)
+        optimizer = torch.optim.AdamW(model.parameters())
+
+        def step():
+            batch, start = next(stream), time.process_time()
+            loss_of(model, batch).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            return 1e3 * (time.process_time() - start)
+
+        return step, state_bytes(model)
+
+    made = [step_of(size) for size in args.sizes]
+    rounds = [[step() for step, _ in made] for _ in range(args.steps + 1)][1:]
+    each = [median(times) for times in zip(*rounds, strict=True)]
+    print(f"{args.family}, width {args.width}, batches of {task.batch} x {task.length}")
+    for size, ms, (_, state) in zip(args.sizes, each, made, strict=True):
+        print(f"{size:4} states {ms:8.1f} ms a step {each[0] / ms:6.2f} times as fast {state:8} B")
+
+
 def state_bytes(model: nn.Module) -> int:
     """Of the states of all layers, for one sequence, in single precision."""
     total = 0
@@ -351,11 +376,14 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--arms", action="store_true")
     parser.add_argument("--changes", action="store_true")
+    parser.add_argument("--times", action="store_true")
+    parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--gramians", default="input", help="for --arms and --changes")
     parser.add_argument("--at", type=float, default=0.1, help="part of the training, for --arms")
     parser.add_argument("--recovery", type=int, default=0, help="steps after a cut, for --arms")
     args = parser.parse_args()
-    compare = compare_arms if args.arms else compare_changes if args.changes else compare_types
+    ways = {"arms": compare_arms, "changes": compare_changes, "times": compare_times}
+    compare = next((way for name, way in ways.items() if vars(args)[name]), compare_types)
     compare(args, TASKS[args.task]())
 
 
