@@ -175,9 +175,14 @@ class Balancing:
     @cached_property
     def error_bounds(self) -> Array:
         """The error bounds of all orders (..., n + 1), infinite where none is known."""
-        if self.factors.error_bounds is None:
-            return no_bounds(self.sigma)
-        return self.factors.error_bounds(self.sigma)
+        of = self.factors.error_bounds or no_bounds
+        return of(self.sigma)
+
+    @cached_property
+    def residual_bounds(self) -> Array:
+        """Those of singular perturbation, which are others for some Gramians."""
+        of = self.factors.residual_bounds
+        return of(self.sigma) if of else self.error_bounds
 
     def error_bound(self, order: int) -> Array:
         """The error bound of `order`: for exact Gramians twice the sum of the distinct values."""
@@ -194,12 +199,13 @@ class Balancing:
 
     def select_order(self, choice: OrderChoice, bounds: Array | None = None) -> int:
         """The order of a `choice`, by `bounds` (..., n + 1) or those of balanced truncation."""
-        if choice.tol is not None and self.factors.error_bounds is None:
+        bounds = self.error_bounds if bounds is None else bounds
+        none_known = (to_numpy(bounds)[..., :-1] == float("inf")).all()
+        if choice.tol is not None and none_known and self.factors.error_bounds is None:
             raise OrderError(
                 f"tol={choice.tol!r} needs an error bound, and none is known where Gramians are "
                 f'{self.factors.name}; give an order or energy=, or balance with weighting="wang"'
             )
-        bounds = self.error_bounds if bounds is None else bounds
         return choice.select(self.sigma, bounds, self.smallest_order)
 
     def coordinates(self, order: int) -> tuple[StateSpace, Array, Array]:

@@ -58,6 +58,8 @@ class GramianPair:
     error_bounds : callable, optional
         From the values sigma (..., n), descending, to the error bounds (..., n + 1) of the orders 0
         to n; None where theory has no bound. `lti.error_bound` is that of exact Gramians.
+    residual_bounds : callable, optional
+        The same for singular perturbation, where theory has a bound of it that truncation lacks.
     weights : (W_o, W_i), optional
         The bounded error is ``W_o (G - G_r) W_i``; None stands for the identity.
     of_system : (bool, bool), optional
@@ -86,6 +88,7 @@ class GramianPair:
     R: Array
     name: str
     error_bounds: Callable[[Array], Array] | None = None
+    residual_bounds: Callable[[Array], Array] | None = None
     weights: tuple[StateSpace | None, StateSpace | None] = (None, None)
     of_system: tuple[bool, bool] = (False, False)
     roundoff_gain: float = 1.0

@@ -90,5 +90,5 @@ def _residualized(balancing: Balancing, order: int) -> tuple[StateSpace, Array, 
 
 
 RESIDUALIZATION = register_method(
-    ReductionMethod("singular-perturbation", _residualized, attrgetter("error_bounds"))
+    ReductionMethod("singular-perturbation", _residualized, attrgetter("residual_bounds"))
 )

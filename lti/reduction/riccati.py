@@ -231,9 +231,9 @@ def stochastic_gramians(sys: StateSpace) -> GramianPair:
         The error is weighted by ``V^-1``, V the minimum-phase spectral factor,
         ``V V^H = G G^H`` at every frequency: of a square system its norm is that of
         ``G^-1 (G - G_r)``. In continuous time it is at most
-        ``prod (1 + sigma_i) / (1 - sigma_i) - 1`` over the truncated values. In discrete time no
-        bound is claimed, as the bilinear map does not take truncation to truncation;
-        `Reduction.verify` measures the error.
+        ``prod (1 + sigma_i) / (1 - sigma_i) - 1`` over the truncated values. In discrete time that
+        holds of singular perturbation, which the bilinear map keeps; of truncation, which it does
+        not, no bound is claimed, and `Reduction.verify` measures the error.
 
     Raises
     ------
@@ -275,6 +275,7 @@ def stochastic_gramians(sys: StateSpace) -> GramianPair:
         R,
         name="stochastic",
         error_bounds=None if G.is_discrete else _relative_bounds,
+        residual_bounds=_relative_bounds,
         weights=(_inverse_factor(phase, power), None),
         of_system=(True, False),
     )

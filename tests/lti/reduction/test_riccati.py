@@ -131,6 +131,10 @@ def test_stochastic(seed, n, is_complex, dt, r):
     error = reduction.verify()
     assert error <= reduction.error_bound * (1 + 1e-6) + 1e-7
     assert dt == 0 or reduction.order == n or np.isinf(reduction.error_bound)
+    # The bilinear map keeps singular perturbation, so that its bound holds in both
+    residual = quiet(balancing.reduce, "singular-perturbation", min(r, n))
+    assert residual.verify() <= residual.error_bound * (1 + 1e-6) + 1e-7
+    assert np.isfinite(residual.error_bound) or balancing.hsv.max() > 1 - 1e-9
     s = boundary(sys, 60)
     Y, X = response(sys, s), response(reduction.system, s)
     relative = np.linalg.norm(np.linalg.solve(Y, Y - X), ord=2, axis=(-2, -1)).max()
@@ -143,6 +147,11 @@ def test_the_bounds_are_of_use():
     assert 2 <= small.order <= 4 and 1e-6 < small.verify() <= small.error_bound <= 1e-3
     small = lti.balance(sys, gramians=lti.positive_real_gramians).truncate(tol=1e-3)
     assert 2 <= small.order <= 4 and 1e-6 < small.verify() <= small.error_bound <= 1e-3
+    sampled = lti.balance(lti.discretize(sys, 0.1), gramians=lti.stochastic_gramians)
+    small = sampled.reduce("singular-perturbation", tol=1e-2)
+    assert small.order < 8 and 1e-6 < small.verify() <= small.error_bound <= 1e-2
+    with pytest.raises(lti.OrderError, match="needs an error bound, and none is known"):
+        sampled.truncate(tol=1e-2)
     with pytest.raises(lti.OrderError, match="needs an error bound, and none is known"):
         lti.balance(sys, gramians=lti.lqg_gramians).truncate(tol=1e-3)
 
