@@ -154,7 +154,8 @@ def _by_modes(G: System, F: System | None, rtol: float, is_real: bool) -> Peak |
     except NonFiniteError:  # beyond the range of numbers
         return None
     leading = modes.poles[np.argsort(-abs(modes.C).max(axis=0) / decay)[:SCAN]]
-    t = np.append(np.angle(leading) if G.is_discrete else leading.imag, 0.0)
+    leading = np.angle(leading) if G.is_discrete else leading.imag
+    t = np.append(leading, 0.0)
     respond = [responder(x, 3) for x in (G, F) if x is not None]
     of = gains_of(modes)
 
@@ -164,17 +165,16 @@ def _by_modes(G: System, F: System | None, rtol: float, is_real: bool) -> Peak |
     def gains(t: np.ndarray) -> np.ndarray:
         return of(boundary(t))
 
-    def confirmed(best: Peak, *at: float) -> tuple[float, float] | None:
+    def confirmed(best: Peak) -> tuple[float, float] | None:
         """The gain of the system itself at the peak, and the tolerance that rounding leaves."""
-        t = np.array([best[1], *at])
+        t = np.append(best[1], leading[:2])  # rounding is largest at leading modes
         response, *others = (of(boundary(t)) / size for of in respond)
         exact = np.linalg.norm(response - others[0] if others else response, 2, (-2, -1))
         # Of a difference no more digits are asked for than the two responses have
-        rounding = 2 * modes.order * EPS * float(np.linalg.norm(response[0]))
+        rounding = 2 * modes.order * EPS * float(np.linalg.norm(response, axis=(-2, -1)).max())
         tol = max(rtol, 4 * rounding / best[0]) if others and best[0] else rtol
         room = (1 + tol) * best[0] - gains(t)
-        small = tol < 1 and (abs(exact - gains(t)) <= room / 4).all()
-        return (float(exact[0]), tol) if small else None
+        return (float(exact[0]), tol) if (abs(exact - gains(t)) <= room / 4).all() else None
 
     def climb(t: float) -> Peak:
         top = np.array([t, *_climbed(gains, t, abs(boundary(t) - modes.poles).min())])
@@ -185,7 +185,7 @@ def _by_modes(G: System, F: System | None, rtol: float, is_real: bool) -> Peak |
     scan = gains(t)
     zero = float(scan[-1]), 0.0
     best = climb(float(t[scan.argmax()]))
-    exact = confirmed(best, *t[:2])
+    exact = confirmed(best)
     found = exact and largest_gain(modes, best, exact[1] / 4, is_real)
     if found and found[0] > best[0] and (last := climb(found[1])) != best:
         best, exact = last, confirmed(last)

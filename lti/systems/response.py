@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,6 +22,7 @@ __all__ = ["dcgain", "frequency_response"]
 
 TINY = 2.0**-1000
 MANY = 32  # states and points, from which on a Schur form pays
+BLOCK = 16  # states that are eliminated at once, where there are few points
 CHUNK = 1 << 22  # numbers in one batch of n x n matrices, 64 MB
 
 
@@ -188,28 +190,47 @@ def _in_blocks(sys: System) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _triangular(sys: System) -> Callable[[np.ndarray], np.ndarray]:
-    """s -> U (s - T)^-1 U^H B, by substitution in all points at once."""
+    """s -> U (s - T)^-1 U^H B, by substitution of blocks of states, in all points at once."""
     T, B, U = sys.A, sys.B, None
     if not shows_poles(T):
         form = schur_form(T)
         T, U = form.T, form.d[:, None] * form.Q
         B = form.Q.conj().T @ (B / form.d[:, None])
 
+    few, many = (_blocks_of(T, size) for size in (BLOCK, 1))
+
     def solve(s: np.ndarray) -> np.ndarray:
-        k, m, j, s = len(s), sys.n_inputs, sys.order, s[:, None]
-        X = np.empty((j, k * m), dtype=complex)
-        while j:
-            i = j - 1 - bool(j > 1 and T[j - 1, j - 2])  # a pole, or a pair
-            x = B[i:j, None] + (T[i:j, j:] @ X[j:]).reshape(j - i, k, m)
-            if j - i == 1:
-                x = x / (s - T[i, i])
-            else:
-                (a, b), (c, d) = T[i:j, i:j]
-                x = np.stack([(s - d) * x[0] + b * x[1], c * x[0] + (s - a) * x[1]])
-                x /= (s - a) * (s - d) - b * c
-            x = x.reshape(j - i, k * m)
+        k, m = len(s), sys.n_inputs
+        X = np.empty((sys.order, k * m), dtype=complex)
+        for i, j in reversed(few if k <= MANY else many):
+            rest = _product(T[i:j, j:], X[j:]).reshape(j - i, k, m)
+            x = _eliminated(T[i:j, i:j], s[:, None], B[i:j, None] + rest).reshape(j - i, k * m)
             X[i:j] = np.where(np.abs(x) > TINY, x, 0.0)  # subnormal numbers are slow
-            j = i
-        return np.moveaxis((X if U is None else U @ X).reshape(sys.order, k, m), 0, 1)
+        return np.moveaxis((X if U is None else _product(U, X)).reshape(sys.order, k, m), 0, 1)
 
     return solve
+
+
+def _eliminated(T: np.ndarray, s: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """(s - T)^-1 x at points s (k, 1), x (n, k, m): of a pole or a pair at all of them at once."""
+    if len(T) == 1:
+        return x / (s - T[0, 0])
+    if len(T) == 2:
+        (a, b), (c, d) = T
+        return np.stack([(s - d) * x[0] + b * x[1], c * x[0] + (s - a) * x[1]]) / (
+            (s - a) * (s - d) - b * c
+        )
+    E = s[:, None] * np.eye(len(T)) - T
+    return np.linalg.solve(E, x.swapaxes(0, 1)).swapaxes(0, 1)
+
+
+def _product(X: np.ndarray, Y: np.ndarray) -> np.ndarray:
+    """X @ Y of a complex Y, in real arithmetic where X is real."""
+    return X @ Y if np.iscomplexobj(X) else (X @ Y.view(float)).view(complex)
+
+
+def _blocks_of(T: np.ndarray, size: int) -> list[tuple[int, int]]:
+    """Ends of blocks of about `size` states that part no pair of poles."""
+    inner = np.arange(size, len(T), size)
+    inner += T[inner, inner - 1] != 0
+    return list(pairwise(np.unique([0, *inner, len(T)]).tolist()))
