@@ -47,7 +47,6 @@ RULES: dict[str, tuple[Any, float, Any, Any]] = {  # energies of two rules are n
     "paper": (KeepEnergy, 0.98, "model", "complex"),
 }
 SETTINGS = {"paper": {"cuts": 4, "cut_window": 0.1}}  # of a rule, in place of the recipe's
-OPTIONS = {"s4": {"l_max": 1024}}  # of a layer that is not the recipe's own
 
 
 def cut_as(settings: Recipe, arm: str) -> tuple[Recipe, dict[str, Any]]:
@@ -122,11 +121,11 @@ def rows(data: Any, settings: Recipe, arms: list[str], seed: int, small: int | N
         yield row_of(arm, settings.layer, result, steps)
 
 
-def of_layer(settings: Recipe, layer: str) -> Recipe:
+def of_layer(settings: Recipe, layer: str, length: int) -> Recipe:
     """The settings with another layer, with the options of its own."""
     if layer == settings.layer:
         return settings
-    return replace(settings, layer=layer, layer_options=OPTIONS.get(layer, {}))
+    return replace(settings, layer=layer, layer_options={"l_max": length} if layer == "s4" else {})
 
 
 def main() -> None:
@@ -155,7 +154,8 @@ def main() -> None:
     else:
         settings = read_recipe("smnist", [*as_set(), *arguments.set])
     data, found = load_data(settings), []
-    each = [of_layer(settings, layer) for layer in arguments.layers or [settings.layer]]
+    layers = arguments.layers or [settings.layer]
+    each = [of_layer(settings, layer, data.length) for layer in layers]
     for settings, seed in itertools.product(each, arguments.seeds):
         for row in rows(data, settings, arguments.arms, seed, arguments.small):
             found.append(row)

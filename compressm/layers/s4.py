@@ -55,7 +55,8 @@ class S4(ChannelLayer):
         Number of stored states n, a complex one for each conjugate pair: N = 2n in [1]_.
     l_max : int, optional
         The length L that C is stored for, and at which the kernel is computed. For shorter
-        sequences the kernel is truncated, for longer ones L is doubled as often as needed.
+        sequences the kernel is truncated. For longer ones L is doubled as often as needed, by the
+        power of a dense matrix for each channel in every call: give the greatest length there is.
     shared : bool, optional
         Whether channels share Lambda, P and B, while there is a low-rank part.
     bidirectional : bool, optional
