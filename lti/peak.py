@@ -168,7 +168,7 @@ def _by_modes(G: System, F: System | None, rtol: float, is_real: bool) -> Peak |
     def confirmed(best: Peak) -> tuple[float, float] | None:
         """The gain of the system itself at the peak, and the tolerance that rounding leaves."""
         t = np.append(best[1], leading[:2])  # rounding is largest at leading modes
-        response, *others = (of(boundary(t)) / size for of in respond)
+        response, *others = (transfer(boundary(t)) / size for transfer in respond)
         exact = np.linalg.norm(response - others[0] if others else response, 2, (-2, -1))
         # Of a difference no more digits are asked for than the two responses have
         rounding = 2 * modes.order * EPS * float(np.linalg.norm(response, axis=(-2, -1)).max())
