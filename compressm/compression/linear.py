@@ -163,9 +163,12 @@ class LinearPlan(Plan):
         trial, orders = copied(self.layer), self._orders_within(n_stored)
         system, condition = self._diagonal(orders)
         system = _padded(system, self.sizes.at_least(n := system.poles.shape[-1], max(n, n_stored)))
-        write = LoadSystem(system)
         try:
             _refuse_unstable(system)
+            if self.factors[1] is None and isinstance(self.layer, SSMLayer):
+                write = LoadSystem(_held(system, precision(self.layer)))
+            else:  # an exact Gramian may keep the poles farther inside
+                write = LoadSystem(system)
             write.apply_(trial)
         except lti.UnstableError as error:
             unstable = (system.poles.abs() > 1 - MARGIN).any(-1)
@@ -311,6 +314,12 @@ def _refuse_unstable(system: lti.DiagonalStateSpace) -> None:
     largest = float(system.poles.abs().max()) if system.poles.numel() else 0.0
     if not largest < 1:
         raise lti.UnstableError(f"the reduced system would have a pole of modulus {largest:.9g}")
+
+
+def _held(system: lti.DiagonalStateSpace, dtype: torch.dtype) -> lti.DiagonalStateSpace:
+    """The system with the slowest poles where parameters of that dtype still hold them."""
+    bound = 1 - 4 * torch.finfo(dtype).eps
+    return replace(system, poles=system.poles * (bound / system.poles.abs().clamp(min=bound)))
 
 
 def _distance(written: System, system: lti.DiagonalStateSpace) -> tuple[float, float]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn.utils import prune
 
 import lti
@@ -51,6 +52,24 @@ def real_response(layer, w=W):
 
 
 # ------------------------------------------------------------------ the certificate
+
+
+@pytest.mark.parametrize("kind", [LRU, S5, S4D])
+def test_a_slow_mode_at_the_limit_of_the_precision_is_no_reason_to_refuse(kind):
+    torch.manual_seed(0)
+    layer = kind(3, 12)
+    with torch.no_grad():  # its largest pole as close to the circle as single precision holds
+        if kind is LRU:
+            layer.nu_log[0], layer.theta_log[0] = -16.0, -9.0
+        elif kind is S5:
+            layer.Lambda_re[0], layer.Lambda_im[0] = -1e-6, 0.0
+        else:
+            layer.log_A_real[:, 0], layer.A_imag[:, 0] = -20.0, 0.0
+    original = copy.deepcopy(layer)
+    cut = compress_(nn.Sequential(layer), States(6)).layers[0]
+    assert cut.after == 6 and not cut.skipped and cut.rounding < 1e-3
+    assert (layer.to_lti().poles.abs() < 1).all()
+    assert gap(original.to_lti(), layer.to_lti()) <= cut.error_bound * (1 + 1e-6)
 
 
 @pytest.mark.parametrize("conjugate", [True, False])
