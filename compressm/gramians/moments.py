@@ -127,12 +127,12 @@ def driven_states(system: lti.DiagonalStateSpace | lti.StateSpace, u: Tensor, ev
     for _ in range(every - 1):
         powers.append(times(A, powers[-1]))
         gains.append(times(A, gains[-1]))
-    drive = torch.einsum("bkj...m,j...nm->kb...n", blocks, torch.stack(gains[::-1]))
-    x, states = torch.zeros_like(drive[0]), []
-    for v in drive:
-        x = times(powers[-1], x[..., None])[..., 0] + v
+    drive = torch.einsum("bkj...m,j...nm->k...bn", blocks, torch.stack(gains[::-1]))
+    x, states, power = torch.zeros_like(drive[0]), [], powers[-1].mT
+    for v in drive:  # all sequences of a batch as the rows of one matrix
+        x = (x * power if times is torch.mul else x @ power) + v
         states.append(x)
-    x = torch.cat(states).movedim(0, -2)
+    x = torch.cat(states, dim=-2)
     if isinstance(system, lti.DiagonalStateSpace) and system.conjugate:
         x = torch.cat([x.real, x.imag], dim=-1)
     return x
