@@ -11,8 +11,7 @@ from torch.nn.functional import gelu, glu
 
 import lti
 from compressm.errors import OptionError
-from compressm.layers import DSS, LRU, LSSL, S4, S4D, S5, Frozen, Mamba, SSMLayer
-from compressm.layers.modes import require_precision
+from compressm.layers import DSS, LRU, LSSL, S4, S4D, S5, Mamba
 from compressm.ops.checks import require_sequence, require_state, require_step
 from compressm.ops.scan import steps_within
 
@@ -223,12 +222,6 @@ class SequenceModel(nn.Module):
     def _require(self, shape: Callable[..., None], u: Any) -> None:
         if isinstance(self.encoder, nn.Linear):  # one's own encoder may take anything
             shape(u, self.encoder.in_features, self.encoder.weight, cast=False)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        for block in self.blocks:  # first: the encoder is cast before the layers are asked
-            if isinstance(block.layer, SSMLayer | Frozen):
-                require_precision(block.layer, fn)
-        return super()._apply(fn, recurse)
 
 
 class _Block(nn.Module):

@@ -17,9 +17,12 @@ from compressm.checkpoints.file_format import load_tree, save_tree
 from compressm.compression.distributed import replica_of, rewrap_
 from compressm.compression.snapshot import attributes_of, restore_, snapshot
 from compressm.errors import CheckpointError, OptionError
-from compressm.layers import Mamba, SSMLayer
+from compressm.layers import SSMLayer
 from compressm.ops.resize import tensors_of
 from compressm.systems.find import compressible_layers
+from compressm.systems.foreign import family_of
+from compressm.systems.selective import is_selective
+from compressm.systems.sizes import resize_on_load
 
 __all__ = ["load_checkpoint", "random_state", "save_checkpoint", "set_random_state"]
 
@@ -199,17 +202,18 @@ def _require_same(path: str | Path, saved: list[Any], own: list[Any]) -> None:
 
 
 def _load_model_(model: nn.Module, state: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
-    """Load a state dict; layers of other packages are resized first, ours resize themselves."""
+    """Load a state dict; layers whose type was registered are resized first, others by hooks."""
     layers = dict(compressible_layers(model))
     names = {
         f"{name}.{own}" if name else own
         for name, layer in layers.items()
-        if not isinstance(layer, (SSMLayer, Mamba))
+        if not (isinstance(layer, SSMLayer) or family_of(layer) or is_selective(layer))
         for own in tensors_of(layer)
     }
     led = {name: state[name] for name in names & state.keys()}
-    restore_(model, {"tensors": led, "attributes": attributes})
-    model.load_state_dict(state)
+    restore_(model, {"tensors": led, "attributes": {}})
+    resize_on_load(model).load_state_dict(state)
+    restore_(model, {"tensors": {}, "attributes": attributes})
     lost = layers.keys() - dict(compressible_layers(model)).keys()
     if lost:
         raise OptionError(f"{sorted(lost)[0]} would no longer be a layer that can be read")

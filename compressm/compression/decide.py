@@ -16,14 +16,13 @@ from torch import nn
 
 import lti
 from compressm.compression.advice import with_advice
-from compressm.compression.linear import LinearPlan, RoundingError, refuse_parametrized
+from compressm.compression.linear import LinearPlan, RoundingError, refuse_unwritable
 from compressm.compression.options import Options
 from compressm.compression.policies import Policy
 from compressm.compression.proposal import (
     Plan,
     Proposal,
     attempt,
-    copied,
     unchanged,
     unscored,
 )
@@ -36,6 +35,7 @@ from compressm.gramians.moments import input_shape_matches, input_width
 from compressm.gramians.output_error import hold_out
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import INPUT, MODEL, OUTPUT, GramianType, selection
+from compressm.ops.copies import copied
 from compressm.sizes import Sizes
 from compressm.systems.convert import directions, is_supported, output_is_the_system, to_lti
 from compressm.systems.find import (
@@ -141,7 +141,7 @@ def _planned(name: str, layer: nn.Module, signals: Sequence[Signal], options: Op
         gramians = (options.gramians or OUTPUT).for_layer(layer)
         chosen = selection(layer, observed, gramians)
         return SelectivePlan(**about, selection=chosen, gramians=gramians, held_out=held_out)
-    refuse_parametrized(layer)
+    refuse_unwritable(layer)
     system = to_lti(layer, conjugate=options.conjugate)
     if system.order == 0:
         return unscored(name, layer, None)

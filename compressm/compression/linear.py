@@ -17,7 +17,6 @@ from compressm.compression.proposal import (
     LoadSystem,
     Plan,
     Proposal,
-    copied,
     parameter_count,
     refuse_broken,
     refuse_tied,
@@ -26,11 +25,15 @@ from compressm.compression.proposal import (
 from compressm.errors import SkipError
 from compressm.gramians.output_error import output_error
 from compressm.layers import SSMLayer
+from compressm.ops.copies import copied
+from compressm.ops.precision import HALF
+from compressm.ops.resize import tensors_of
 from compressm.systems.batches import System, precision
 from compressm.systems.convert import directions, to_lti
 from compressm.systems.find import stored_states
+from compressm.systems.foreign import family_of
 
-__all__ = ["LinearPlan", "RoundingError", "refuse_parametrized"]
+__all__ = ["LinearPlan", "RoundingError", "refuse_unwritable"]
 
 EPS = 2.0**-52
 MARGIN = 1e-5  # from the unit circle, within which a layer may refuse a pole
@@ -299,14 +302,22 @@ class _UnstableReduction(lti.UnstableError):
         self.unstable = unstable
 
 
-def refuse_parametrized(layer: nn.Module) -> None:
-    """SkipError if a tensor with states is no parameter, hence computed and not to be resized."""
+def refuse_unwritable(layer: nn.Module) -> None:
+    """SkipError if a tensor with states is computed, so not to be resized, or in half precision."""
     if isinstance(layer, SSMLayer):
         missing = layer.state_axes.keys() - dict(layer.named_parameters()).keys()
         if missing:
             raise SkipError(
                 f"{', '.join(sorted(missing))} is no parameter of the layer, as it is pruned or "
                 "parametrized; undo that first"
+            )
+    if (family := family_of(layer)) is not None:
+        tensors = tensors_of(layer)
+        half = [name for name in family.with_states if tensors[name].dtype in HALF]
+        if half:
+            raise SkipError(
+                f"in half precision, as {', '.join(half)} are, rounding errors add up along the "
+                "recurrence; cast the layer to float32, and use torch.autocast"
             )
 
 

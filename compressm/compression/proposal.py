@@ -21,6 +21,7 @@ from compressm.errors import OptionError, SkipError
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import GramianType
 from compressm.layers import Mamba, SSMLayer
+from compressm.ops.copies import copied
 from compressm.sizes import ANY, Sizes
 from compressm.systems.batches import System
 from compressm.systems.convert import load_lti_
@@ -34,7 +35,6 @@ __all__ = [
     "Proposal",
     "Write",
     "attempt",
-    "copied",
     "flops",
     "parameter_count",
     "refuse_broken",
@@ -200,12 +200,6 @@ def unchanged(plan: Plan, reason: str | None = None) -> Proposal:
         gramians=plan.gramians.name,
     )
     return Proposal(cut)
-
-
-def copied(module: nn.Module) -> nn.Module:
-    """A deep copy, also of modules with non-leaf tensors as attributes, which torch refuses."""
-    held = (x for m in module.modules() for x in vars(m).values() if isinstance(x, Tensor))
-    return copy.deepcopy(module, {id(x): x.detach() for x in held if not x.is_leaf})
 
 
 def refuse_tied(layer: nn.Module, trial: nn.Module, owners: Counter[int]) -> None:

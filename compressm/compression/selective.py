@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from compressm.compression.event import LayerCut
 from compressm.compression.proposal import (
     KeepStates,
     Plan,
     Proposal,
-    copied,
     parameter_count,
     refuse_broken,
     refuse_tied,
@@ -23,6 +24,7 @@ from compressm.compression.proposal import (
 from compressm.errors import SkipError
 from compressm.gramians.output_error import relative_error
 from compressm.gramians.selection import Selection
+from compressm.ops.copies import copied, in_single
 from compressm.systems.selective.evaluate import layer_output
 
 __all__ = ["SelectivePlan"]
@@ -89,8 +91,12 @@ class SelectivePlan(Plan):
         return self.output_error(self._write(order))
 
     def output_error(self, write: KeepStates) -> float | None:
-        """The output error of the whole layer, on the sequences held out."""
+        """The output error of the whole layer as written, on the sequences held out."""
         trial = copied(self.layer)
         write.apply_(trial)
-        inputs = (signal.u for signal in self.held_out)
-        return relative_error((layer_output(self.layer, u), layer_output(trial, u)) for u in inputs)
+        inputs, full, cut = (x.u for x in self.held_out), self._single, in_single(trial)
+        return relative_error((layer_output(full, u), layer_output(cut, u)) for u in inputs)
+
+    @cached_property
+    def _single(self) -> nn.Module:
+        return in_single(self.layer)

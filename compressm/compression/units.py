@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from compressm.compression.proposal import (
     Plan,
     Proposal,
-    copied,
     flops,
     parameter_count,
     without_hooks,
 )
 from compressm.errors import OptionError
 from compressm.layers import SSMLayer
+from compressm.ops.copies import copied
 from compressm.systems.convert import directions
 from compressm.systems.selective.evaluate import coefficients
 

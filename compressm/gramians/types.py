@@ -23,6 +23,7 @@ from compressm.gramians.moments import (
 from compressm.gramians.scores import covariances, mean_gramians, readout_moments
 from compressm.gramians.selection import Selection
 from compressm.gramians.signals import Signal
+from compressm.ops.copies import in_single
 from compressm.systems.batches import System
 from compressm.systems.selective.form import form_of, require_form
 
@@ -354,6 +355,7 @@ def selection(
 ) -> Selection:
     """Which states of a selective layer are kept at each order; see `state_values`."""
     gramians, signals = gramian_type(gramians).for_layer(module), list(signals)
+    module = in_single(module)
     found = gramians.selection(module, signals) if signals else None
     found = found or Selection.by_values(group_values(module, signals, gramians))
     if not np.isfinite(found.values).all() or not (found.P is None or found.P.isfinite().all()):
@@ -369,6 +371,7 @@ def group_values(
     gramians, signals = gramian_type(gramians), list(signals)
     if not signals:
         raise lti.DimensionError("none of its inputs was observed, so its states have no scores")
+    module = in_single(module)
     values = torch.as_tensor(gramians.state_values(module, signals))
     form = require_form(module)
     n, groups = form.n_states, form.groups

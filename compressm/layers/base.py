@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 import lti
 from compressm.layers.frozen import Frozen
-from compressm.layers.modes import COMPLEX, HALF, require_precision
+from compressm.layers.modes import COMPLEX
 from compressm.ops.checks import require_state
 from compressm.ops.exporting import to_onnx
+from compressm.ops.precision import HALF, kept_precision
 from compressm.ops.resize import resize_
 
 __all__ = ["SSMLayer"]
@@ -25,6 +26,9 @@ class SSMLayer(nn.Module, ABC):
     """A linear state-space layer whose number of states may change in training.
 
     A state dict with another number of states loads too: the parameters are resized first.
+
+    A cast of the model to half precision leaves the parameters in the precision that they have, as
+    rounding errors add up along the recurrence; the output then has the dtype of the input.
     """
 
     state_axes: dict[str, int]
@@ -94,9 +98,8 @@ class SSMLayer(nn.Module, ABC):
         """
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        """Refuse a cast to half precision before anything in the layer is cast."""
-        require_precision(self, fn)
-        return super()._apply(fn, recurse)
+        """A cast to half precision leaves the layer as it is; see `as_given`."""
+        return super()._apply(kept_precision(fn), recurse)
 
     def _exported(self, u: Tensor, state: Tensor | None) -> Tensor:
         """`forward` as exporters take it; the constants are computed in what is exported."""

@@ -17,7 +17,7 @@ from compressm.layers.modes import COMPLEX, read_modes, stored
 from compressm.ops.channel_conv import blocks_pay, causal_conv, diagonal_conv
 from compressm.ops.checks import require_sequence, require_step
 from compressm.ops.powers import powers_of
-from compressm.ops.precision import without_autocast
+from compressm.ops.precision import as_given, without_autocast
 from compressm.ops.resize import resize_
 
 __all__ = [
@@ -77,14 +77,15 @@ class ChannelLayer(SSMLayer):
         if torch.compiler.is_exporting():
             return self._exported(u, state)
         with without_autocast(u):  # no FFT in half precision
-            u = u.to(self.D.dtype)
-            conv = self._convolution(u)
-            y = conv(u, 0)
+            v = u.to(self.D.dtype)
+            conv = self._convolution(v)
+            y = conv(v, 0)
             if self.bidirectional:
-                y = y + conv(u.flip(1), 1).flip(1)
+                y = y + conv(v.flip(1), 1).flip(1)
             if state is not None:
-                y = y + self._free(state, u.shape[1]).mT
-            return torch.addcmul(y, self.D, u)
+                y = y + self._free(state, v.shape[1]).mT
+            y = torch.addcmul(y, self.D, v)
+        return as_given(y, u)
 
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x = p * state + b u,  y = Re(c x) + D * u: one time step.
@@ -112,9 +113,9 @@ class ChannelLayer(SSMLayer):
         self._require_state(state, u)
         *system, C = self._kept(self, self._constants)
         with without_autocast(u):  # the state keeps its precision
-            u = u.to(self.D.dtype)
-            x = self._advance(u, state, *system)
-        return (C[:, 0] * x).sum(-1).real + self.D * u, x
+            v = u.to(self.D.dtype)
+            x = self._advance(v, state, *system)
+        return as_given((C[:, 0] * x).sum(-1).real + self.D * v, u), x
 
     def initial_state(self, batch: int) -> Tensor:
         """The state before the first step, zeros (batch, d_model, n); none if bidirectional."""

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 import lti
-from compressm.layers.modes import require_precision
 from compressm.ops.checks import require_sequence, require_state, require_step
 from compressm.ops.powers import causal, krylov, powers_of
-from compressm.ops.precision import without_autocast
+from compressm.ops.precision import as_given, kept_precision, without_autocast
 
 __all__ = ["Frozen"]
 
@@ -102,12 +101,13 @@ class Frozen(nn.Module):
             self._check(state, u.shape[0])
         G, _, m = self.B.shape
         with without_autocast(u):
-            u = u.to(self.D.dtype)
-            v = u.unflatten(2, (G, m)).transpose(1, 2)
+            w = u.to(self.D.dtype)
+            v = w.unflatten(2, (G, m)).transpose(1, 2)
             y = self._read(v, state, self.V[0], self.T[0])
             if len(self.V) == 2:
                 y = y + self._read(v.flip(2), None, self.V[1], self.T[1]).flip(2)
-            return y.transpose(1, 2).flatten(2) + self.D * u
+            y = y.transpose(1, 2).flatten(2) + self.D * w
+        return as_given(y, u)
 
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x = A state + B u,  y = C x + D * u: one time step.
@@ -132,11 +132,12 @@ class Frozen(nn.Module):
         state = self.initial_state(u.shape[0]) if state is None else self._check(state, u.shape[0])
         G, _, m = self.B.shape
         with without_autocast(u):
-            u = u.to(self.D.dtype)
-            v = u.unflatten(1, (G, m)).transpose(0, 1)
+            w = u.to(self.D.dtype)
+            v = w.unflatten(1, (G, m)).transpose(0, 1)
             x = _advance(self.A, state) + (v @ self.B.mT).transpose(0, 1)
             y = (x.transpose(0, 1) @ self.C.mT).transpose(0, 1)
-            return y.flatten(1) + self.D * u, x
+            y = y.flatten(1) + self.D * w
+        return as_given(y, u), x
 
     def initial_state(self, batch: int) -> Tensor:
         """The state before the first step, (batch, G, N) of zeros.
@@ -164,8 +165,7 @@ class Frozen(nn.Module):
         return x.unflatten(-1, (-1, self.B.shape[1])) if x.ndim == 2 else x
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        require_precision(self, fn)
-        return super()._apply(fn, recurse)
+        return super()._apply(kept_precision(fn), recurse)
 
     def _check(self, state: Tensor, batch: int) -> Tensor:
         like = self.initial_state(0)

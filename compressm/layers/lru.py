@@ -12,6 +12,7 @@ import lti
 from compressm.layers.base import SSMLayer
 from compressm.layers.modes import mean_lengths, read_modes, stored
 from compressm.ops.checks import require_sequence, require_step
+from compressm.ops.precision import as_given
 from compressm.ops.resize import resize_
 from compressm.ops.scan import linear_ssm
 
@@ -130,7 +131,7 @@ class LRU(SSMLayer):
         self._require_state(state, u)
         if torch.compiler.is_exporting():
             return self._exported(u, state)
-        return linear_ssm(u, *self._system(), state, D=self.D)[0]
+        return as_given(linear_ssm(u, *self._system(), state, D=self.D)[0], u)
 
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x = lambda * state + gamma * (B u),  y = Re(C x) + D * u: one time step.
@@ -149,12 +150,12 @@ class LRU(SSMLayer):
         self._require_exportable()
         require_step(u, self.d_model, self.D)
         self._require_state(state, u)
-        u = u.to(self.D.dtype)
+        v = u.to(self.D.dtype)
         poles, B, C = self._system()
-        x = u.to(B.dtype) @ B.mT
+        x = v.to(B.dtype) @ B.mT
         if state is not None:
             x = x + poles * state
-        return (x @ C.mT).real + self.D * u, x
+        return as_given((x @ C.mT).real + self.D * v, u), x
 
     def to_lti(self, conjugate: bool = True) -> lti.DiagonalStateSpace:
         """G(z) = C (z I - diag(lambda))^-1 diag(gamma) B, in double precision.

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import lti
 
 __all__ = [
     "COMPLEX",
-    "HALF",
     "mean_lengths",
     "one_of",
     "read_modes",
-    "require_precision",
     "stored",
 ]
-
-HALF = (torch.bfloat16, torch.float16)
-"""Dtypes in which rounding errors add up along a recurrence."""
 
 COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 """``dtype.to_complex()``, which the compiler of torch does not trace."""
@@ -109,16 +102,3 @@ def one_of(name: str, value: str, options: tuple[str, ...]) -> None:
     if value not in options:
         known = " or ".join(map(repr, options))
         raise lti.OptionError(f"{name} must be {known}; got {value!r}")
-
-
-def require_precision(layer: nn.Module, fn: Callable[[Tensor], Tensor]) -> None:
-    """OptionError if `fn`, which `nn.Module._apply` is given, casts to half precision."""
-    tensor = next(iter([*layer.parameters(), *layer.buffers()]))
-    dtype = fn(torch.empty(0, device=tensor.device)).dtype
-    if dtype in HALF:
-        raise lti.OptionError(
-            f"the recurrence of {type(layer).__name__} needs parameters in float32 or float64, got "
-            f"a cast to {dtype}; keep the parameters, and use torch.autocast (in Lightning "
-            "precision='bf16-mixed'). Modules of the same model may be cast by now: call "
-            "model.float()"
-        )

@@ -14,6 +14,7 @@ from compressm.layers.hippo import hippo_normal
 from compressm.layers.modes import mean_lengths, one_of, read_modes, stored
 from compressm.layers.sampling import DISCRETIZATIONS
 from compressm.ops.checks import require_sequence, require_step
+from compressm.ops.precision import as_given
 from compressm.ops.resize import resize_
 from compressm.ops.scan import linear_ssm
 
@@ -187,7 +188,7 @@ class S5(SSMLayer):
         y, _ = linear_ssm(u, poles, B, C[: self.d_model], state, D=self.D)
         if self.bidirectional:
             y = y + linear_ssm(u, poles, B, C[self.d_model :], reverse=True)[0]
-        return y
+        return as_given(y, u)
 
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x = p * state + g * (B u),  y = 2 Re(C x) + D * u: one time step.
@@ -213,12 +214,12 @@ class S5(SSMLayer):
         self._require_exportable()
         require_step(u, self.d_model, self.D)
         self._require_state(state, u)
-        u = u.to(self.D.dtype)
+        v = u.to(self.D.dtype)
         poles, B, C = self._system()
-        x = u.to(B.dtype) @ B.mT
+        x = v.to(B.dtype) @ B.mT
         if state is not None:
             x = x + poles * state
-        return (x @ C.mT).real + self.D * u, x
+        return as_given((x @ C.mT).real + self.D * v, u), x
 
     def initial_state(self, batch: int) -> Tensor:
         """The state before the first step, zeros (batch, n); there is none if bidirectional."""

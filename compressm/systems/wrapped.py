@@ -1,9 +1,11 @@
-"""Layers that would be known, were their parameters not pruned, parametrized or adapted."""
+"""Layers that would be known, were their parameters not pruned, parametrized, adapted or cast."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from compressm.ops.resize import tensors_of
@@ -42,4 +44,19 @@ def wrapping(module: nn.Module) -> str | None:
         any(family.fits(plain) for family in FAMILIES)
         or any(form.needed <= plain.keys() <= form.needed | form.optional for form in FORMS)
     )
-    return reason if known else None
+    return reason if known else _made_real(module, tensors)
+
+
+def _made_real(module: nn.Module, tensors: Mapping[str, Tensor]) -> str | None:
+    """Which complex parameters of a known family are real, as a cast to a real dtype makes them."""
+    for family in FAMILIES:
+        names = [name for name, shape in family.shapes.items() if shape[-1:] == ("complex",)]
+        real = [name for name in names if name in tensors and not tensors[name].is_complex()]
+        before = {name: tensors[name].to("meta", torch.complex64) for name in real}
+        if real and family.fits({**tensors, **before}) and family.where(module):
+            return (
+                f"has real {' and '.join(real)}, which {family.name} has complex: a cast to "
+                f"{tensors[real[0]].dtype} loses the imaginary parts; load the weights again, and "
+                "use torch.autocast"
+            )
+    return None

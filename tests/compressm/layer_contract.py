@@ -178,6 +178,8 @@ def check_mixed_precision(layer):
         _, state = layer.step(u[:, 0])
         step = layer.step(u[:, 1], state)
         assert layer.step(u[:, 1].bfloat16(), state)[0].dtype == torch.float32
+    half = u.bfloat16()  # as from a model in that precision
+    assert layer(half).dtype == layer.step(half[:, 1], state)[0].dtype == torch.bfloat16
     assert torch.equal(inside, layer(u))
     assert all(map(torch.equal, step, layer.step(u[:, 1], state)))
     y, after = layer.step(u[:, 1].double(), state)

@@ -75,6 +75,11 @@ class Family:
     whole: bool = True
     directions: int = 1
 
+    @property
+    def with_states(self) -> list[str]:
+        """The names of the parameters with an axis of states."""
+        return [name for name, shape in self.shapes.items() if {"n", "2n"} & set(shape)]
+
     def fits(self, tensors: Tensors) -> bool:
         """Whether `tensors` are those of such a layer, by their names and shapes.
 

@@ -25,9 +25,10 @@ from compressm import (
 from compressm.checkpoints.file_format import load_tree, save_tree
 from compressm.checkpoints.weights import layers_in, read_checkpoint
 from compressm.models import LAYERS
-from compressm.systems.find import ssm_layers
+from compressm.systems.find import selective_layers, ssm_layers
 from tests.compressm.foreign_layers import MinimalLRU, PytorchLRU
 from tests.compressm.helpers import OPTIMIZERS, bits, model_of, same, transformers_mamba
+from tests.compressm.language_models import language_model
 
 
 class Run:
@@ -99,8 +100,8 @@ def cut_linear(model):
 
 
 def cut_mamba(model):
-    for block in model.layers:
-        keep_states_(block.mixer, [0, 3, 5])
+    for _, layer in selective_layers(model):
+        keep_states_(layer, [0, 3, 5])
 
 
 @pytest.mark.parametrize(
@@ -109,8 +110,9 @@ def cut_mamba(model):
         (lambda: nn.Sequential(MinimalLRU(3, 8), nn.Linear(3, 3)), cut_linear),
         (lambda: nn.Sequential(PytorchLRU(3, 3, 8), nn.Linear(3, 3)), cut_linear),
         (transformers_mamba, cut_mamba),
+        (lambda: language_model("FalconH1").model, cut_mamba),  # with a buffer that is not saved
     ],
-    ids=["minimal-LRU", "LRU-pytorch", "transformers"],
+    ids=["minimal-LRU", "LRU-pytorch", "transformers", "FalconH1"],
 )
 def test_so_do_layers_of_other_packages(tmp_path, make, cut):
     torch.manual_seed(0)

@@ -112,6 +112,16 @@ def test_it_steps_with_the_optimizer_and_logs_what_it_did():
     assert all((p != q).any() for p, q in zip(before, after, strict=True))
 
 
+def test_a_module_in_half_precision_trains_through_a_cut():
+    module = Module()
+    callback = CompressionCallback(policy=States(6), schedule=Every(2, stop=2))
+    fit(module, callback, precision="bf16-true", n_batches=4)
+    assert [cut.after for cut in callback.events[0].layers] == [6, 6]
+    assert {p.dtype for p in module.model.blocks[0].layer.parameters()} == {torch.float32}
+    assert module.model.head.weight.dtype == torch.bfloat16
+    assert all(p.isfinite().all() for p in module.parameters())
+
+
 def test_a_checkpoint_of_a_compressed_model_resumes_to_the_same_run(tmp_path):
     def callback():
         return CompressionCallback(policy=KeepEnergy(0.9), schedule=Every(3, stop=9))

@@ -58,25 +58,35 @@ def test_a_state_of_another_shape_is_refused(make):
                 call(state)
 
 
+def dtypes_of(module):
+    tensors = (*module.parameters(), *module.buffers())
+    return {x.dtype for x in tensors if x.is_floating_point()}
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("kind", [LRU, S5, S4D, S4, DSS, LSSL])
-def test_half_precision_parameters_are_refused_before_a_cast(kind, dtype):
-    layer = kind(4, 8)
-    with pytest.raises(lti.OptionError, match=f"recurrence of {kind.__name__} .*autocast"):
-        layer.to(dtype)
-    assert all(p.dtype == torch.float32 for p in layer.parameters())
+def test_a_model_in_half_precision_keeps_its_recurrences(kind, dtype):
+    torch.manual_seed(0)
+    layer, u = kind(4, 8), torch.randn(2, 5, 4).to(dtype)
+    for one in (layer, frozen(layer)):
+        model = nn.Sequential(nn.Linear(4, 4), one, nn.Linear(4, 3)).to(dtype)
+        assert dtypes_of(one) == {torch.float32}
+        assert dtypes_of(model[0]) == dtypes_of(model[2]) == {dtype}
+        y = one(u)
+        assert y.dtype == model(u).dtype == dtype and torch.equal(y, one(u.float()).to(dtype))
+        assert one.step(u[:, 0])[0].dtype == dtype and one.step(u[:, 0])[1].dtype != dtype
+        model.to("meta", dtype)
+        assert {x.device.type for x in (*one.parameters(), *one.buffers())} == {"meta"}
+        layer = kind(4, 8)
     assert layer.double().D.dtype == torch.float64
 
 
-@pytest.mark.parametrize("kind", ["lru", "s4"])
-def test_a_model_is_cast_as_a_whole_or_not_at_all(kind):
-    model = SequenceModel(1, 2, 4, 8, 2, layer=kind)
-    for one in (model, frozen(model)):
-        with pytest.raises(lti.OptionError, match="a cast to torch.bfloat16"):
-            one.to(torch.bfloat16)
-        tensors = [x for x in (*one.parameters(), *one.buffers()) if x.is_floating_point()]
-        assert {x.dtype for x in tensors} == {torch.float32}
-    assert next(SequenceModel(1, 2, 4, 8, 2, layer="mamba").half().parameters()).dtype == torch.half
+@pytest.mark.parametrize("layer", ["lru", "s4", "mamba"])
+def test_a_sequence_model_in_half_precision_runs(layer):
+    model = SequenceModel(1, 2, 4, 8, 2, layer=layer).to(torch.bfloat16)
+    kept = {torch.bfloat16 if layer == "mamba" else torch.float32}
+    assert dtypes_of(model.blocks[0].layer) == kept and dtypes_of(model.head) == {torch.bfloat16}
+    assert model(torch.randn(2, 5, 1, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
