@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import eigvals
+from scipy.linalg import eigvals, qr
 
 from lti._backend.arrays import Array
 from lti.errors import ConvergenceError, UnstableError
@@ -89,7 +89,9 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
     while True:
         worst = max(sides, key=lambda side: side.residual)
         if before is None and worst.residual <= CHECK * tol:
-            before, start = _sum_of_values(sys, sides), worst.residual
+            S, R = (side.all_columns() for side in sides)
+            before = _scaled_sum(R.conj().T @ sys.times_E(S), sides)
+            start = worst.residual
         elif worst.residual <= tol:
             break
         if solves >= MOST:
@@ -108,15 +110,18 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
             side.step(inverse, p, real)
             if not np.isfinite(side.residual) or side.residual > GROWTH:
                 raise UnstableError(_growth(sys, side))
-    S, R = (side.scale * side.factor() for side in sides)
     # Of the sum of values, the residual hides less than its last reduction has brought: a smaller
     # reduction by 1/q^2 goes on as a geometric series. What was dropped hides less than the
     # smallest directions that were not
-    values = _sum_of_values(sys, sides)
-    hidden = max(0.0, values - _sum_of_values(sys, sides, 10 * drop))
+    S, R = (side.factor() for side in sides)
+    large = [_above(X, 10 * drop).shape[1] for X in (S, R)]
+    product = R.conj().T @ sys.times_E(S)
+    values, less = (_scaled_sum(x, sides) for x in (product, product[: large[1], : large[0]]))
+    hidden = max(0.0, values - less)
     if before is not None:
         q = min(0.99, (worst.residual / start) ** 0.5) if start else 0.0
         hidden += max(0.0, values - before) * max(1.0, q / (1 - q))
+    S, R = (side.scale * X for side, X in zip(sides, (S, R), strict=True))
     return LowRank(S, R, (sides[0].residual, sides[1].residual), hidden, solves)
 
 
@@ -164,9 +169,14 @@ class _Side:
             self._compress()
 
     def _compress(self) -> None:
-        self.last = self.recent_columns()
-        self.best = _leading(np.hstack([self.best, *self.blocks]), self.drop)
-        self.blocks, self.columns = [], 0
+        self.last, Z = self.recent_columns(), self.all_columns()
+        self.blocks, self.columns = [], 0  # before the decomposition, which takes memory
+        self.best = _leading(Z, self.drop)
+
+    def all_columns(self) -> Array:
+        """The factor so far, not compressed."""
+        Z = np.empty((len(self.best), self.best.shape[1] + self.columns), self.W.dtype, order="F")
+        return np.concatenate([self.best, *self.blocks], axis=1, out=Z)
 
     def factor(self) -> Array:
         """The leading directions of all columns so far; the last ones stay, for the shifts."""
@@ -230,16 +240,15 @@ def _remaining(t: Array, p: complex, real: bool) -> Array:
 
 
 def _leading(Z: Array, drop: float) -> Array:
-    """Z Z^H ~ S S^H with orthogonal columns, those above `drop` times the largest."""
-    Q, R = np.linalg.qr(Z)
+    """Z Z^H ~ S S^H with orthogonal columns, those above `drop` times the largest; Z is lost."""
+    Q, R = qr(Z, mode="economic", overwrite_a=True, check_finite=False)
     U, s, _ = np.linalg.svd(R, full_matrices=False)
     return Q @ _above(U * s, drop)
 
 
-def _sum_of_values(sys: SparseStateSpace, sides: tuple[_Side, _Side], drop: float = 0.0) -> float:
-    """The sum of the Hankel singular values that the factors so far give, above `drop`."""
-    S, R = (_above(side.factor(), drop) for side in sides)
-    values = np.linalg.svd(R.conj().T @ sys.times_E(S), compute_uv=False)
+def _scaled_sum(product: Array, sides: tuple[_Side, _Side]) -> float:
+    """The sum of the Hankel singular values, those of R^H E S."""
+    values = np.linalg.svd(product, compute_uv=False)
     return float(sides[0].scale) * (float(sides[1].scale) * float(values.sum()))
 
 

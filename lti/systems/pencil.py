@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 Scalar = complex | float
+PANEL = 4  # columns of SuperLU's panels: supernodes of sparse factors are narrow
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ def _decomposed(M: Any, symmetric: bool | None) -> Any:
     if not (nearly_symmetric(M) if symmetric is None else symmetric):
         return splu(M)
     options = {"SymmetricMode": True}
-    return splu(M, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.1, options=options)
+    return splu(M, "MMD_AT_PLUS_A", diag_pivot_thresh=0.1, panel_size=PANEL, options=options)
 
 
 def _solved(lu: Any, is_complex: bool, trans: str, X: Any) -> Array:
