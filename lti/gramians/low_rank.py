@@ -241,7 +241,8 @@ def _remaining(t: Array, p: complex, real: bool) -> Array:
 
 def _leading(Z: Array, drop: float) -> Array:
     """Z Z^H ~ S S^H with orthogonal columns, those above `drop` times the largest; Z is lost."""
-    Q, R = qr(Z, mode="economic", overwrite_a=True, check_finite=False)
+    found: Any = qr(Z, mode="economic", overwrite_a=True, check_finite=False)
+    Q, R = found
     U, s, _ = np.linalg.svd(R, full_matrices=False)
     return Q @ _above(U * s, drop)
 
