@@ -10,7 +10,7 @@ from scipy.linalg import eigvals, qr
 
 from lti._backend.arrays import Array
 from lti.errors import ConvergenceError, UnstableError
-from lti.systems.pencil import Factored, Pencil
+from lti.systems.pencil import Factored, Pencil, residual_units
 from lti.systems.sparse import SparseStateSpace
 
 __all__ = ["LowRank", "low_rank_factors"]
@@ -31,7 +31,8 @@ class LowRank:
     S, R : array (n, k), array (n, l)
         Factors with orthogonal columns, the largest first.
     residuals : (float, float)
-        ``|A P E^H + E P A^H + B B^H| / |B B^H|``, and of the dual equation.
+        ``|A P E^H + E P A^H + B B^H| / |B B^H|``, and of the dual equation, in units in which the
+        largest entries of A are about 1.
     hidden : float
         An estimate of how much the sum of all Hankel singular values is larger than that of the
         computed ones.
@@ -81,8 +82,9 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
     """
     pencil = sys.stability_pencil
     gain = 2.0**0.5 if sys.is_discrete else 1.0
-    sides = (_Side(pencil, gain * sys.B, False, drop),
-             _Side(pencil, gain * sys.C.conj().T, True, drop))  # fmt: skip
+    units = residual_units(pencil)
+    sides = (_Side(pencil, gain * sys.B, units[0], False, drop),
+             _Side(pencil, gain * sys.C.conj().T, units[1], True, drop))  # fmt: skip
     shifts: list[complex] = []
     solves, real = 0, not pencil.is_complex and all(side.W.dtype.kind == "f" for side in sides)
     before, start = None, 0.0
@@ -128,15 +130,16 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
 class _Side:
     """One of the two equations: its factor so far, and the factor W of its residual."""
 
-    def __init__(self, pencil: Pencil, B: Array, dual: bool, drop: float) -> None:
-        self.pencil, self.dual, self.drop = pencil, dual, drop
+    def __init__(self, pencil: Pencil, B: Array, units: Array, dual: bool, drop: float) -> None:
+        self.pencil, self.dual, self.drop, self.units = pencil, dual, drop, units[:, None]
+        B = self.units * B
         top = float(abs(B).max(initial=0.0)) or 1.0
         self.scale = top * float(np.linalg.norm(B / top, 2) or 1.0) if B.size else 1.0
         B = B / self.scale  # so that squares neither overflow nor vanish
         # Inputs that say the same as others take no columns
         Q, R = np.linalg.qr(B)
         U, s, _ = np.linalg.svd(R)
-        self.W = Q @ _above(U * s, 1e-15)
+        self.W = Q @ _above(U * s, 1e-15) / self.units
         self.blocks: list[Array] = []
         self.columns, self.last = 0, self.W
         self.best = np.zeros((len(B), 0), dtype=B.dtype)
@@ -159,8 +162,8 @@ class _Side:
             X = V.real + d * V.imag
             self._append(2 * (-a) ** 0.5 * np.hstack([X, (d * d + 1) ** 0.5 * V.imag]))
             self.W = self.W - 4 * a * self.product(0.0, 1.0, X)
-        norm = np.linalg.norm(self.W.conj().T @ self.W, 2)
-        self.residual = float(norm)
+        W = self.units * self.W
+        self.residual = float(np.linalg.norm(W.conj().T @ W, 2))
 
     def _append(self, V: Array) -> None:
         self.blocks.append(V)

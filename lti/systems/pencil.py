@@ -14,7 +14,7 @@ from scipy.sparse.linalg import splu
 
 from lti._backend.arrays import Array
 from lti.errors import OptionError
-from lti.systems.equilibrate import even_units, rescaled
+from lti.systems.equilibrate import even_units, largest_to_one, rescaled
 
 __all__ = [
     "Factored",
@@ -25,6 +25,7 @@ __all__ = [
     "cayley",
     "nearly_symmetric",
     "nonsingular_factor",
+    "residual_units",
     "sparse_factor",
 ]
 
@@ -101,11 +102,18 @@ class MatrixPencil:
         return sparse_factor(M, f"{a:.6g} A + {e:.6g} E", self._symmetric)
 
     def equilibrated(self, B: Array, C: Array) -> tuple[Pencil, Array, Array]:
-        """(L A R, L E R), each with entries of about one size, those of E about 1; l and r."""
+        """(L A R, L E R), even and then with the largest entries of E about 1; l and r."""
         E = self._identity if self.E is None else self.E
         left, right, w = even_units((self.A, E), B, C)
         left = w * left
+        u, v = largest_to_one(rescaled(E, left, right))
+        left, right = u * left, v * right
         return MatrixPencil(*(rescaled(x, left, right) for x in (self.A, E))), left, right
+
+    @cached_property
+    def residual_units(self) -> tuple[Array, Array]:
+        """Those of A."""
+        return largest_to_one(self.A)
 
     @cached_property
     def _symmetric(self) -> bool:
@@ -185,6 +193,11 @@ class ScaledPencil:
     def equilibrated(self, B: Array, C: Array) -> tuple[Pencil, Array, Array]:
         """The pencil (A, E), with l and r."""
         return self.of, self._left[:, 0], self._right[:, 0]
+
+
+def residual_units(pencil: Pencil) -> Any:
+    """l and r (n,) of A with largest entries of 1: there slow and fast states count alike."""
+    return getattr(pencil, "residual_units", np.ones((2, pencil.order)))
 
 
 def sparse_factor(M: Any, name: str = "the matrix", symmetric: bool | None = None) -> Factored:
