@@ -5,7 +5,7 @@
     python benchmarks/sparse.py --plot heat.png   # of heat in a square over n: 15 minutes, 4 GB
 
 Each run is a process of its own, on one thread, so that its peak of memory is its own. With a
-peer the two alternate, three times, and the least times count. Residuals are those of the factors
+peer the two alternate (`--rounds`), and the least times count. Residuals are those of the factors
 that come out, ``|A P E^T + E P A^T + B B^T| / |B B^T|`` and the dual one, in the spectral norm; the
 error is the largest of the Hankel singular values, over the first, by the dense route. The rail
 models are read from COMPRESSM_DATA/sparse.
@@ -35,7 +35,6 @@ from lti.systems.stability import require_stable
 CASES = ("rail_371", "rail_1357", "heat:1000", "heat:10000", "heat:100000", "chain:20000")
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 ORDER = 10
-ROUNDS = 3
 MOST_DENSE = 1500  # states, up to which the values are compared with the dense ones
 RAW = argparse.RawDescriptionHelpFormatter
 
@@ -152,6 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=RAW)
     parser.add_argument("cases", nargs="*", default=CASES)
     parser.add_argument("--peer", help="a Python that can import pyMOR")
+    parser.add_argument("--rounds", type=int, default=3, help="of both in turn, with a peer")
     parser.add_argument("--plot", metavar="PNG")
     parser.add_argument("--one", metavar="NPZ", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -167,7 +167,7 @@ def main() -> None:
         for case in cases:
             sys_, runs = system(case), ([], [])
             write_matrices(sys_, matrices)
-            for _ in range(ROUNDS if given.peer else 1):
+            for _ in range(given.rounds if given.peer else 1):
                 runs[0].append(alone(sys.executable, "sparse.py", "--one", ours, case))
                 if given.peer:
                     command = (given.peer, "sparse_pymor.py", matrices, str(ORDER), theirs)

@@ -14,6 +14,7 @@ from scipy.sparse.linalg import splu
 
 from lti._backend.arrays import Array
 from lti.errors import OptionError
+from lti.systems.cholesky import definite_solver
 from lti.systems.equilibrate import even_units, largest_to_one, rescaled
 
 __all__ = [
@@ -204,6 +205,8 @@ def sparse_factor(M: Any, name: str = "the matrix", symmetric: bool | None = Non
     """M^-1, or `OptionError` if elimination breaks down."""
     M = csc_matrix(M)
     M.sum_duplicates()
+    if solve := definite_solver(M):
+        return Factored(solve, solve)
     try:
         lu = _decomposed(M, symmetric)
     except RuntimeError as error:
