@@ -26,7 +26,7 @@ PUBLIC_MODULES = [
 ARRAY_LIBRARIES = {"array_api_compat", "array_api_strict", "cupy", "jax", "torch"}
 EXTRAS = {
     "accelerate", "control", "hypothesis", "lightning", "matplotlib", "neural_ssm", "pooch",
-    "pytest", "rich", "s5", "safetensors", "sklearn", "slycot", "transformers",
+    "pytest", "rich", "s5", "safetensors", "sklearn", "sksparse", "slycot", "transformers",
 }  # fmt: skip
 UNWANTED = {"lti": EXTRAS | ARRAY_LIBRARIES - {"array_api_compat"}, "compressm": EXTRAS}
 

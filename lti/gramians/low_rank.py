@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import eigvals
+from scipy.linalg import eigvals, qr
 
 from lti._backend.arrays import Array
 from lti.errors import ConvergenceError, UnstableError
-from lti.systems.pencil import Factored, Pencil
+from lti.systems.pencil import Factored, Pencil, residual_units
 from lti.systems.sparse import SparseStateSpace
 
 __all__ = ["LowRank", "low_rank_factors"]
@@ -31,7 +31,8 @@ class LowRank:
     S, R : array (n, k), array (n, l)
         Factors with orthogonal columns, the largest first.
     residuals : (float, float)
-        ``|A P E^H + E P A^H + B B^H| / |B B^H|``, and of the dual equation.
+        ``|A P E^H + E P A^H + B B^H| / |B B^H|``, and of the dual equation, in units in which the
+        largest entries of A are about 1.
     hidden : float
         An estimate of how much the sum of all Hankel singular values is larger than that of the
         computed ones.
@@ -81,15 +82,18 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
     """
     pencil = sys.stability_pencil
     gain = 2.0**0.5 if sys.is_discrete else 1.0
-    sides = (_Side(pencil, gain * sys.B, False, drop),
-             _Side(pencil, gain * sys.C.conj().T, True, drop))  # fmt: skip
+    units = residual_units(pencil)
+    sides = (_Side(pencil, gain * sys.B, units[0], False, drop),
+             _Side(pencil, gain * sys.C.conj().T, units[1], True, drop))  # fmt: skip
     shifts: list[complex] = []
     solves, real = 0, not pencil.is_complex and all(side.W.dtype.kind == "f" for side in sides)
     before, start = None, 0.0
     while True:
         worst = max(sides, key=lambda side: side.residual)
         if before is None and worst.residual <= CHECK * tol:
-            before, start = _sum_of_values(sys, sides), worst.residual
+            S, R = (side.all_columns() for side in sides)
+            before = _scaled_sum(R.conj().T @ sys.times_E(S), sides)
+            start = worst.residual
         elif worst.residual <= tol:
             break
         if solves >= MOST:
@@ -108,30 +112,34 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
             side.step(inverse, p, real)
             if not np.isfinite(side.residual) or side.residual > GROWTH:
                 raise UnstableError(_growth(sys, side))
-    S, R = (side.scale * side.factor() for side in sides)
     # Of the sum of values, the residual hides less than its last reduction has brought: a smaller
     # reduction by 1/q^2 goes on as a geometric series. What was dropped hides less than the
     # smallest directions that were not
-    values = _sum_of_values(sys, sides)
-    hidden = max(0.0, values - _sum_of_values(sys, sides, 10 * drop))
+    S, R = (side.factor() for side in sides)
+    large = [_above(X, 10 * drop).shape[1] for X in (S, R)]
+    product = R.conj().T @ sys.times_E(S)
+    values, less = (_scaled_sum(x, sides) for x in (product, product[: large[1], : large[0]]))
+    hidden = max(0.0, values - less)
     if before is not None:
         q = min(0.99, (worst.residual / start) ** 0.5) if start else 0.0
         hidden += max(0.0, values - before) * max(1.0, q / (1 - q))
+    S, R = (side.scale * X for side, X in zip(sides, (S, R), strict=True))
     return LowRank(S, R, (sides[0].residual, sides[1].residual), hidden, solves)
 
 
 class _Side:
     """One of the two equations: its factor so far, and the factor W of its residual."""
 
-    def __init__(self, pencil: Pencil, B: Array, dual: bool, drop: float) -> None:
-        self.pencil, self.dual, self.drop = pencil, dual, drop
+    def __init__(self, pencil: Pencil, B: Array, units: Array, dual: bool, drop: float) -> None:
+        self.pencil, self.dual, self.drop, self.units = pencil, dual, drop, units[:, None]
+        B = self.units * B
         top = float(abs(B).max(initial=0.0)) or 1.0
         self.scale = top * float(np.linalg.norm(B / top, 2) or 1.0) if B.size else 1.0
         B = B / self.scale  # so that squares neither overflow nor vanish
         # Inputs that say the same as others take no columns
         Q, R = np.linalg.qr(B)
         U, s, _ = np.linalg.svd(R)
-        self.W = Q @ _above(U * s, 1e-15)
+        self.W = Q @ _above(U * s, 1e-15) / self.units
         self.blocks: list[Array] = []
         self.columns, self.last = 0, self.W
         self.best = np.zeros((len(B), 0), dtype=B.dtype)
@@ -154,8 +162,8 @@ class _Side:
             X = V.real + d * V.imag
             self._append(2 * (-a) ** 0.5 * np.hstack([X, (d * d + 1) ** 0.5 * V.imag]))
             self.W = self.W - 4 * a * self.product(0.0, 1.0, X)
-        norm = np.linalg.norm(self.W.conj().T @ self.W, 2)
-        self.residual = float(norm)
+        W = self.units * self.W
+        self.residual = float(np.linalg.norm(W.conj().T @ W, 2))
 
     def _append(self, V: Array) -> None:
         self.blocks.append(V)
@@ -164,9 +172,14 @@ class _Side:
             self._compress()
 
     def _compress(self) -> None:
-        self.last = self.recent_columns()
-        self.best = _leading(np.hstack([self.best, *self.blocks]), self.drop)
-        self.blocks, self.columns = [], 0
+        self.last, Z = self.recent_columns(), self.all_columns()
+        self.blocks, self.columns = [], 0  # before the decomposition, which takes memory
+        self.best = _leading(Z, self.drop)
+
+    def all_columns(self) -> Array:
+        """The factor so far, not compressed."""
+        Z = np.empty((len(self.best), self.best.shape[1] + self.columns), self.W.dtype, order="F")
+        return np.concatenate([self.best, *self.blocks], axis=1, out=Z)
 
     def factor(self) -> Array:
         """The leading directions of all columns so far; the last ones stay, for the shifts."""
@@ -230,16 +243,16 @@ def _remaining(t: Array, p: complex, real: bool) -> Array:
 
 
 def _leading(Z: Array, drop: float) -> Array:
-    """Z Z^H ~ S S^H with orthogonal columns, those above `drop` times the largest."""
-    Q, R = np.linalg.qr(Z)
+    """Z Z^H ~ S S^H with orthogonal columns, those above `drop` times the largest; Z is lost."""
+    found: Any = qr(Z, mode="economic", overwrite_a=True, check_finite=False)
+    Q, R = found
     U, s, _ = np.linalg.svd(R, full_matrices=False)
     return Q @ _above(U * s, drop)
 
 
-def _sum_of_values(sys: SparseStateSpace, sides: tuple[_Side, _Side], drop: float = 0.0) -> float:
-    """The sum of the Hankel singular values that the factors so far give, above `drop`."""
-    S, R = (_above(side.factor(), drop) for side in sides)
-    values = np.linalg.svd(R.conj().T @ sys.times_E(S), compute_uv=False)
+def _scaled_sum(product: Array, sides: tuple[_Side, _Side]) -> float:
+    """The sum of the Hankel singular values, those of R^H E S."""
+    values = np.linalg.svd(product, compute_uv=False)
     return float(sides[0].scale) * (float(sides[1].scale) * float(values.sum()))
 
 

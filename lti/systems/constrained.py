@@ -40,6 +40,10 @@ class ConstrainedPencil:
     ----------
     index : int
         2 or 3.
+    place : float
+        s.
+    moved : int
+        How many poles are there.
     """
 
     def __init__(self, A: Any, E: Any, rows: Array, columns: Array, discrete: bool) -> None:
@@ -53,20 +57,21 @@ class ConstrainedPencil:
         self.is_complex = "c" in (A.dtype.kind, E.dtype.kind)
         self._inverse = nonsingular_factor(self.E, f"E_1, {self.order} x {self.order},", REMEDY)
         self.index, self._saddle = self._bordered()
+        self.moved = (self.index - 1) * self._algebraic
         self._warn_of_lost_digits()
-        self._place = 0.0 if discrete else -abs(self.A).max() / abs(self.E).max()
+        self.place = 0.0 if discrete else -abs(self.A).max() / abs(self.E).max()
 
     def product(self, a: Scalar, e: Scalar, X: Array) -> Array:
         """(a A + e E) X."""
         inside = self._projected(self.E @ X)
-        moved = (e + a * self._place) * (self.E @ (X - inside))
+        moved = (e + a * self.place) * (self.E @ (X - inside))
         return moved + self.E @ self._projected(a * (self.A @ inside) + e * (self.E @ inside))
 
     def adjoint_product(self, a: Scalar, e: Scalar, X: Array) -> Array:
         """(a A + e E)^H X."""
         A, E, a, e = self.A.conj().T, self.E.conj().T, np.conj(a), np.conj(e)
         inside = self._projected_adjoint(E @ X)
-        moved = (e + a * self._place) * (E @ (X - inside))
+        moved = (e + a * self.place) * (E @ (X - inside))
         return moved + E @ self._projected_adjoint(a * (A @ inside) + e * (E @ inside))
 
     def factor(self, a: Scalar, e: Scalar) -> Factored:
@@ -74,7 +79,7 @@ class ConstrainedPencil:
         if not a:
             return Factored(lambda F: self._inverse.solve(F) / e,
                             lambda F: self._inverse.adjoint(F) / np.conj(e))  # fmt: skip
-        place, n = e + a * self._place, self.order
+        place, n = e + a * self.place, self.order
         M = block_array([[a * self.A + e * self.E, self._G], [self._H, None]])
         whole = sparse_factor(M, f"{a:.6g} A + {e:.6g} E, bordered,", False)
 

@@ -12,7 +12,7 @@ from scipy.sparse.linalg import cg
 
 from lti._backend.arrays import Array
 
-__all__ = ["even_units", "rescaled"]
+__all__ = ["even_units", "largest_to_one", "rescaled"]
 
 SMALLEST = -30.0  # log2: entries so far below the largest of their row or column are rounding
 STEPS = 500
@@ -48,6 +48,14 @@ def even_units(matrices: Sequence[Any], B: Array, C: Array) -> tuple[Array, Arra
     c = _largest(v + _size(C, 0), labels[n:], len(b))
     shift = _balancing(b, c)[labels]
     return 2.0 ** (u + shift[:n]), 2.0 ** (v - shift[n:]), float(2.0 ** np.round(z[-1]))
+
+
+def largest_to_one(M: Any) -> tuple[Array, Array]:
+    """l, r (n,), powers of two: 1 / sqrt of the largest entries of rows and of columns of M."""
+    n, (i, j, x) = M.shape[0], _logarithms(M)
+    sizes = (_largest(x, i, n), _largest(x, j, n))
+    left, right = (2.0 ** np.round(np.where(np.isfinite(x), -x / 2, 0.0)) for x in sizes)
+    return left, right
 
 
 def rescaled(M: Any, left: Array, right: Array) -> Any:

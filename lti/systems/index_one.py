@@ -10,6 +10,7 @@ from scipy.sparse.csgraph import structural_rank
 
 from lti._backend.arrays import Array
 from lti.errors import OptionError
+from lti.systems.equilibrate import largest_to_one
 from lti.systems.pencil import Factored, Scalar, nearly_symmetric, nonsingular_factor, sparse_factor
 
 __all__ = ["IndexOnePencil", "algebraic_part"]
@@ -82,6 +83,12 @@ class IndexOnePencil:
         return Factored(
             lambda X: whole.solve(padded(X))[:k], lambda X: whole.adjoint(padded(X))[:k]
         )
+
+    @property
+    def residual_units(self) -> tuple[Array, Array]:
+        """Those of the whole A."""
+        left, right = largest_to_one(self._A)
+        return left[: self.order], right[: self.order]
 
     def ports(
         self, B: Array, C: Array, D: Array, rows: Array, columns: Array

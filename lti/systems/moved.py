@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from lti._backend.arrays import Array
 from lti.errors import OptionError
-from lti.systems.pencil import Factored, Pencil, Scalar
+from lti.systems.pencil import Factored, Pencil, Scalar, residual_units
 
 __all__ = ["MovedPencil"]
 
@@ -33,6 +35,11 @@ class MovedPencil:
         self.order, self.is_complex = pencil.order, pencil.is_complex
         self._EX = pencil.product(0.0, 1.0, X)
         self._WE = pencil.adjoint_product(0.0, 1.0, W.conj().T).conj().T
+
+    @property
+    def residual_units(self) -> Any:
+        """Those of the pencil itself."""
+        return residual_units(self._of)
 
     def without(self, x: Array) -> Array:
         """(1 - X W E) x: the part of a state that the moved poles do not have."""

@@ -14,7 +14,8 @@ from scipy.sparse.linalg import splu
 
 from lti._backend.arrays import Array
 from lti.errors import OptionError
-from lti.systems.equilibrate import even_units, rescaled
+from lti.systems.cholesky import definite_solver
+from lti.systems.equilibrate import even_units, largest_to_one, rescaled
 
 __all__ = [
     "Factored",
@@ -25,10 +26,12 @@ __all__ = [
     "cayley",
     "nearly_symmetric",
     "nonsingular_factor",
+    "residual_units",
     "sparse_factor",
 ]
 
 Scalar = complex | float
+PANEL = 4  # columns of SuperLU's panels: supernodes of sparse factors are narrow
 
 
 @dataclass(frozen=True)
@@ -100,11 +103,18 @@ class MatrixPencil:
         return sparse_factor(M, f"{a:.6g} A + {e:.6g} E", self._symmetric)
 
     def equilibrated(self, B: Array, C: Array) -> tuple[Pencil, Array, Array]:
-        """(L A R, L E R), each with entries of about one size, those of E about 1; l and r."""
+        """(L A R, L E R), even and then with the largest entries of E about 1; l and r."""
         E = self._identity if self.E is None else self.E
         left, right, w = even_units((self.A, E), B, C)
         left = w * left
+        u, v = largest_to_one(rescaled(E, left, right))
+        left, right = u * left, v * right
         return MatrixPencil(*(rescaled(x, left, right) for x in (self.A, E))), left, right
+
+    @cached_property
+    def residual_units(self) -> tuple[Array, Array]:
+        """Those of A."""
+        return largest_to_one(self.A)
 
     @cached_property
     def _symmetric(self) -> bool:
@@ -186,10 +196,17 @@ class ScaledPencil:
         return self.of, self._left[:, 0], self._right[:, 0]
 
 
+def residual_units(pencil: Pencil) -> Any:
+    """l and r (n,) of A with largest entries of 1: there slow and fast states count alike."""
+    return getattr(pencil, "residual_units", np.ones((2, pencil.order)))
+
+
 def sparse_factor(M: Any, name: str = "the matrix", symmetric: bool | None = None) -> Factored:
     """M^-1, or `OptionError` if elimination breaks down."""
     M = csc_matrix(M)
     M.sum_duplicates()
+    if solve := definite_solver(M):
+        return Factored(solve, solve)
     try:
         lu = _decomposed(M, symmetric)
     except RuntimeError as error:
@@ -231,7 +248,7 @@ def _decomposed(M: Any, symmetric: bool | None) -> Any:
     if not (nearly_symmetric(M) if symmetric is None else symmetric):
         return splu(M)
     options = {"SymmetricMode": True}
-    return splu(M, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.1, options=options)
+    return splu(M, "MMD_AT_PLUS_A", diag_pivot_thresh=0.1, panel_size=PANEL, options=options)
 
 
 def _solved(lu: Any, is_complex: bool, trans: str, X: Any) -> Array:

@@ -233,9 +233,13 @@ class SparseStateSpace:
             return self.finite_part.poles
         if (even := self.equilibrated.system) is not self:
             return even.poles
-        if self.order <= SMALL:
-            return self.small_dense().poles
         pencil = self.pencil
+        if self.order <= SMALL:
+            poles = self.small_dense().poles
+            if isinstance(pencil, ConstrainedPencil):  # without those that the projection moved
+                order = np.argsort(abs(poles - pencil.place), kind="stable")
+                poles = poles[np.sort(order[pencil.moved :])]
+            return poles
         found = closest_poles(pencil, 1.0 if self.is_discrete else 0.0, SOME)
         for near in suspects(pencil, found, self.is_discrete):
             X, W = unstable_subspaces(pencil, near, self.is_discrete)

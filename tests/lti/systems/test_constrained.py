@@ -129,6 +129,22 @@ def mechanics(k=12, r=2, *, seed=0, moved=False, is_complex=False):
 MECHANICS = {"real": {}, "supports are moved": {"moved": True}, "complex": {"is_complex": True}}
 
 
+@pytest.mark.parametrize(("sys", "index"), [
+    *((stokes(**form), 2) for form in FORMS.values()),
+    (mechanics(), 3), (mechanics(is_complex=True), 3),
+], ids=[*FORMS, "index 3", "index 3, complex"])  # fmt: skip
+def test_the_poles_are_the_finite_ones_of_the_pencil(sys, index):
+    count = sys.order - index * np.count_nonzero(algebraic_part(sys.E)[0])
+    values = scipy.linalg.eigvals(sys.A.toarray(), sys.E.toarray())
+    finite = values[np.argsort(abs(values))][:count]
+    assert abs(values[np.isfinite(values)]).max() > 1e3 * abs(finite).max() or (
+        np.isfinite(values).sum() == count
+    )
+    assert len(sys.poles) == count
+    apart = abs(sys.poles[:, None] - finite)
+    assert max(apart.min(axis=0).max(), apart.min(axis=1).max()) < 1e-7 * abs(finite).max()
+
+
 @pytest.mark.parametrize("form", MECHANICS.values(), ids=MECHANICS)
 def test_index_three_agrees_with_the_dense_descriptor_route(form):
     sys = mechanics(**form)

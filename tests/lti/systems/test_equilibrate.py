@@ -1,5 +1,7 @@
 """Units of states, equations and time do not change what is computed of a sparse system."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse as sparse
@@ -186,3 +188,46 @@ def test_entries_that_are_rounding_do_not_count():
     noise = sparse.diags(np.arange(60) % 2.0) @ noise
     left, right, _ = even_units((A + noise,), np.ones((60, 1)), np.ones((1, 60)))
     assert max(x.max() / x.min() for x in (left, right)) <= 4
+
+
+def stiff(e, form):
+    """E = diag(e, 1/e, 1) in bad units, and the same system with E = 1."""
+    rng, d = np.random.default_rng(3), np.array([e, 1 / e, 1.0])
+    A, E, B, C, dt = -np.eye(3), np.diag(d), np.ones((3, 1)), np.ones((1, 3)), 0
+    if form == "nonsymmetric":
+        A -= np.array([[0, 0.3, 0.2], [0, 0, 0.4], [0.1, 0, 0]])
+    if form == "nonsymmetric E":
+        G = np.array([[1, 0.3, 0.2], [0, 1, 0.4], [0.1, 0, 1]])
+        E = d[:, None] ** 0.5 * G * d**0.5
+    if form == "discrete":
+        A, B, C, dt = E * [0.5, 0.3, -0.4], d[:, None] ** 0.5, d[None] ** 0.5, True
+    A1, B1, C1 = A, B, C
+    if form == "index 1":
+        to, back = np.full((3, 1), 0.1), np.full((1, 3), 0.2)
+        A, E = np.block([[A, to], [back, -1.0]]), np.diag(np.append(d, 0.0))
+        B, C = np.ones((4, 1)), np.ones((1, 4))
+        A1, B1, C1 = A1 + to @ back, B1 + to, C1 + back
+    L, R = 2.0 ** rng.integers(-40, 41, (2, len(A)))
+    A, E = (sparse.csc_array(L[:, None] * X * R) for X in (A, E))
+    s = d**-0.5
+    A1, B1, C1 = s[:, None] * A1 * s, s[:, None] * B1, C1 * s
+    if form == "nonsymmetric E":
+        A1, B1 = np.linalg.solve(G, A1), np.linalg.solve(G, B1)
+    return (lti.SparseStateSpace(A, L[:, None] * B, C * R, None, E, dt),
+            lti.StateSpace(A1, B1, C1, None, dt))  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::lti.ReductionWarning")
+@pytest.mark.parametrize(("form", "e"), [
+    *itertools.product(["diagonal", "discrete"], [1e5, 1e10, 1e20, 1e40]),
+    *itertools.product(["index 1"], [1e5, 1e10, 1e20]),
+    *itertools.product(["nonsymmetric", "nonsymmetric E"], [1e5, 1e10]),
+])  # fmt: skip
+def test_no_value_is_lost_where_time_constants_are_far_apart(form, e):
+    sys, other = stiff(e, form)
+    expected = lti.hankel_singular_values(other)
+    np.testing.assert_allclose(lti.hankel_singular_values(sys), expected, rtol=1e-6)
+    assert lti.balance(sys).minimal_order == 3
+    if form != "discrete":
+        flags = lti.balanced_truncation(sys, 3).flags
+        assert any("of the stability boundary" in flag for flag in flags)
