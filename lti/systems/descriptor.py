@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csc_matrix
 
 from lti._backend.arrays import Array
 from lti.errors import OptionError, ReductionWarning, warn
+from lti.systems.equilibrate import even_units, largest_to_one
 
 __all__ = ["FinitePart", "finite_part"]
 
@@ -58,11 +60,16 @@ def finite_part(A: Array, E: Array, B: Array, C: Array, D: Array) -> FinitePart:
     decomposition of a transfer matrix", J. Numer. Linear Algebra Appl. 1 (1992).
     """
     n, split, index = len(A), 0, 0
+    # In even units of states and equations, or the fastest of slow and fast poles seems infinite
+    left, right, _ = even_units([csc_matrix(A), csc_matrix(E)], B, C)
+    A, E = (left[:, None] * X * right for X in (A, E))
+    B, C = left[:, None] * B, C * right
     sizes = np.linalg.norm(A), np.linalg.norm(E)
-    A, E, B, C = A.copy(), E.copy(), B.copy(), C.copy()
     while split < n:
         Z, rank = _null_space_first(E[split:, split:], n * EPS * float(sizes[1]))
         k = n - split - rank
+        if split == 0:
+            _warn_of_fast_poles(E, rank)
         if k == 0:
             break
         for X in (A, E, C):
@@ -91,15 +98,34 @@ def finite_part(A: Array, E: Array, B: Array, C: Array, D: Array) -> FinitePart:
     G = G - N @ (X @ B_f)
     _refuse_polynomial(C[:, inf], N, G, index)
     condition = max(1.0, float(np.linalg.norm(X, 2)) if X.size else 1.0)
-    condition *= max(1.0, float(np.linalg.cond(E[fin, fin]))) if split < n else 1.0
-    condition *= float(np.linalg.cond(A[inf, inf])) if split else 1.0
+    condition *= max(1.0, float(np.linalg.cond(_even(E[fin, fin])))) if split < n else 1.0
+    condition *= float(np.linalg.cond(_even(A[inf, inf]))) if split else 1.0
     if condition * EPS > LOST:
         warn(
             f"the finite part of the descriptor system has about {-np.log10(condition * EPS):.0f} "
             "digits: its finite and infinite eigenvalues are hard to tell apart",
             ReductionWarning,
         )
+    if not split:  # the states are those of the user
+        F, B_f, C = right[:, None] * F / right, right[:, None] * B_f, C / right
     return FinitePart(F, B_f, C[:, fin] + C[:, inf] @ X, D - C[:, inf] @ G, index, condition)
+
+
+def _even(M: Array) -> Array:
+    """M in units of its rows and columns in which their largest entries are about one."""
+    left, right = largest_to_one(csc_matrix(M))
+    return left[:, None] * M * right
+
+
+def _warn_of_fast_poles(E: Array, rank: int) -> None:
+    even = _even(E)
+    more = _null_space_first(even, len(E) * EPS * float(np.linalg.norm(even)))[1] - rank
+    if more > 0:
+        warn(
+            f"{more} poles are so fast beside the others that they count as infinite: E has the "
+            f"numerical rank {rank} of {len(E)}, in other units {rank + more}",
+            ReductionWarning,
+        )
 
 
 def _null_space_first(E: Array, tol: float) -> tuple[Array, int]:

@@ -88,9 +88,34 @@ def test_other_input_is_refused():
 
 
 def test_lost_digits_are_warned_of():
-    E, A = np.diag([1.0, 1e-10]), np.array([[-1.0, 1.0], [1.0, -1.0001]])
+    A, turn = np.array([[-1.0, 1.0], [1.0, -1.0001]]), np.array([[0.8, -0.6], [0.6, 0.8]])
     with pytest.warns(lti.ReductionWarning, match="digits"):
+        E = turn @ np.diag([1.0, 1e-10]) @ turn.T
         lti.StateSpace.from_descriptor(E, A, np.ones((2, 1)), np.ones((1, 2)))
+
+
+@pytest.mark.parametrize("e", [1e-7, 1e4, 1e8, 1e12])
+@pytest.mark.parametrize("algebraic", [False, True])
+def test_slow_and_fast_poles_are_all_finite(e, algebraic):
+    E, A = np.diag([e, 1 / e, 1.0, 0.0]), -np.eye(4)
+    A[:2, 2] = A[3, 2] = 0.5
+    n = 4 if algebraic else 3
+    units = np.diag([1e5, 1.0, 1e-7, 1e3])  # of the equations and, inverted, of the states
+    E, A = (units @ X @ np.linalg.inv(units)[:, ::-1] for X in (E, A))
+    E, A = E[:n, -n:], A[:n, -n:]
+    B, C = np.ones((n, 1)), np.ones((1, n))
+    sys = lti.StateSpace.from_descriptor(E, A, B, C)
+    assert sys.order == 3
+    w = np.array([0.0, 0.3 / e, 0.3, 0.3 * e])
+    exact = [C @ np.linalg.solve(1j * x * E - A, B) for x in w]
+    np.testing.assert_allclose(lti.frequency_response(sys, w), exact, rtol=1e-9)
+
+
+def test_poles_too_fast_for_double_precision_are_warned_of():
+    E = np.diag([1e20, 1e-20, 1.0])
+    with pytest.warns(lti.ReductionWarning, match="1 poles are so fast"):
+        sys = lti.StateSpace.from_descriptor(E, -np.eye(3), np.ones((3, 1)), np.ones((1, 3)))
+    assert sys.order == 2
 
 
 def semi_explicit(n=30, k=8, seed=0):
