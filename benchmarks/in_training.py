@@ -218,6 +218,7 @@ def report(found: list[dict[str, Any]], plot: Path | None) -> None:
 def draw(points: list[tuple[str, str, float, float, float]], metric: Metric, path: Path) -> None:
     """The metric of each layer and arm against the seconds of a training."""
     from matplotlib import pyplot as plt
+    from matplotlib.lines import Line2D
 
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     layers, arms = (list(dict.fromkeys(point[i] for point in points)) for i in (0, 1))
@@ -230,15 +231,14 @@ def draw(points: list[tuple[str, str, float, float, float]], metric: Metric, pat
             color=f"C{layers.index(layer)}",
             elinewidth=0.8,
         )
-    handles = [
-        plt.Line2D([], [], color=f"C{i}", linewidth=4, label=x) for i, x in enumerate(layers)
-    ]
+    handles = [Line2D([], [], color=f"C{i}", linewidth=4, label=x) for i, x in enumerate(layers)]
     handles += [
-        plt.Line2D([], [], color="black", ls="", marker="os^Dvx+"[i % 7], label=arm)
+        Line2D([], [], color="black", ls="", marker="os^Dvx+"[i % 7], label=arm)
         for i, arm in enumerate(arms)
     ]
     axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    axes.set(xlabel="seconds of a training", ylabel=metric.name, xscale="log")
+    axes.set(xlabel="seconds of a training", ylabel=metric.name, xlim=(0, None))
+    axes.yaxis.set_major_formatter(lambda value, _: metric.shown(value))
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=150)
 

@@ -311,14 +311,17 @@ def refuse_unwritable(layer: nn.Module) -> None:
                 f"{', '.join(sorted(missing))} is no parameter of the layer, as it is pruned or "
                 "parametrized; undo that first"
             )
-    if (family := family_of(layer)) is not None:
+        states = {name: layer.get_parameter(name) for name in layer.state_axes}
+    elif (family := family_of(layer)) is not None:
         tensors = tensors_of(layer)
-        half = [name for name in family.with_states if tensors[name].dtype in HALF]
-        if half:
-            raise SkipError(
-                f"in half precision, as {', '.join(half)} are, rounding errors add up along the "
-                "recurrence; cast the layer to float32, and use torch.autocast"
-            )
+        states = {name: tensors[name] for name in family.with_states}
+    else:
+        return
+    if half := [name for name, x in states.items() if x.dtype in HALF]:
+        raise SkipError(
+            f"in half precision, as {', '.join(half)} are, rounding errors add up along the "
+            "recurrence; cast the layer to float32, and use torch.autocast"
+        )
 
 
 def _refuse_unstable(system: lti.DiagonalStateSpace) -> None:

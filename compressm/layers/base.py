@@ -41,7 +41,7 @@ class SSMLayer(nn.Module, ABC):
             raise lti.OptionError(
                 f"the recurrence of {type(self).__name__} needs parameters in float32 or float64, "
                 f"got the default dtype {dtype}; build it under torch.set_default_dtype("
-                "torch.float32), and use torch.autocast"
+                "torch.float32), in Lightning in __init__ and not in configure_model"
             )
 
     @property

@@ -124,6 +124,7 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
         q = min(0.99, (worst.residual / start) ** 0.5) if start else 0.0
         hidden += max(0.0, values - before) * max(1.0, q / (1 - q))
     S, R = (side.scale * X for side, X in zip(sides, (S, R), strict=True))
+    hidden += 2.0**-52 * float(np.linalg.norm(S) * np.linalg.norm(R))  # rounding
     return LowRank(S, R, (sides[0].residual, sides[1].residual), hidden, solves)
 
 

@@ -200,8 +200,8 @@ class Balancing:
     def select_order(self, choice: OrderChoice, bounds: Array | None = None) -> int:
         """The order of a `choice`, by `bounds` (..., n + 1) or those of balanced truncation."""
         bounds = self.error_bounds if bounds is None else bounds
-        none_known = (to_numpy(bounds)[..., :-1] == float("inf")).all()
-        if choice.tol is not None and none_known and self.factors.error_bounds is None:
+        of_residual = self.factors.residual_bounds if bounds is self.residual_bounds else None
+        if choice.tol is not None and not (self.factors.error_bounds or of_residual):
             raise OrderError(
                 f"tol={choice.tol!r} needs an error bound, and none is known where Gramians are "
                 f'{self.factors.name}; give an order or energy=, or balance with weighting="wang"'

@@ -153,7 +153,7 @@ class Reduction:
         Parameters
         ----------
         rtol : float, optional
-            Relative accuracy of the measured norm.
+            Relative accuracy of the measured norm, as far as the rounding of both responses allows.
         return_frequency : bool, optional
             Also return the frequency of the largest error, as `hinf_norm` does.
 

@@ -312,7 +312,7 @@ def _relative_bounds(sigma: Array) -> Array:
     with np.errstate(divide="ignore"):
         steps = np.where(below, np.log1p(sigma) - np.log1p(-np.where(below, sigma, 0.0)), np.inf)
     tails = np.cumsum(steps[..., ::-1], axis=-1)[..., ::-1]
-    return np.concatenate([np.expm1(tails), np.zeros_like(tails[..., :1])], axis=-1)
+    return np.concatenate([np.expm1(tails), np.zeros((*sigma.shape[:-1], 1))], axis=-1)
 
 
 def _pair(d: np.ndarray, S: Array, R: Array, **about: Any) -> GramianPair:

@@ -9,7 +9,7 @@ from scipy.sparse import csc_matrix
 
 from lti._backend.arrays import Array
 from lti.errors import OptionError, ReductionWarning, warn
-from lti.systems.equilibrate import even_units, largest_to_one
+from lti.systems.equilibrate import largest_to_one
 
 __all__ = ["FinitePart", "finite_part"]
 
@@ -60,10 +60,14 @@ def finite_part(A: Array, E: Array, B: Array, C: Array, D: Array) -> FinitePart:
     decomposition of a transfer matrix", J. Numer. Linear Algebra Appl. 1 (1992).
     """
     n, split, index = len(A), 0, 0
-    # In even units of states and equations, or the fastest of slow and fast poles seems infinite
-    left, right, _ = even_units([csc_matrix(A), csc_matrix(E)], B, C)
-    A, E = (left[:, None] * X * right for X in (A, E))
+    # In units of states and equations in which A has entries of one, and a unit of time for E:
+    # what is small in E then is rounding, or belongs to a pole beyond the digits of the others
+    left, right = largest_to_one(csc_matrix(A))
+    first = _power_of_two(E)
+    A, E = (left[:, None] * X * right for X in (A, E / first))
     B, C = left[:, None] * B, C * right
+    second = _power_of_two(E)
+    E = E / second
     sizes = np.linalg.norm(A), np.linalg.norm(E)
     while split < n:
         Z, rank = _null_space_first(E[split:, split:], n * EPS * float(sizes[1]))
@@ -106,9 +110,16 @@ def finite_part(A: Array, E: Array, B: Array, C: Array, D: Array) -> FinitePart:
             "digits: its finite and infinite eigenvalues are hard to tell apart",
             ReductionWarning,
         )
+    with np.errstate(over="ignore"):  # refused where the system is made
+        F, B_f = F / first / second, B_f / first / second
     if not split:  # the states are those of the user
         F, B_f, C = right[:, None] * F / right, right[:, None] * B_f, C / right
     return FinitePart(F, B_f, C[:, fin] + C[:, inf] @ X, D - C[:, inf] @ G, index, condition)
+
+
+def _power_of_two(M: Array) -> float:
+    """About the largest entry."""
+    return float(2.0 ** np.floor(np.log2(abs(M).max(initial=0.0) or 1.0)))
 
 
 def _even(M: Array) -> Array:
@@ -122,8 +133,9 @@ def _warn_of_fast_poles(E: Array, rank: int) -> None:
     more = _null_space_first(even, len(E) * EPS * float(np.linalg.norm(even)))[1] - rank
     if more > 0:
         warn(
-            f"{more} poles are so fast beside the others that they count as infinite: E has the "
-            f"numerical rank {rank} of {len(E)}, in other units {rank + more}",
+            f"E has the numerical rank {rank} of {len(E)}, in other units {rank + more}: {more} "
+            "beyond the digits of the others count as infinite poles; if these entries of E are "
+            "rounding, set them to zero",
             ReductionWarning,
         )
 
