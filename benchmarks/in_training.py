@@ -196,7 +196,8 @@ def report(found: list[dict[str, Any]], plot: Path | None) -> None:
         changes = [row[metric.name] - base[metric.name] for row, base in paired]
         error = statistics.stdev(changes) / len(paired) ** 0.5 if len(paired) > 1 else float("nan")
         change, shown = metric.difference(statistics.mean(changes)), metric.difference(error)
-        against = "" if arm == "full" else f"{change} ({shown.lstrip('+')})"
+        against = "" if arm == "full" else change
+        against += f" ({shown.lstrip('+')})" if against and len(paired) > 1 else ""
         states = sorted(row["states"] for row, _ in paired)
         span = f"{states[0]:g}" + (f" to {states[-1]:g}" if states[0] < states[-1] else "")
         score, seconds = (
