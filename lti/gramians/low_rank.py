@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigvals, qr
 
-from lti._backend.arrays import Array
+from lti._backend.arrays import Array, frobenius
 from lti.errors import ConvergenceError, UnstableError
 from lti.systems.pencil import Factored, Pencil, residual_units
 from lti.systems.sparse import SparseStateSpace
@@ -124,7 +124,7 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
         q = min(0.99, (worst.residual / start) ** 0.5) if start else 0.0
         hidden += max(0.0, values - before) * max(1.0, q / (1 - q))
     S, R = (side.scale * X for side, X in zip(sides, (S, R), strict=True))
-    hidden += 2.0**-52 * float(np.linalg.norm(S) * np.linalg.norm(R))  # rounding
+    hidden += 2.0**-52 * float(frobenius(S)) * float(frobenius(R))  # rounding
     return LowRank(S, R, (sides[0].residual, sides[1].residual), hidden, solves)
 
 
