@@ -210,10 +210,7 @@ def _by_level_sets(G: System, F: System | None, rtol: float, minimal: System | N
     It has few states and no bad units. Every gain that is returned is one of the system itself.
     """
     size, G, F, minimal = _modest(G, F, minimal and replace(minimal, D=G.D))
-    try:
-        gain, t = _of_model(G, F, rtol, minimal)
-    except np.linalg.LinAlgError:  # a response that is not finite
-        return np.inf, 0.0
+    gain, t = _of_model(G, F, rtol, minimal)
     return size * gain, t
 
 
@@ -232,12 +229,11 @@ def _of_model(G: System, F: System | None, rtol: float, minimal: System | None) 
         return np.exp(1j * t) if G.is_discrete else 1j * t
 
     def model_gains(t: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(approximate(boundary(t)), ord=2, axis=(-2, -1))
+        return _norms(approximate(boundary(t)))
 
     def gains(t: np.ndarray) -> np.ndarray:
         responses = [of(boundary(t)) for of in respond]
-        response = responses[0] if F is None else responses[0] - responses[1]
-        return np.linalg.norm(response, ord=2, axis=(-2, -1))
+        return _norms(responses[0] if F is None else responses[0] - responses[1])
 
     def climb(t: float) -> Peak:
         top = np.array(_climbed(model_gains, t, np.abs(boundary(t) - poles).min(initial=1.0)))
@@ -274,6 +270,10 @@ def _of_model(G: System, F: System | None, rtol: float, minimal: System | None) 
     if gains(np.zeros(1))[0] >= (1 - 1e-13) * best[0]:  # which rounding alone has moved
         best = best[0], 0.0
     return float(best[0]), float(rate * best[1])
+
+
+def _norms(responses: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(in_range("the gains are", responses), ord=2, axis=(-2, -1))
 
 
 def _in_time(sys: System, rate: float) -> System:

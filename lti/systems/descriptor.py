@@ -100,7 +100,7 @@ def finite_part(A: Array, E: Array, B: Array, C: Array, D: Array) -> FinitePart:
         X = N @ X @ F + K
     # B_inf + Y B_f with Y = -(E_inf X + E_12) E_f^-1
     G = G - N @ (X @ B_f)
-    _refuse_polynomial(C[:, inf], N, G, index)
+    _refuse_polynomial(C[:, inf], N, G, index, first * second)
     condition = max(1.0, float(np.linalg.norm(X, 2)) if X.size else 1.0)
     condition *= max(1.0, float(np.linalg.cond(_even(E[fin, fin])))) if split < n else 1.0
     condition *= float(np.linalg.cond(_even(A[inf, inf]))) if split else 1.0
@@ -147,8 +147,8 @@ def _null_space_first(E: Array, tol: float) -> tuple[Array, int]:
     return np.roll(Vh.conj().T, len(E) - rank, axis=1), rank
 
 
-def _refuse_polynomial(C: Array, N: Array, G: Array, index: int) -> None:
-    """`OptionError` if C N^i G, the coefficient of s^i, is not zero for some i > 0."""
+def _refuse_polynomial(C: Array, N: Array, G: Array, index: int, time: float) -> None:
+    """`OptionError` if a C N^i G, i > 0, is not 0, the coefficient of s^i in that unit of time."""
     power, size = G, np.linalg.norm(C) * np.linalg.norm(G)
     for i in range(1, index):
         power, size = N @ power, size * np.linalg.norm(N, 2)
@@ -156,6 +156,6 @@ def _refuse_polynomial(C: Array, N: Array, G: Array, index: int) -> None:
         if coefficient > 1e4 * len(N) * EPS * size:
             raise OptionError(
                 f"the transfer function is improper: it grows as s^{i}, with a coefficient of size "
-                f"{coefficient:.3g} (the pencil has index {index}); filter that input, or choose "
-                "outputs that do not differentiate it"
+                f"{coefficient * time**i:.3g} (the pencil has index {index}); filter that input, "
+                "or choose outputs that do not differentiate it"
             )

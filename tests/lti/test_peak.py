@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lti
+from lti.peak import peak_gain
 from tests.lti.helpers import random_dense
 
 
@@ -46,6 +47,28 @@ def test_the_unit_of_time_does_not_matter(rate):
     expected, at = lti.hinf_norm(lti.StateSpace(sys.A, sys.B, sys.C, D), return_frequency=True)
     np.testing.assert_allclose(gain * rate, expected, rtol=1e-9)
     np.testing.assert_allclose(w / rate, at, rtol=1e-6, atol=1e-9)
+
+
+def test_diagonal_poles_of_every_magnitude():
+    poles = np.array([1e200, 1e-200, 1.0])
+    sys = lti.DiagonalStateSpace(-poles, poles[:, None], np.array([[2.0, -1, 3]]), dt=0)
+    assert float(lti.hinf_norm(sys)) == pytest.approx(5)
+
+
+@pytest.mark.parametrize("gain", [1e6, 1e10, 1e12])
+def test_a_resonance_that_both_have_does_not_blur_their_difference(gain):
+    rng, n = np.random.default_rng(0), 40
+    poles = -rng.uniform(0.3, 1.5, n) + 1j * rng.uniform(1, 20, n)
+    C = (rng.standard_normal(n) + 1j * rng.standard_normal(n))[None]
+    shared, ones = np.array([-1e-6 + 50j]), np.ones((n + 1, 1), complex)
+
+    def of(poles, C):
+        return lti.DiagonalStateSpace(poles, ones[: len(poles)], C, dt=0, conjugate=True)
+
+    both = np.append([[gain * 1e-6 + 0j]], C, 1)
+    G, F = of(np.append(shared, poles), both), of(shared, both[:, :1])
+    found = float(peak_gain(G, F, 1e-9))
+    assert found == pytest.approx(float(lti.hinf_norm(of(poles, C))), rel=1e-8)
 
 
 @pytest.mark.parametrize("top", [1e100, 1e140, 1e153])

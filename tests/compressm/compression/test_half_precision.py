@@ -8,6 +8,9 @@ import torch
 from torch import nn
 
 from compressm import (
+    LRU,
+    LSSL,
+    S4D,
     At,
     Compressor,
     OutputError,
@@ -117,6 +120,16 @@ def test_a_linear_layer_of_another_package_is_left_as_it_is(name):
     left, cut = compress_(model, States(4)).layers
     assert "in half precision, as" in left.skipped and "to float32, and use" in left.skipped
     assert is_unchanged(model[0], before) and cut.after == 4
+
+
+@pytest.mark.parametrize("kind", [LRU, S4D, LSSL])
+def test_our_layers_in_half_precision_without_a_cast_are_left_as_they_are(kind):
+    layer = kind(4, 8)
+    for p in layer.parameters():
+        p.data = p.data.bfloat16()
+    before = parameters_of(layer)
+    (cut,) = compress_(nn.Sequential(layer), States(4)).layers
+    assert "in half precision, as" in cut.skipped and is_unchanged(layer, before)
 
 
 @pytest.mark.filterwarnings("ignore:.*discards the imaginary part")

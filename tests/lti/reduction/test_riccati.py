@@ -156,6 +156,18 @@ def test_the_bounds_are_of_use():
         lti.balance(sys, gramians=lti.lqg_gramians).truncate(tol=1e-3)
 
 
+@pytest.mark.parametrize("dt", [0, True])
+def test_singular_perturbation_of_few_states(dt):
+    # z = 2.5 or s = 2 is a zero that is not stable, so that the value is one and its bound infinite
+    sys = lti.StateSpace([[0.5 if dt else -1.0]], [[1.0]], [[-2.0 if dt else -3.0]], [[1.0]], dt)
+    balancing = lti.balance(sys, gramians=lti.stochastic_gramians)
+    np.testing.assert_allclose(balancing.hsv, 1, atol=1e-7)
+    assert quiet(balancing.reduce, "singular-perturbation", tol=0.1).order == 1
+    none = lti.StateSpace(np.zeros((0, 0)), np.zeros((0, 1)), np.zeros((1, 0)), [[1.0]], dt)
+    balancing = lti.balance(none, gramians=lti.stochastic_gramians)
+    assert balancing.reduce("singular-perturbation", 0).error_bound == 0
+
+
 def test_zeros_outside_give_values_of_one():
     # (s - 1)(s - 2) / ((s + 3)(s + 4)): two zeros that are not stable
     sys = lti.as_statespace(TransferFunction([1, -3, 2], [1, 7, 12]))

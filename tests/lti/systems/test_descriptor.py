@@ -71,6 +71,12 @@ def test_an_improper_system_is_refused():
     assert lti.StateSpace.from_descriptor(E, A, [[0.0], [1.0]], [[0.0, 1.0]]).order == 0
 
 
+def test_the_coefficient_of_an_improper_system_is_that_of_the_user():
+    E = np.array([[0.0, 1e6], [0.0, 0.0]])  # x_2 = -u, x_1 = -1e6 u' - u
+    with pytest.raises(lti.OptionError, match=r"as s\^1, with a coefficient of size 1e\+06"):
+        lti.StateSpace.from_descriptor(E, np.eye(2), np.ones((2, 1)), np.ones((1, 2)))
+
+
 def test_a_singular_pencil_is_refused():
     E, A, B, C = mixed((1,))
     A, E = A.copy(), E.copy()
