@@ -55,10 +55,11 @@ def test_diagonal_poles_of_every_magnitude():
     assert float(lti.hinf_norm(sys)) == pytest.approx(5)
 
 
-@pytest.mark.parametrize("gain", [1e6, 1e10, 1e12])
+@pytest.mark.parametrize("gain", [1e6, 1e10, 1e13])
 def test_a_resonance_that_both_have_does_not_blur_their_difference(gain):
-    rng, n = np.random.default_rng(0), 40
-    poles = -rng.uniform(0.3, 1.5, n) + 1j * rng.uniform(1, 20, n)
+    rng, n = np.random.default_rng(0), 60
+    frequencies = np.sort(rng.uniform(1, 20, n))
+    poles = 1j * frequencies - rng.uniform(0.3, 1.5, n)
     C = (rng.standard_normal(n) + 1j * rng.standard_normal(n))[None]
     shared, ones = np.array([-1e-6 + 50j]), np.ones((n + 1, 1), complex)
 
