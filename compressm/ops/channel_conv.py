@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn.functional import pad
 
 from compressm.ops.blocks import as_states, blocks, interleaved
-from compressm.ops.exporting import transformed
+from compressm.ops.exporting import plainly
 from compressm.ops.powers import causal, powers_of
 
 __all__ = ["blocks_pay", "causal_conv", "diagonal_conv"]
@@ -24,7 +27,7 @@ def blocks_pay(u: Tensor, n: int) -> bool:
     n : int
     """
     few = n <= min(u.shape[1] // 40, 32)  # measured, as is the length of a block
-    return few and u.device.type == "cpu" and (torch.compiler.is_compiling() or not transformed())
+    return few and u.device.type == "cpu" and not plainly()
 
 
 def diagonal_conv(u: Tensor, poles: Tensor, weights: Tensor) -> Tensor:
@@ -71,7 +74,7 @@ def causal_conv(u: Tensor, kernel: Tensor) -> Tensor:
     u : (..., length)
         Real.
     kernel : (..., length)
-        Real.
+        Real; its leading axes are the last ones of u.
 
     Returns
     -------
@@ -79,6 +82,68 @@ def causal_conv(u: Tensor, kernel: Tensor) -> Tensor:
     """
     if not u.numel():
         return u  # there is no FFT of an empty batch
-    length = u.shape[-1]
-    spectrum = torch.fft.rfft(u, 2 * length) * torch.fft.rfft(kernel, 2 * length)  # no wrapping
-    return torch.fft.irfft(spectrum, 2 * length)[..., :length]
+    if plainly():
+        return _plain(u, kernel)
+    return _conv(u, kernel)[0]
+
+
+@torch.library.custom_op("compressm::causal_conv", mutates_args=())
+def _conv(u: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`causal_conv`, one operation for a compiler; returns the two spectra too."""
+    length, period = u.shape[-1], _period(u)
+    U, K = torch.fft.rfft(u, period), torch.fft.rfft(kernel, period)
+    return _back(U * K, period, length), U, K
+
+
+@_conv.register_fake
+def _(u, kernel):
+    half = _period(u) // 2 + 1
+    dtype = u.dtype.to_complex()
+    spectra = (x.new_empty(*x.shape[:-1], half, dtype=dtype) for x in (u, kernel))
+    return u.new_empty(u.shape), *spectra
+
+
+@torch.library.custom_op("compressm::causal_conv_backward", mutates_args=())
+def _conv_backward(g: Tensor, U: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients, g correlated with the kernel and with u, by real FFTs: torch has complex ones."""
+    length, period = g.shape[-1], _period(g)
+    G = torch.fft.rfft(g, period)
+    gu = _back(G * K.conj(), period, length)
+    return gu, _back((G * U.conj()).sum_to_size(K.shape), period, length)
+
+
+@_conv_backward.register_fake
+def _(g, U, K):
+    return g.new_empty(g.shape), g.new_empty(*K.shape[:-1], g.shape[-1])
+
+
+def _keep_for_backward(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs, *output[1:])
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(ctx: Any, g: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    u, kernel, U, K = ctx.saved_tensors
+    if g is None:
+        return None, None
+    if torch.is_grad_enabled():  # for derivatives of these derivatives
+        return torch.func.vjp(_plain, u, kernel)[1](g)
+    return _conv_backward(g, U, K)
+
+
+_conv.register_autograd(_gradients, setup_context=_keep_for_backward)
+
+
+def _plain(u: Tensor, kernel: Tensor) -> Tensor:
+    """`causal_conv` in operations that torch differentiates as often, and as, it is asked."""
+    length, period = u.shape[-1], _period(u)
+    return _back(torch.fft.rfft(u, period) * torch.fft.rfft(kernel, period), period, length)
+
+
+def _back(spectrum: Tensor, period: int, length: int) -> Tensor:
+    return torch.fft.irfft(spectrum, period)[..., :length].contiguous()
+
+
+def _period(u: Tensor) -> int:
+    """At least twice the length, so that nothing wraps, and of small factors only."""
+    return 2 * next_fast_len(int(u.shape[-1]))  # pyright: ignore

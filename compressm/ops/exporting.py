@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.autograd import forward_ad
 
-__all__ = ["to_onnx", "transformed"]
+__all__ = ["plainly", "to_onnx", "transformed"]
 
 
 @torch.compiler.assume_constant_result
@@ -17,3 +17,10 @@ def to_onnx() -> bool:
 def transformed() -> bool:
     """Whether derivatives are taken forwards, or by a transformation of `torch.func`."""
     return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+
+
+def plainly() -> bool:
+    """Whether only operations of torch itself will do: in an export, and where `transformed`."""
+    if torch.compiler.is_compiling():
+        return torch.compiler.is_exporting()
+    return transformed()

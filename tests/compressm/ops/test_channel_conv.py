@@ -103,9 +103,10 @@ def test_a_compiled_layer_is_one_graph(layer, n):
     torch.testing.assert_close(compiled(u), layer(u))
 
 
+@pytest.mark.parametrize("n", [3, 40], ids=["blocks", "fft"])
 @pytest.mark.parametrize("layer", [S4D, DSS])
-def test_several_gradients_at_once(layer):
-    layer, u = layer(2, 3), torch.randn(2, 200, 2, requires_grad=True)
+def test_several_gradients_at_once(layer, n):
+    layer, u = layer(2, n), torch.randn(2, 200, 2, requires_grad=True)
     y = layer(u)
     slopes = torch.randn(3, *y.shape)
     each = [torch.autograd.grad(y, u, slope, retain_graph=True)[0] for slope in slopes]
@@ -118,6 +119,27 @@ def test_few_states_in_long_sequences_go_by_blocks():
     assert blocks_pay(u, 10) and not blocks_pay(u, 11)
     assert not blocks_pay(torch.randn(1, 10_000, 1), 33)
     assert not blocks_pay(u.to("meta"), 4)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 12, 997])
+@pytest.mark.parametrize("leading", [(), (3,), (2, 3), (2, 1, 3)])
+def test_a_convolution_by_fft_and_its_slopes_are_the_sums(leading, length):
+    torch.manual_seed(0)
+    u = torch.randn(*leading, length, dtype=torch.float64, requires_grad=True)
+    kernel = torch.randn(*leading[-1:], length, dtype=torch.float64, requires_grad=True)
+    lag = torch.arange(length) - torch.arange(length)[:, None]  # of output j and input i
+    direct = (u[..., None, :] @ torch.where(lag >= 0, kernel[..., lag], 0))[..., 0, :]
+    slope = torch.randn_like(direct)
+    expected = torch.autograd.grad(direct, (u, kernel), slope)
+    y = causal_conv(u, kernel)
+    torch.testing.assert_close(y, direct)
+    torch.testing.assert_close(torch.autograd.grad(y, (u, kernel), slope), expected)
+
+
+def test_derivatives_by_fft_of_both_orders():
+    u, kernel = (torch.randn(*x, 5, dtype=torch.float64).requires_grad_() for x in [(2, 3), (3,)])
+    assert torch.autograd.gradcheck(causal_conv, (u, kernel))
+    assert torch.autograd.gradgradcheck(causal_conv, (u, kernel))
 
 
 @pytest.mark.filterwarnings("ignore:.*jit.script:DeprecationWarning")  # in torch's own rules

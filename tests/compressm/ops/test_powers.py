@@ -15,6 +15,27 @@ def test_powers_of_poles(length):
     assert torch.allclose(powers_of(poles, length), powers, rtol=1e-13)
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 6, 9])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_powers_have_derivatives_of_both_orders_at_zero_too(count, dtype):
+    poles = torch.tensor([[0.5, -0.9, 0.0]], dtype=dtype)
+    poles = (poles + 0.2j if dtype.is_complex else poles).detach()
+    poles[0, 2] = 0.0
+    assert torch.autograd.gradcheck(lambda x: powers_of(x, count), poles.requires_grad_())
+    assert torch.autograd.gradgradcheck(lambda x: powers_of(x, count), poles)
+
+
+@pytest.mark.filterwarnings("ignore:.*jit.script:DeprecationWarning")  # in torch's own rules
+def test_powers_can_be_transformed():
+    poles = torch.tensor([0.5, -0.9, 0.0])
+    slope = torch.func.jacfwd(lambda x: powers_of(x, 5))(poles)
+    assert torch.allclose(
+        slope, torch.autograd.functional.jacobian(lambda x: powers_of(x, 5), poles)
+    )
+    each = torch.func.vmap(lambda x: powers_of(x, 5), out_dims=1)(poles)
+    assert torch.equal(each, powers_of(poles, 5))
+
+
 @LENGTHS
 def test_krylov_rows_are_powers(length):
     torch.manual_seed(0)
