@@ -132,7 +132,7 @@ class DSS(ChannelLayer):
         if self.version == "exp":
             return gain
         # p^ahead / (p^L - 1), for growing modes in powers of 1/p: powers of p would overflow
-        L = int(self.l_max)
+        L = self.l_max
         grows = w.real > 0
         s = torch.where(grows, -w, w)
         power = (s * torch.where(grows, L - ahead, ahead)).exp() / (L * s).expm1()

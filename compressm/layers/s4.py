@@ -211,12 +211,12 @@ class S4(ChannelLayer):
 
     def _output(self) -> Tensor:
         """C (H, q, n) without the factor (1 - A'^L) that it is stored with, in double precision."""
-        C, L = self._stored(torch.float64), int(self.l_max)
+        C = self._stored(torch.float64)
         if self.rank == 0:
-            return C / (1 - self._diagonal()[0] ** L)[:, None]
+            return C / (1 - self._diagonal()[0] ** self.l_max)[:, None]
         A, _ = self._dense()
         identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-        difference = identity - torch.linalg.matrix_power(A, L)
+        difference = identity - torch.linalg.matrix_power(A, int(self.l_max))
         return _rows(torch.linalg.solve(difference, _real_rows(C), left=False))
 
     def _system(self, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -105,7 +105,7 @@ def _(u, kernel):
 
 @torch.library.custom_op("compressm::causal_conv_backward", mutates_args=())
 def _conv_backward(g: Tensor, U: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients, g correlated with the kernel and with u, by real FFTs: torch has complex ones."""
+    """The gradients, g correlated with the kernel and with u, by FFTs of real numbers."""
     length, period = g.shape[-1], _period(g)
     G = torch.fft.rfft(g, period)
     gu = _back(G * K.conj(), period, length)
