@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import lti
 from compressm.layers.frozen import Frozen
 from compressm.layers.modes import COMPLEX
 from compressm.ops.checks import require_state
 from compressm.ops.exporting import to_onnx
-from compressm.ops.precision import HALF, kept_precision
+from compressm.ops.precision import HALF, KeepsPrecision
 from compressm.ops.resize import resize_
 
 __all__ = ["SSMLayer"]
@@ -22,13 +22,14 @@ __all__ = ["SSMLayer"]
 Layout = Mapping[str, tuple[int | str, ...]]
 
 
-class SSMLayer(nn.Module, ABC):
+class SSMLayer(KeepsPrecision, ABC):
     """A linear state-space layer whose number of states may change in training.
 
     A state dict with another number of states loads too: the parameters are resized first.
 
-    A cast of the model to half precision leaves the parameters in the precision that they have, as
-    rounding errors add up along the recurrence; the output then has the dtype of the input.
+    A cast of the model to half precision leaves the parameters in the precision that they have, and
+    saved parameters in half precision are loaded in single, as rounding errors add up along the
+    recurrence; the output then has the dtype of the input.
     """
 
     state_axes: dict[str, int]
@@ -96,10 +97,6 @@ class SSMLayer(nn.Module, ABC):
 
         The state that `optimizer` has of these parameters is reset; see `resize_`.
         """
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        """A cast to half precision leaves the layer as it is; see `as_given`."""
-        return super()._apply(kept_precision(fn), recurse)
 
     def _exported(self, u: Tensor, state: Tensor | None) -> Tensor:
         """`forward` as exporters take it; the constants are computed in what is exported."""

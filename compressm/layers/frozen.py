@@ -8,15 +8,14 @@ and no loop whose length depends on the input.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import lti
 from compressm.ops.checks import require_sequence, require_state, require_step
 from compressm.ops.powers import causal, krylov, powers_of
-from compressm.ops.precision import as_given, kept_precision, without_autocast
+from compressm.ops.precision import KeepsPrecision, as_given, without_autocast
 
 __all__ = ["Frozen"]
 
@@ -24,7 +23,7 @@ DISPATCH = 1e5  # multiplications in the time that a runtime takes to start one 
 LONGEST = 32  # steps of a block
 
 
-class Frozen(nn.Module):
+class Frozen(KeepsPrecision):
     """x[t] = A x[t-1] + B u[t],  y[t] = C x[t] + D * u[t], in real arithmetic, in each of G groups.
 
     A linear layer is one group, or one for each channel. Whole sequences are computed in blocks of
@@ -163,9 +162,6 @@ class Frozen(nn.Module):
         """
         x = torch.cat([state.real, state.imag], -1) if state.is_complex() else state
         return x.unflatten(-1, (-1, self.B.shape[1])) if x.ndim == 2 else x
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        return super()._apply(kept_precision(fn), recurse)
 
     def _check(self, state: Tensor, batch: int) -> Tensor:
         like = self.initial_state(0)

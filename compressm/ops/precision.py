@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["HALF", "as_given", "kept_precision", "without_autocast"]
+__all__ = ["HALF", "KeepsPrecision", "as_given", "without_autocast"]
 
 HALF = (torch.bfloat16, torch.float16)
 """Dtypes in which rounding errors add up along a recurrence."""
@@ -24,17 +25,27 @@ def without_autocast(u: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(u.device.type, enabled=False)
 
 
-def kept_precision(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """`fn`, which `nn.Module._apply` is given, without a cast to half precision.
+class KeepsPrecision(nn.Module):
+    """Parameters and buffers stay in single or double precision, whatever is cast or loaded.
 
-    A layer that refused such a cast would leave the model half cast: other modules come first.
+    A module that refused a cast would leave the model half cast: other modules come first.
     """
 
-    def moved(x: Tensor) -> Tensor:
-        y = fn(x)
-        return x.to(y.device) if y.dtype in HALF and x.dtype not in HALF else y
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        def moved(x: Tensor) -> Tensor:
+            y = fn(x)
+            return x.to(y.device) if y.dtype in HALF and x.dtype not in HALF else y
 
-    return moved
+        return super()._apply(moved, recurse)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """With `assign`, torch would put the saved tensors in place of those that are there."""
+        halves = {
+            name: x.float()
+            for name, x in state_dict.items()
+            if name.startswith(prefix) and isinstance(x, Tensor) and x.dtype in HALF
+        }
+        super()._load_from_state_dict({**state_dict, **halves}, prefix, *args)
 
 
 def as_given(y: Tensor, u: Tensor) -> Tensor:

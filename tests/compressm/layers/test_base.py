@@ -81,6 +81,26 @@ def test_a_model_in_half_precision_keeps_its_recurrences(kind, dtype):
     assert layer.double().D.dtype == torch.float64
 
 
+@pytest.mark.parametrize("assign", [True, False])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", [LRU, S5, S4D, S4, DSS, LSSL])
+def test_parameters_saved_in_half_precision_are_loaded_in_single(kind, dtype, assign):
+    torch.manual_seed(0)
+    u = torch.randn(2, 5, 4)
+    for layer in (kind(4, 8), frozen(kind(4, 8))):
+        model = nn.Sequential(nn.Linear(4, 4), layer)
+        saved = {  # as other programs cast it
+            name: x.to(dtype) if x.is_floating_point() else x
+            for name, x in model.state_dict().items()
+        }
+        model.load_state_dict(saved, assign=assign)
+        assert dtypes_of(layer) == {torch.float32} and layer(u).isfinite().all()
+        assert dtypes_of(model[0]) == {dtype if assign else torch.float32}
+        assert all(x.dtype != torch.float32 for x in saved.values())
+        with pytest.raises(RuntimeError, match=r"Unexpected key.*\n?.*1.more"):
+            model.load_state_dict({**saved, "1.more": u.to(dtype)}, assign=assign)
+
+
 @pytest.mark.parametrize("layer", ["lru", "s4", "mamba"])
 def test_a_sequence_model_in_half_precision_runs(layer):
     model = SequenceModel(1, 2, 4, 8, 2, layer=layer).to(torch.bfloat16)
