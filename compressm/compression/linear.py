@@ -23,7 +23,7 @@ from compressm.compression.proposal import (
     unchanged,
 )
 from compressm.errors import SkipError
-from compressm.gramians.output_error import output_error
+from compressm.gramians.output_error import outputs, relative_error
 from compressm.layers import SSMLayer
 from compressm.ops.copies import copied
 from compressm.ops.precision import HALF
@@ -217,10 +217,7 @@ class LinearPlan(Plan):
         """
         if rounding < ROUNDING_LIMIT:
             return True
-        of_cut, of_both = (
-            output_error(self.system, system, self.held_out, directions(self.layer))
-            for system in (self._truncated(orders), written)
-        )
+        of_cut, of_both = map(self._change, (self._truncated(orders), written))
         if of_cut is None or of_both is None:  # nothing was held out
             return False
         return of_both <= 2 * max(of_cut, ROUNDING_LIMIT)
@@ -230,14 +227,24 @@ class LinearPlan(Plan):
         full, r = self.balancing.balanced, min(order, self.balancing.minimal_order)
         A, B, C = full.A[..., :r, :r], full.B[..., :r, :], full.C[..., :r]
         reduced = lti.StateSpace(A, B, C, None, full.dt)
-        return output_error(self.system, reduced, self.held_out, directions(self.layer))
+        return self._change(reduced)
 
     def output_error(self, write: LoadSystem) -> float | None:
         """The output error of the layer as written, on the sequences held out."""
         trial = copied(self.layer)
         write.apply_(trial)
         written = to_lti(trial, conjugate=self.real)
-        return output_error(self.system, written, self.held_out, directions(self.layer))
+        return self._change(written)
+
+    @cached_property
+    def _outputs(self) -> list[Tensor]:
+        """Of the system, for the sequences held out."""
+        return list(outputs(self.system, self.held_out, directions(self.layer)))
+
+    def _change(self, reduced: System) -> float | None:
+        """The output error of another system."""
+        other = outputs(reduced, self.held_out, directions(self.layer))
+        return relative_error(zip(self._outputs, other, strict=True))
 
     def with_exact_observability(self, unstable: Tensor) -> LinearPlan:
         """This plan with the exact observability Gramian, in the channels that are unstable.

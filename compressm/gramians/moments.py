@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -73,8 +74,9 @@ def observed_factor(
     choice = torch.Generator().manual_seed(0)
     wanted = SAMPLES * system.order / sum(u.shape[0] * u.shape[1] for u in signals)
     P: lti.GramianFactor | None = None
+    states = driven_states(system)
     for u in signals:
-        x = driven_states(system, u, max(1, u.shape[1] // TIMES))
+        x = states(u)
         k = min(x.shape[-2], math.ceil(wanted * u.shape[0] * u.shape[1]))
         drawn = torch.randperm(x.shape[-2], generator=choice)[:k].to(x.device)
         x = x.index_select(-2, drawn)
@@ -114,25 +116,43 @@ def observability_factor(
     return observed_factor(adjoint, [g.flip(1) for g in signals])
 
 
-def driven_states(system: lti.DiagonalStateSpace | lti.StateSpace, u: Tensor, every: int) -> Tensor:
-    """The states (..., samples, n) after each block of `every` inputs."""
-    batch, length, _ = u.shape
-    blocks = u[:, : length - length % every].to(system.B)
-    blocks = blocks.reshape(batch, -1, every, *system.batch_shape, system.n_inputs)
-    if isinstance(system, lti.DiagonalStateSpace):
-        A, times = system.poles[..., None], torch.mul
-    else:
-        A, times = system.A, torch.matmul
-    powers, gains = [A], [system.B]
-    for _ in range(every - 1):
-        powers.append(times(A, powers[-1]))
-        gains.append(times(A, gains[-1]))
-    drive = torch.einsum("bkj...m,j...nm->k...bn", blocks, torch.stack(gains[::-1]))
-    x, states, power = torch.zeros_like(drive[0]), [], powers[-1].mT
-    for v in drive:  # all sequences of a batch as the rows of one matrix
-        x = (x * power if times is torch.mul else x @ power) + v
-        states.append(x)
-    x = torch.cat(states, dim=-2)
-    if isinstance(system, lti.DiagonalStateSpace) and system.conjugate:
-        x = torch.cat([x.real, x.imag], dim=-1)
-    return x
+def driven_states(
+    system: lti.DiagonalStateSpace | lti.StateSpace,
+) -> Callable[[Tensor], Tensor]:
+    """u (batch, length, m) -> the states (..., samples, n) that it drives, every J-th.
+
+    The powers that a block of J inputs needs are computed once for each J.
+
+    Parameters
+    ----------
+    system : lti.DiagonalStateSpace or lti.StateSpace
+    """
+    is_diagonal = isinstance(system, lti.DiagonalStateSpace)
+    is_pairs = isinstance(system, lti.DiagonalStateSpace) and system.conjugate
+
+    @cache
+    def of_block(J: int) -> tuple[Tensor, Tensor]:
+        """A^(J-1) B ... B, and the transposed A^J."""
+        A, times = (system.poles[..., None], torch.mul) if is_diagonal else (system.A, torch.matmul)
+        gains = [system.B]
+        for _ in range(J - 1):
+            gains.append(times(A, gains[-1]))
+        return torch.stack(gains[::-1]), (
+            A**J if is_diagonal else torch.linalg.matrix_power(A, J)
+        ).mT
+
+    def states(u: Tensor) -> Tensor:
+        batch, length, _ = u.shape
+        J = max(1, length // TIMES)
+        gains, power = of_block(J)
+        blocks = u[:, : length - length % J].to(system.B)
+        blocks = blocks.reshape(batch, -1, J, *system.batch_shape, system.n_inputs)
+        drive = torch.einsum("bkj...m,j...nm->k...bn", blocks, gains)
+        x, sampled = torch.zeros_like(drive[0]), []
+        for v in drive:  # all sequences of a batch as the rows of one matrix
+            x = (x * power if is_diagonal else x @ power) + v
+            sampled.append(x)
+        x = torch.cat(sampled, dim=-2)
+        return torch.cat([x.real, x.imag], dim=-1) if is_pairs else x
+
+    return states

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 import lti
-from compressm.gramians.moments import TIMES, driven_states
+from compressm.gramians.moments import driven_states
 from compressm.gramians.signals import Signal
 from compressm.systems.batches import System
 
-__all__ = ["hold_out", "output_error", "relative_error"]
+__all__ = ["hold_out", "output_error", "outputs", "relative_error"]
 
 
 def output_error(
@@ -36,9 +36,26 @@ def output_error(
     float or None
         At the times that `observed_factor` samples; None without inputs, or if all y are zero.
     """
-    return relative_error(
-        (_outputs(system, x.u, directions), _outputs(reduced, x.u, directions)) for x in signals
-    )
+    pairs = zip(*(outputs(x, signals, directions) for x in (system, reduced)), strict=True)
+    return relative_error(pairs)
+
+
+def outputs(system: System, signals: Sequence[Signal], directions: int = 1) -> Iterator[Tensor]:
+    """y = C x of each signal at the times of `driven_states`, one direction after the other.
+
+    Parameters
+    ----------
+    system : lti.DiagonalStateSpace or lti.StateSpace
+    signals : sequence of Signal
+    directions : int, optional
+    """
+    C = system.C
+    if isinstance(system, lti.DiagonalStateSpace) and system.conjugate:
+        C = 2 * torch.cat([C.real, -C.imag], dim=-1)  # y = 2 Re(C x)
+    rows, states = C.split(system.n_outputs // directions, dim=-2), driven_states(system)
+    for u in (x.u for x in signals):
+        ways = zip(rows, (u, u.flip(1)), strict=False)
+        yield torch.cat([(states(way) @ one.mT).real for one, way in ways], dim=-1)
 
 
 def relative_error(pairs: Iterable[tuple[Tensor, Tensor]]) -> float | None:
@@ -78,14 +95,3 @@ def hold_out(signals: Sequence[Signal], every: int = 8) -> tuple[list[Signal], l
                 g = None if signal.g is None else signal.g[of]
                 part.append(Signal(signal.u[of], g, signal.given))
     return parts
-
-
-def _outputs(system: System, u: Tensor, directions: int) -> Tensor:
-    """y = C x at the times of `driven_states`, the outputs of each direction after the other."""
-    C = system.C
-    if isinstance(system, lti.DiagonalStateSpace) and system.conjugate:
-        C = 2 * torch.cat([C.real, -C.imag], dim=-1)  # y = 2 Re(C x)
-    every = max(1, u.shape[1] // TIMES)
-    ways = zip(C.split(system.n_outputs // directions, dim=-2), (u, u.flip(1)), strict=False)
-    outputs = [(driven_states(system, way, every) @ rows.mT).real for rows, way in ways]
-    return torch.cat(outputs, dim=-1)
