@@ -88,8 +88,10 @@ def _solution(A: np.ndarray, Q: np.ndarray, discrete: bool) -> np.ndarray:
     T, U = form
     poles = np.diagonal(T)
     _require_unique(poles, discrete)
+    hermitian = (Q == Q.conj().T).all()
     Q = U.conj().T @ Q @ U
-    return U @ (_discrete(T, Q) if discrete else _continuous(T, Q)) @ U.conj().T
+    X = U @ (_discrete(T, Q) if discrete else _continuous(T, Q)) @ U.conj().T
+    return (X + X.conj().T) / 2 if hermitian else X  # near mirrored poles rounding would show
 
 
 def _continuous(T: np.ndarray, Q: np.ndarray) -> np.ndarray:

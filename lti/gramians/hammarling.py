@@ -98,6 +98,7 @@ def _of_one_input(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _from_gramian(T: np.ndarray, B: np.ndarray) -> Any:
     """The same by Cholesky of U U^H, if its states are far from dependent, else None."""
     P = sylvester(T, T, B @ B.conj().T)
+    P = (P + P.conj().T) / 2  # modes of little damping magnify what is not symmetric
     power = P.diagonal()
     if not (power > 0).all():  # rounding may make one negative
         return None

@@ -61,6 +61,24 @@ def test_both_equations(n, m, is_complex, discrete):
     assert np.iscomplexobj(found.U) == is_complex
 
 
+@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize("m", [1, 3, 40])
+@pytest.mark.parametrize("n", [2, 4, 9, 33, 70])
+def test_both_equations_with_little_damping(n, m, discrete):
+    """Solutions may differ by what commutes with A: an error of that kind grows as 1 / damping."""
+    rng = np.random.default_rng(n)
+    A = rng.standard_normal((n, n))
+    A = A - A.T - np.diag(1e-9 * rng.uniform(0.5, 2, n))
+    if discrete:
+        A = np.linalg.solve(np.eye(n) - A, np.eye(n) + A)
+    B, C = rng.standard_normal((n, m)), rng.standard_normal((2, n))
+    found = schur_factors(A, B, C, discrete)
+    X, inverse = change(found)
+    S, R = X @ found.U, inverse.T @ found.V
+    assert residual(A, S @ S.T, B @ B.T, discrete) <= 1e-13
+    assert residual(A.T, R @ R.T, C.T @ C, discrete) <= 1e-13
+
+
 @given(dense_systems())
 def test_both_equations_of_any_system(sys):
     found = check(sys.A, sys.B, sys.C, sys.is_discrete, 1e-11)

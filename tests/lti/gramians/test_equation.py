@@ -35,6 +35,20 @@ def test_it_is_the_gramian(library, dt):
     close(np.asarray(X), lti.controllability_gramian(sys), 1e-11)
 
 
+@pytest.mark.parametrize("dt", [0, True])
+@pytest.mark.parametrize("n", [2, 9, 30])
+def test_of_a_hermitian_matrix_it_is_hermitian_with_little_damping_too(n, dt):
+    rng = np.random.default_rng(n)
+    A, B = rng.standard_normal((n, n)), rng.standard_normal((n, 3))
+    A = A - A.T - 1e-9 * np.eye(n)
+    if dt:
+        A = np.linalg.solve(np.eye(n) - A, np.eye(n) + A)
+    X = lti.solve_lyapunov(A, B @ B.T, dt)
+    assert (X == X.T).all()
+    size = (1 + np.linalg.norm(A) ** 2) * np.abs(X).max()
+    np.testing.assert_allclose(residual(A, X, B @ B.T, dt), 0, atol=1e-14 * n * size)
+
+
 def test_a_pole_close_to_minus_one():
     # scipy's bilinear map is singular at -1: its Gramian has large negative eigenvalues here
     rng = np.random.default_rng(0)
