@@ -323,7 +323,8 @@ class OutputError(Policy):
         """The order to keep of one `layer`."""
         low, high = 0, layer.hsv.shape[-1]
         while high - low > 1:
-            middle = (low + high) // 2
+            few = high > 4 * low  # then by factors, as low orders are quick to measure
+            middle = math.isqrt(max(low, 1) * high) if few else (low + high) // 2
             error = layer.output_error_at(middle)
             if error is None:
                 raise SkipError(
