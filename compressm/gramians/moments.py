@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -76,7 +76,9 @@ def observed_factor(
     P: lti.GramianFactor | None = None
     states = driven_states(system)
     for u in signals:
-        x = states(u)
+        x = torch.cat(list(states(u)), dim=-2)
+        if isinstance(system, lti.DiagonalStateSpace) and system.conjugate:
+            x = torch.cat([x.real, x.imag], dim=-1)
         k = min(x.shape[-2], math.ceil(wanted * u.shape[0] * u.shape[1]))
         drawn = torch.randperm(x.shape[-2], generator=choice)[:k].to(x.device)
         x = x.index_select(-2, drawn)
@@ -118,8 +120,8 @@ def observability_factor(
 
 def driven_states(
     system: lti.DiagonalStateSpace | lti.StateSpace,
-) -> Callable[[Tensor], Tensor]:
-    """u (batch, length, m) -> the states (..., samples, n) that it drives, every J-th.
+) -> Callable[[Tensor], Iterator[Tensor]]:
+    """u (batch, length, m) -> every J-th state (..., batch, n) that it drives, one by one.
 
     The powers that a block of J inputs needs are computed once for each J.
 
@@ -128,7 +130,6 @@ def driven_states(
     system : lti.DiagonalStateSpace or lti.StateSpace
     """
     is_diagonal = isinstance(system, lti.DiagonalStateSpace)
-    is_pairs = isinstance(system, lti.DiagonalStateSpace) and system.conjugate
 
     @cache
     def of_block(J: int) -> tuple[Tensor, Tensor]:
@@ -137,22 +138,19 @@ def driven_states(
         gains = [system.B]
         for _ in range(J - 1):
             gains.append(times(A, gains[-1]))
-        return torch.stack(gains[::-1]), (
-            A**J if is_diagonal else torch.linalg.matrix_power(A, J)
-        ).mT
+        power = A**J if is_diagonal else torch.linalg.matrix_power(A, J)
+        return torch.stack(gains[::-1]), power.mT
 
-    def states(u: Tensor) -> Tensor:
+    def states(u: Tensor) -> Iterator[Tensor]:
         batch, length, _ = u.shape
         J = max(1, length // TIMES)
         gains, power = of_block(J)
         blocks = u[:, : length - length % J].to(system.B)
         blocks = blocks.reshape(batch, -1, J, *system.batch_shape, system.n_inputs)
-        drive = torch.einsum("bkj...m,j...nm->k...bn", blocks, gains)
-        x, sampled = torch.zeros_like(drive[0]), []
-        for v in drive:  # all sequences of a batch as the rows of one matrix
-            x = (x * power if is_diagonal else x @ power) + v
-            sampled.append(x)
-        x = torch.cat(sampled, dim=-2)
-        return torch.cat([x.real, x.imag], dim=-1) if is_pairs else x
+        x = system.B.new_zeros(*system.batch_shape, batch, system.B.shape[-2])
+        for block in blocks.unbind(1):  # all sequences of a batch are the rows of one matrix
+            x = x * power if is_diagonal else x @ power
+            x = x + torch.einsum("bj...m,j...nm->...bn", block, gains)
+            yield x
 
     return states

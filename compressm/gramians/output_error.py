@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
@@ -41,7 +42,9 @@ def output_error(
 
 
 def outputs(system: System, signals: Sequence[Signal], directions: int = 1) -> Iterator[Tensor]:
-    """y = C x of each signal at the times of `driven_states`, one direction after the other.
+    """y = C x at the times of `driven_states`, one direction after the other.
+
+    The signals of each length are taken together.
 
     Parameters
     ----------
@@ -49,13 +52,16 @@ def outputs(system: System, signals: Sequence[Signal], directions: int = 1) -> I
     signals : sequence of Signal
     directions : int, optional
     """
-    C = system.C
+    C, states = system.C, driven_states(system)
     if isinstance(system, lti.DiagonalStateSpace) and system.conjugate:
-        C = 2 * torch.cat([C.real, -C.imag], dim=-1)  # y = 2 Re(C x)
-    rows, states = C.split(system.n_outputs // directions, dim=-2), driven_states(system)
-    for u in (x.u for x in signals):
-        ways = zip(rows, (u, u.flip(1)), strict=False)
-        yield torch.cat([(states(way) @ one.mT).real for one, way in ways], dim=-1)
+        C = 2 * C  # y = 2 Re(C x)
+    of_length = defaultdict(list)
+    for signal in signals:
+        of_length[signal.u.shape[1]].append(signal.u.to(C.device))
+    for u in map(torch.cat, of_length.values()):
+        ways = zip(C.mT.split(system.n_outputs // directions, dim=-1), (u, u.flip(1)), strict=False)
+        each = [torch.cat([(x @ rows).real for x in states(way)], dim=-2) for rows, way in ways]
+        yield torch.cat(each, dim=-1)
 
 
 def relative_error(pairs: Iterable[tuple[Tensor, Tensor]]) -> float | None:
