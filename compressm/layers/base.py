@@ -49,7 +49,7 @@ class SSMLayer(KeepsPrecision, ABC):
     def d_state(self) -> int:
         """Number of stored states n."""
         name, axis = next(iter(self.state_axes.items()))
-        return self.get_parameter(name).shape[axis]
+        return getattr(self, name).shape[axis]  # in `functional_call` it is no parameter
 
     @property
     @abstractmethod

@@ -119,7 +119,7 @@ class DSS(ChannelLayer):
 
     def _continuous(self, dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
         """dt (H, 1) and w = dt * Lambda (H, n)."""
-        parameters = (self.log_dt, self.get_parameter(self._re), self.Lambda_im)
+        parameters = (self.log_dt, getattr(self, self._re), self.Lambda_im)
         log_dt, re, im = (p.to(dtype) for p in parameters)
         dt = log_dt.exp()[:, None]
         return dt, decaying(dt, re, im) if self.version == "exp" else torch.complex(

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compressm.ops.exporting import transformed
+from compressm.ops.precision import without_autocast
 from compressm.ops.recurrence import recur_
 
 __all__ = ["as_states", "blocks", "interleaved"]
@@ -52,6 +54,8 @@ def blocks(
     last : Tensor (G, batch, n)
         x[at]; empty without `at`.
     """
+    if transformed():  # there are no rules for one operation
+        return _plain(at, u, W, a, V, state, T)
     y, last, _ = _blocks(u, W, a, V, T, state, at)
     return y, last
 
@@ -150,7 +154,8 @@ def _gradients(ctx: Any, gy: Tensor | None, gat: Tensor | None, _: None) -> tupl
         parts = (u, W, a, V, state) if T is None else (u, W, a, V, state, T)
         gu, gW, ga, gV, gstate, *gT = torch.func.vjp(partial(_plain, at), *parts)[1]((gy, gat))
         return gu, gW, ga, gV, gT[0] if gT else None, gstate, None
-    gu, gW, ga, gV, gT, gstate = _backward(gy, gat, u, W, a, V, T, at, rows)
+    with without_autocast(u):  # which torch does not leave for the backward pass
+        gu, gW, ga, gV, gT, gstate = _backward(gy, gat, u, W, a, V, T, at, rows)
     return gu, gW, ga, gV, None if T is None else gT, gstate, None
 
 

@@ -74,7 +74,7 @@ def causal_conv(u: Tensor, kernel: Tensor) -> Tensor:
     u : (..., length)
         Real.
     kernel : (..., length)
-        Real; its leading axes are the last ones of u.
+        Real, of the dtype and length of u; its leading axes are the last ones of u.
 
     Returns
     -------
@@ -82,7 +82,8 @@ def causal_conv(u: Tensor, kernel: Tensor) -> Tensor:
     """
     if not u.numel():
         return u  # there is no FFT of an empty batch
-    if plainly():
+    differentiated = torch.is_grad_enabled() and (u.requires_grad or kernel.requires_grad)
+    if plainly() or not differentiated:
         return _plain(u, kernel)
     return _conv(u, kernel)[0]
 
@@ -92,12 +93,13 @@ def _conv(u: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """`causal_conv`, one operation for a compiler; returns the two spectra too."""
     length, period = u.shape[-1], _period(u)
     U, K = torch.fft.rfft(u, period), torch.fft.rfft(kernel, period)
-    return _back(U * K, period, length), U, K
+    return _back(U * K, period, length).contiguous(), U, K
 
 
 @_conv.register_fake
 def _(u, kernel):
-    half = _period(u) // 2 + 1
+    known = isinstance(u.shape[-1], int)  # else the sizes of the spectra are left open
+    half = _period(u) // 2 + 1 if known else torch.library.get_ctx().new_dynamic_size()
     dtype = u.dtype.to_complex()
     spectra = (x.new_empty(*x.shape[:-1], half, dtype=dtype) for x in (u, kernel))
     return u.new_empty(u.shape), *spectra
@@ -108,8 +110,8 @@ def _conv_backward(g: Tensor, U: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients, g correlated with the kernel and with u, by FFTs of real numbers."""
     length, period = g.shape[-1], _period(g)
     G = torch.fft.rfft(g, period)
-    gu = _back(G * K.conj(), period, length)
-    return gu, _back((G * U.conj()).sum_to_size(K.shape), period, length)
+    gu = _back(G * K.conj(), period, length).contiguous()
+    return gu, _back((G * U.conj()).sum_to_size(K.shape), period, length).contiguous()
 
 
 @_conv_backward.register_fake
@@ -136,14 +138,15 @@ _conv.register_autograd(_gradients, setup_context=_keep_for_backward)
 
 def _plain(u: Tensor, kernel: Tensor) -> Tensor:
     """`causal_conv` in operations that torch differentiates as often, and as, it is asked."""
-    length, period = u.shape[-1], _period(u)
+    length = u.shape[-1]
+    period = 2 * length if torch.compiler.is_compiling() else _period(u)  # of any length
     return _back(torch.fft.rfft(u, period) * torch.fft.rfft(kernel, period), period, length)
 
 
 def _back(spectrum: Tensor, period: int, length: int) -> Tensor:
-    return torch.fft.irfft(spectrum, period)[..., :length].contiguous()
+    return torch.fft.irfft(spectrum, period)[..., :length]
 
 
 def _period(u: Tensor) -> int:
-    """At least twice the length, so that nothing wraps, and of small factors only."""
-    return 2 * next_fast_len(int(u.shape[-1]))  # pyright: ignore
+    """At least twice the length, so that nothing wraps, even and of small factors only."""
+    return 2 * next_fast_len(u.shape[-1])  # pyright: ignore

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import lti
+from compressm.ops.precision import in_autocast
 
 __all__ = ["require_sequence", "require_state", "require_step"]
 
@@ -85,9 +86,7 @@ def _require_numbers(u: Tensor, like: Tensor, cast: bool) -> None:
         )
     if not u.is_floating_point():
         raise lti.DimensionError(f"u must hold real floating-point numbers, got {u.dtype}")
-    cast = cast or (
-        torch.is_autocast_enabled(u.device.type) and torch.float64 not in (u.dtype, like.dtype)
-    )
+    cast = cast or (in_autocast(u) and torch.float64 not in (u.dtype, like.dtype))
     if u.dtype != like.dtype and not cast:
         raise lti.DimensionError(
             f"u is {u.dtype}, but the parameters are {like.dtype}; cast u, or use torch.autocast"

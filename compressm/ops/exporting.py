@@ -20,7 +20,7 @@ def transformed() -> bool:
 
 
 def plainly() -> bool:
-    """Whether only operations of torch itself will do: in an export, and where `transformed`."""
+    """Whether only operations of torch itself will do: in an export, a trace, a transformation."""
     if torch.compiler.is_compiling():
-        return torch.compiler.is_exporting()
-    return transformed()
+        return torch.compiler.is_exporting() or transformed()
+    return torch._C._get_tracing_state() is not None or transformed()

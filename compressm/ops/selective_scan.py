@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from compressm.ops.checks import require_sequence
+from compressm.ops.exporting import transformed
 from compressm.ops.precision import without_autocast
 
 __all__ = ["selective_scan", "selective_scan_reference"]
@@ -78,6 +79,8 @@ def selective_scan(
         x, dt_, B, C = (x.transpose(0, 1).contiguous() for x in (dt * u, dt, B, C))
         if torch.compiler.is_exporting():
             y, last = _exported(x, dt_, A, B, C, state)
+        elif transformed():  # there are no rules for one operation
+            y, last = _plain(x, dt_, A, B, C, state)
         else:
             y, last, _ = _scan(x, dt_, A, B, C, state)
         return torch.addcmul(y.transpose(0, 1), D, u), last
@@ -210,7 +213,8 @@ def _gradients(ctx: Any, gy: Tensor | None, glast: Tensor | None, _: None) -> tu
     glast = torch.zeros_like(entered[0]) if glast is None else glast
     if torch.is_grad_enabled():  # for derivatives of these derivatives
         return torch.func.vjp(_plain, *inputs)[1]((gy, glast))
-    return _scan_backward(gy, glast, *inputs[:5], entered)
+    with without_autocast(gy):  # which torch does not leave for the backward pass
+        return _scan_backward(gy, glast, *inputs[:5], entered)
 
 
 _scan.register_autograd(_gradients, setup_context=_keep_for_backward)

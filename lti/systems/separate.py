@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from lti._backend.arrays import from_numpy, narrow, to_numpy, tracked
 from lti._backend.checks import positive
 from lti.errors import DefectiveError, DerivativeError, DimensionError
-from lti.systems.algebra import in_units, state_scaling
+from lti.systems.algebra import state_scaling
 from lti.systems.convert import as_statespace
 from lti.systems.decouple import decouple
 from lti.systems.protocol import SystemLike
@@ -21,6 +21,7 @@ __all__ = ["freqsep", "minimal", "minimal_basis"]
 
 EPS = 2.0**-52
 APART = 1e-6  # the largest rounding of a separation, relative
+SPREAD = 1e4  # of the sizes of poles that are looked at together
 
 
 def minimal(sys: SystemLike, tol: float | None = None) -> StateSpace:
@@ -32,8 +33,9 @@ def minimal(sys: SystemLike, tol: float | None = None) -> StateSpace:
         A single system; its poles may lie anywhere.
     tol : float, optional
         A new direction of ``A V`` counts if it is above `tol` times the size of A, of B above
-        `tol` times that of B, in units of the states in which both are balanced. ``10 n^2 eps``
-        by default.
+        `tol` times that of B, in units of the states in which both are balanced. By default
+        ``10 n^2 eps``, for poles of very different size in groups: next to a fast pole a slow one
+        would be rounding.
 
     Returns
     -------
@@ -65,41 +67,77 @@ def minimal(sys: SystemLike, tol: float | None = None) -> StateSpace:
     """
     original = as_statespace(sys)
     G = _on_host(original, "minimal")
-    if tol is None:
-        tol = 10 * G.order**2 * EPS
-    positive("tol", tol)
+    if tol is not None:
+        positive("tol", tol)
     T, W = minimal_basis(G, tol)
     if len(W) == G.order:
         return original.to_dense()
     return _back(original, *_projected(G, W, T), original.D)
 
 
-def minimal_basis(G: StateSpace, tol: float) -> tuple[np.ndarray, np.ndarray]:
+def minimal_basis(G: StateSpace, tol: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """T, W of the states that inputs reach and outputs see, in the sense of `minimal`."""
+    groups = _groups(G.A) if tol is None else [(np.eye(G.order), np.eye(G.order))]
+    T, W = zip(*(_seen(G, *group, tol) for group in groups), strict=True)
+    return np.concatenate(T, axis=1), np.concatenate(W)
+
+
+def _groups(A: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """T_k, W_k with W_k A T_k of poles of one size: next to large ones small ones are rounding."""
+    form, n = schur_form(A), len(A)
+    size = abs(form.poles)
+    order = np.argsort(size)
+    gaps = np.diff(np.log(size[order].clip(size.max(initial=0.0) * EPS or 1.0)))
+    if gaps.sum() > math.log(SPREAD):
+        k = 1 + int(np.argmax(gaps - EPS * abs(np.arange(1, n) - n / 2)))  # of equals the middle
+        small = np.zeros(n, dtype=bool)
+        small[order[:k]] = True
+        T, W, lost = decouple(form, small)
+        if lost < APART:
+            return [
+                (X @ Y, Z @ V)
+                for X, V in ((T[:, :k], W[:k]), (T[:, k:], W[k:]))
+                for Y, Z in _groups(V @ A @ X)
+            ]
+    return [(np.eye(n), np.eye(n))]
+
+
+def _seen(
+    G: StateSpace, T: np.ndarray, W: np.ndarray, tol: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of the states W x, T and W of those that inputs reach and outputs see.
+
+    What is above `tol` counts, relative to the terms that the entries are sums of.
+    """
+    tol = 10 * G.order**2 * EPS if tol is None else tol
+    A = W @ G.A @ T
     # LAPACK counts the diagonal too, which no scaling changes
-    d = state_scaling(replace(G, A=G.A - np.diag(np.diagonal(G.A))))
-    G = in_units(G, d)
-    V = _reached(G.A, G.B, tol)
-    A, _, C = _projected(G, V.conj().T, V)
-    V = V @ _reached(A.conj().T, C.conj().T, tol)
-    return d[:, None] * V, V.conj().T / d
+    part = StateSpace(A - np.diag(np.diagonal(A)), W @ G.B, G.C @ T, None, G.dt)
+    d = state_scaling(part)
+    T, W = T * d, W / d[:, None]
+    A, B, C = _projected(G, W, T)
+    terms = abs(W) @ abs(G.A) @ abs(T), abs(W) @ abs(G.B), abs(G.C) @ abs(T)
+    a, b, c = (tol * float(np.linalg.norm(x)) for x in terms)
+    V = _reached(A, B, a, b)
+    A, C = V.conj().T @ A @ V, C @ V
+    V = V @ _reached(A.conj().T, C.conj().T, a, c)
+    return T @ V, V.conj().T @ W
 
 
-def _reached(A: np.ndarray, B: np.ndarray, tol: float) -> np.ndarray:
-    """An orthonormal basis of span [B, A B, A^2 B, ...], block by block."""
+def _reached(A: np.ndarray, B: np.ndarray, of_A: float, of_B: float) -> np.ndarray:
+    """An orthonormal basis of span [B, A B, A^2 B, ...], of what is above `of_B`, then `of_A`."""
     n = len(A)
-    V, new = np.zeros((n, 0), dtype=A.dtype), B
-    size = np.linalg.norm(B, axis=0).max(initial=0.0)
-    while size > 0 and V.shape[1] < n:
+    V, new, floor = np.zeros((n, 0), dtype=A.dtype), B, of_B
+    while V.shape[1] < n and new.size:
         for _ in range(2):  # twice is enough
             new = new - V @ (V.conj().T @ new)
         U, gains, _ = np.linalg.svd(new, full_matrices=False)
-        U = U[:, gains > tol * size]
+        U = U[:, gains > floor]
         if U.shape[1] == 0:
             break
         U = U[:, : n - V.shape[1]]
         U = np.linalg.qr(U - V @ (V.conj().T @ U))[0]
-        V, new, size = np.concatenate([V, U], axis=1), A @ U, np.linalg.norm(A, ord=2)
+        V, new, floor = np.concatenate([V, U], axis=1), A @ U, of_A
     return V
 
 

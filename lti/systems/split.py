@@ -169,10 +169,7 @@ def _parts(sys: StateSpace, T: np.ndarray, W: np.ndarray, k: int) -> Split:
     rest = _part(turned, slice(0, k), D=False)
     A, B, C, D = (to_numpy(x) for x in rest.matrices)
     batch = tuple(sys.batch_shape)
-    bases = [
-        minimal_basis(StateSpace(A[i], B[i], C[i], D[i], sys.dt), 10 * k**2 * EPS)
-        for i in np.ndindex(batch)
-    ]
+    bases = [minimal_basis(StateSpace(A[i], B[i], C[i], D[i], sys.dt)) for i in np.ndindex(batch)]
     kept = {len(Y) for _, Y in bases}
     if len(kept) == 1 and k not in kept:  # systems of a batch have one order
         X, Y = (
@@ -237,7 +234,7 @@ def _split_sparse(sys: SparseStateSpace, alpha: float | None) -> Split:
     if part is sys:
         return whole(given)
     rest = StateSpace(W @ sys.pencil.product(1.0, 0.0, X), W @ sys.B, sys.C @ X, None, sys.dt)
-    V, U = minimal_basis(rest, 10 * rest.order**2 * EPS)
+    V, U = minimal_basis(rest)
     rest = StateSpace(U @ rest.A @ V, U @ rest.B, rest.C @ V, None, sys.dt)
     X, W = right[:, None] * (X @ V), (U @ W) * left
     as_given = SparseStateSpace(
