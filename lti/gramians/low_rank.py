@@ -19,7 +19,7 @@ TOL = 1e-10  # |residual| / |B B^H|
 DROP = 1e-8  # directions of a factor smaller than this times its largest are left out
 MOST = 500  # solutions, after which an equation counts as not converging
 GROWTH = 1e8  # of the residual, beyond which a pole is unstable
-MISSED = 1e-4  # of a mode of little damping, the part of a factor that may be left out
+MISSED = 1e-7  # of the sum of values: what may be left out of a mode of little damping
 CHECK = 1e2  # times the tolerance: the residual from which on the estimate watches the values
 
 
@@ -89,17 +89,16 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
     shifts: list[complex] = []
     solves, real = 0, not pencil.is_complex and all(side.W.dtype.kind == "f" for side in sides)
     before, start, growth = None, 0.0, None
-    # Of the part of a Gramian that belongs to a pole t, the shifts leave `left`^2
-    known = _inside(sys.poles, sys.is_discrete, real)
+    # Of what belongs to a pole, the shifts leave left^2 in either Gramian
+    known, decay = _inside(sys.poles, sys.is_discrete, real)
     left = np.ones(len(known))
     while True:
         worst = max(sides, key=lambda side: side.residual)
         if before is None and worst.residual <= CHECK * tol:
             before, start = _sum_so_far(sys, sides), worst.residual
         elif worst.residual <= tol:
-            hides = sides[0].size * sides[1].size / (2 * -known.real)
-            missed = np.where(hides > tol * (before or 0.0), left, 0.0)
-            if missed.max(initial=0.0) <= MISSED:
+            missed = _missed(decay, left, sides, before or 0.0)
+            if missed.max(initial=0.0) <= MISSED * (before or 0.0):
                 break
             # Modes of little damping are large in a Gramian, however small in a residual
             growth = _sum_so_far(sys, sides) - (before or 0.0) if growth is None else growth
@@ -133,6 +132,7 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
         q = min(0.99, (worst.residual / start) ** 0.5) if start else 0.0
         growth = values - before if growth is None else growth
         hidden += max(0.0, growth) * max(1.0, q / (1 - q))
+        hidden += float(_missed(decay, left, sides, before).sum())
     S, R = (side.scale * X for side, X in zip(sides, (S, R), strict=True))
     hidden += 2.0**-52 * float(frobenius(S)) * float(frobenius(R))  # rounding
     return LowRank(S, R, (sides[0].residual, sides[1].residual), hidden, solves)
@@ -252,11 +252,16 @@ class _Side:
         return shifts
 
 
-def _inside(poles: Array, discrete: bool, real: bool) -> Array:
-    """The stable ones of the poles, as those of the pencil of stability; of conjugate pairs one."""
+def _inside(poles: Array, discrete: bool, real: bool) -> tuple[Array, Array]:
+    """The stable ones of the poles, as those of the pencil of stability, and ``|w^H W|^2 / P``.
+
+    Of conjugate pairs one. P is what W W^H makes of the Gramian in the direction of a pole.
+    """
     poles = np.asarray(poles, dtype=complex)
-    t = (poles[poles != -1] - 1) / (poles[poles != -1] + 1) if discrete else poles
-    return t[(t.real < 0) & (t.imag >= 0 if real else True)]
+    decay = 2 * (1 - abs(poles) ** 2) if discrete else -2 * poles.real
+    at = (decay > 0) & (poles.imag >= 0 if real else True)
+    poles = poles[at]
+    return (poles - 1) / (poles + 1) if discrete else poles, decay[at]
 
 
 def _remaining(t: Array, p: complex, real: bool) -> Array:
@@ -283,6 +288,15 @@ def _sum_so_far(sys: SparseStateSpace, sides: tuple[_Side, _Side]) -> float:
     """The same of the factors so far."""
     S, R = (side.all_columns() for side in sides)
     return _scaled_sum(R.conj().T @ sys.times_E(S), sides)
+
+
+def _missed(decay: Array, left: Array, sides: tuple[_Side, _Side], total: float) -> Array:
+    """Estimates of what the factors miss of the values of some poles, all that both of these allow.
+
+    The residuals: ``|w^H W| |x^H V| / decay``, with eigenvectors w and x of a pole and the residual
+    factors W and V; and the shifts, which have left the part ``left^2`` of the value.
+    """
+    return np.minimum(sides[0].size * sides[1].size / decay, total * left**2)
 
 
 def _above(S: Array, drop: float) -> Array:

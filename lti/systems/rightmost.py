@@ -18,8 +18,9 @@ STEPS = 30  # Arnoldi steps of a search
 MOST = 120  # and of a search for a subspace
 CLOSE = 1e-8  # relative residual of a pole that counts as found
 EXACT = 1e-12  # and of an invariant subspace
-SEEN = 1e-2  # and of one that is to be refined
-LIGHT = 1e-2  # decay over distance to zero, or to one, below which a pole is lightly damped
+SEEN = 0.1  # and of one that is to be refined
+LIGHT = 1e-2  # damping ratio below which a pole is lightly damped
+VERY = 1e-6  # and decay in discrete time, also of a real pole close to -1
 SOME = 10  # lightly damped poles that are refined
 SAME = 1e-6  # relative distance of two values of one pole
 ROUNDS = 3  # of inverse iteration
@@ -84,8 +85,12 @@ def lightly_damped(pencil: Pencil, near: Array, discrete: bool) -> tuple[Array, 
 
     Their decay, by which their share in a Gramian is divided, needs more digits than they do.
     """
-    away = abs(near - (1.0 if discrete else 0.0))
-    ratio = abs(_excess(near, discrete)) / np.where(away > 0, away, np.inf)
+    if discrete:  # the damping ratio of (z - 1) / (z + 1)
+        decay, away = abs(1 - abs(near) ** 2), abs(near**2 - 1)
+    else:
+        decay, away = abs(near.real), abs(near)
+    ratio = decay / np.where(away > 0, away, 1.0)
+    ratio = np.where(discrete & (decay < VERY) & (near.real < 0), decay, ratio)
     light = (away > 0) & (ratio < LIGHT)
     found: list[complex] = []
     for at in np.argsort(ratio, kind="stable"):
