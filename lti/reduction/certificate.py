@@ -21,7 +21,7 @@ from lti.systems.statespace import StateSpace
 
 __all__ = ["Claim", "Reduction"]
 
-MOVED = 10.0  # times eps |A|: how far rounding may have moved a pole
+MOVED = 2.0  # times eps |A|: how far rounding may have moved a pole
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

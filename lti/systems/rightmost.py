@@ -88,9 +88,9 @@ def lightly_damped(pencil: Pencil, near: Array, discrete: bool) -> tuple[Array, 
     if discrete:  # the damping ratio of (z - 1) / (z + 1)
         decay, away = abs(1 - abs(near) ** 2), abs(near**2 - 1)
     else:
-        decay, away = abs(near.real), abs(near)
+        decay, away = abs(np.real(near)), abs(near)
     ratio = decay / np.where(away > 0, away, 1.0)
-    ratio = np.where(discrete & (decay < VERY) & (near.real < 0), decay, ratio)
+    ratio = np.where(discrete & (decay < VERY) & (np.real(near) < 0), decay, ratio)
     light = (away > 0) & (ratio < LIGHT)
     found: list[complex] = []
     for at in np.argsort(ratio, kind="stable"):
@@ -101,7 +101,7 @@ def lightly_damped(pencil: Pencil, near: Array, discrete: bool) -> tuple[Array, 
         if any(abs(pole - x) <= SAME * abs(x) for x in known):
             continue
         found.append(refined(pencil, pole))
-    poles = np.array(found, dtype=complex)
+    poles: Any = np.array(found, dtype=complex)
     if not pencil.is_complex:
         poles = np.concatenate([poles, poles[poles.imag != 0].conj()])
     return light, poles
