@@ -19,6 +19,7 @@ TOL = 1e-10  # |residual| / |B B^H|
 DROP = 1e-8  # directions of a factor smaller than this times its largest are left out
 MOST = 500  # solutions, after which an equation counts as not converging
 GROWTH = 1e8  # of the residual, beyond which a pole is unstable
+MISSED = 1e-7  # of the sum of values: what may be left out of a mode of little damping
 CHECK = 1e2  # times the tolerance: the residual from which on the estimate watches the values
 
 
@@ -87,15 +88,21 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
              _Side(pencil, gain * sys.C.conj().T, units[1], True, drop))  # fmt: skip
     shifts: list[complex] = []
     solves, real = 0, not pencil.is_complex and all(side.W.dtype.kind == "f" for side in sides)
-    before, start = None, 0.0
+    before, start, growth = None, 0.0, None
+    # Of what belongs to a pole, the shifts leave left^2 in either Gramian
+    known, decay = _inside(sys.poles, sys.is_discrete, real)
+    left = np.ones(len(known))
     while True:
         worst = max(sides, key=lambda side: side.residual)
         if before is None and worst.residual <= CHECK * tol:
-            S, R = (side.all_columns() for side in sides)
-            before = _scaled_sum(R.conj().T @ sys.times_E(S), sides)
-            start = worst.residual
+            before, start = _sum_so_far(sys, sides), worst.residual
         elif worst.residual <= tol:
-            break
+            missed = _missed(decay, left, sides, before or 0.0)
+            if missed.max(initial=0.0) <= MISSED * (before or 0.0):
+                break
+            # Modes of little damping are large in a Gramian, however small in a residual
+            growth = _sum_so_far(sys, sides) - (before or 0.0) if growth is None else growth
+            shifts = [complex(known[np.argmax(missed)].conj())]
         if solves >= MOST:
             raise ConvergenceError(
                 f"the low-rank iteration has a relative residual of {worst.residual:.2g} after "
@@ -108,6 +115,7 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
         p = shifts.pop(0)
         inverse = pencil.factor(1.0, p.real if real and p.imag == 0 else p)
         solves += 1
+        left = left * _remaining(known, p, real)
         for side in sides:
             side.step(inverse, p, real)
             if not np.isfinite(side.residual) or side.residual > GROWTH:
@@ -122,7 +130,9 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
     hidden = max(0.0, values - less)
     if before is not None:
         q = min(0.99, (worst.residual / start) ** 0.5) if start else 0.0
-        hidden += max(0.0, values - before) * max(1.0, q / (1 - q))
+        growth = values - before if growth is None else growth
+        hidden += max(0.0, growth) * max(1.0, q / (1 - q))
+        hidden += float(_missed(decay, left, sides, before).sum())
     S, R = (side.scale * X for side, X in zip(sides, (S, R), strict=True))
     hidden += 2.0**-52 * float(frobenius(S)) * float(frobenius(R))  # rounding
     return LowRank(S, R, (sides[0].residual, sides[1].residual), hidden, solves)
@@ -148,6 +158,11 @@ class _Side:
 
     def product(self, a: float, e: float, X: Array) -> Array:
         return (self.pencil.adjoint_product if self.dual else self.pencil.product)(a, e, X)
+
+    @property
+    def size(self) -> float:
+        """|W|, in the units of the Gramian."""
+        return float(self.scale) * float(np.linalg.norm(self.W))
 
     def step(self, inverse: Factored, p: complex, real: bool) -> None:
         """One shift, or in real arithmetic a pair of conjugate ones."""
@@ -237,6 +252,18 @@ class _Side:
         return shifts
 
 
+def _inside(poles: Array, discrete: bool, real: bool) -> tuple[Array, Array]:
+    """The stable ones of the poles, as those of the pencil of stability, and ``|w^H W|^2 / P``.
+
+    Of conjugate pairs one. P is what W W^H makes of the Gramian in the direction of a pole.
+    """
+    poles = np.asarray(poles, dtype=complex)
+    decay = 2 * (1 - abs(poles) ** 2) if discrete else -2 * poles.real
+    at = (decay > 0) & (poles.imag >= 0 if real else True)
+    poles = poles[at]
+    return (poles - 1) / (poles + 1) if discrete else poles, decay[at]
+
+
 def _remaining(t: Array, p: complex, real: bool) -> Array:
     """What a step with the shift p leaves of the residual at the poles t; of a pair, both steps."""
     left = abs((t - np.conj(p)) / (t + p))
@@ -255,6 +282,21 @@ def _scaled_sum(product: Array, sides: tuple[_Side, _Side]) -> float:
     """The sum of the Hankel singular values, those of R^H E S."""
     values = np.linalg.svd(product, compute_uv=False)
     return float(sides[0].scale) * (float(sides[1].scale) * float(values.sum()))
+
+
+def _sum_so_far(sys: SparseStateSpace, sides: tuple[_Side, _Side]) -> float:
+    """The same of the factors so far."""
+    S, R = (side.all_columns() for side in sides)
+    return _scaled_sum(R.conj().T @ sys.times_E(S), sides)
+
+
+def _missed(decay: Array, left: Array, sides: tuple[_Side, _Side], total: float) -> Array:
+    """Estimates of what the factors miss of the values of some poles, all that both of these allow.
+
+    The residuals: ``|w^H W| |x^H V| / decay``, with eigenvectors w and x of a pole and the residual
+    factors W and V; and the shifts, which have left the part ``left^2`` of the value.
+    """
+    return np.minimum(sides[0].size * sides[1].size / decay, total * left**2)
 
 
 def _above(S: Array, drop: float) -> Array:

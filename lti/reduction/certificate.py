@@ -21,6 +21,8 @@ from lti.systems.statespace import StateSpace
 
 __all__ = ["Claim", "Reduction"]
 
+MOVED = 2.0  # times eps |A|: how far rounding may have moved a pole
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Claim:
@@ -216,7 +218,7 @@ class Reduction:
         moved = 2 * finite.sum(axis=-1) * size / gap
         fed = np.linalg.norm(to_numpy(F_r.D), axis=(-2, -1))  # swallows a small static correction
         eps = np.finfo(hsv.dtype).eps
-        return 1e3 * hsv.shape[-1] * eps * (scale + moved) + 4 * eps * fed
+        return eps * (1e3 * hsv.shape[-1] * scale + MOVED * moved + 4 * fed)
 
     def __repr__(self) -> str:
         notes = "".join(f"\n  note: {flag}" for flag in self.flags)

@@ -24,8 +24,9 @@ def sampled_error(
 ) -> tuple[float, float, bool]:
     """A gain of G - G_r, its frequency, and whether it is the largest of all.
 
-    The frequencies are those of a scan, the one at which a projection `form` of G differs most from
-    G_r, and then some around the largest gain. So the result is a lower estimate of the norm.
+    The frequencies are those of a scan and of known poles, the one at which a projection `form` of
+    G differs most from G_r, and then some around the largest gain. So the
+    result is a lower estimate of the norm.
     """
     if G.order <= SMALL:
         error, w = peak(G.equilibrated.system.small_dense(), G_r, rtol)
@@ -52,12 +53,14 @@ def sampled_error(
 
 
 def _scan(G: SparseStateSpace, G_r: StateSpace) -> np.ndarray:
-    """Zero, and frequencies over the range of the poles that are known."""
+    """Zero, frequencies over the range of the poles that are known, and those of poles of G."""
     rate = 1.0 if G.dt is True else float(G.dt) or 1.0
-    poles = np.concatenate([np.ravel(G_r.poles), np.ravel(G.poles)])
+    poles = np.concatenate([np.ravel(G.poles), np.ravel(G_r.poles)]) + 0j
+    own = len(G.poles) - np.count_nonzero(G.poles == 0)
     poles = poles[poles != 0]
     if G.is_discrete:
         poles = np.log(poles)
+    resonances = poles.imag[:own]
     sizes = abs(poles[abs(poles) > 0])
     low, high = (sizes.min(), sizes.max()) if sizes.size else (1.0, 1.0)
     high = min(high * 10, np.pi) if G.is_discrete else high * 10
@@ -65,7 +68,9 @@ def _scan(G: SparseStateSpace, G_r: StateSpace) -> np.ndarray:
     w = np.concatenate([[0.0], w])
     if G.pencil.is_complex or "c" in (G.B.dtype.kind, G.C.dtype.kind):
         w = np.concatenate([-w[:0:-1], w])
-    return w / rate
+    else:
+        resonances = abs(resonances)
+    return np.concatenate([w, resonances]) / rate
 
 
 def _between(a: float, b: float) -> float:

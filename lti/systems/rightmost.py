@@ -1,4 +1,4 @@
-"""Unstable poles of sparse systems: Arnoldi steps with a pencil, and invariant subspaces."""
+"""Poles of sparse systems that are unstable or lightly damped: Arnoldi steps with a pencil."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from lti._backend.arrays import Array
 from lti.errors import DefectiveError, OptionError
 from lti.systems.pencil import Pencil
 
-__all__ = ["closest_poles", "suspects", "unstable_subspaces"]
+__all__ = ["closest_poles", "lightly_damped", "refined", "suspects", "unstable_subspaces"]
 
 STEPS = 30  # Arnoldi steps of a search
 MOST = 120  # and of a search for a subspace
 CLOSE = 1e-8  # relative residual of a pole that counts as found
 EXACT = 1e-12  # and of an invariant subspace
+SEEN = 0.1  # and of one that is to be refined
+LIGHT = 1e-2  # damping ratio below which a pole is lightly damped
+VERY = 1e-6  # and decay in discrete time, also of a real pole close to -1
+SOME = 10  # lightly damped poles that are refined
+SAME = 1e-6  # relative distance of two values of one pole
+ROUNDS = 3  # of inverse iteration
 OFF = 0.03  # of a suspected pole: the distance of the shift, so that others are seen as well
 APART = 1e-6  # the largest rounding of a split, relative
 EVEN = 1e-10  # of a pole, or of the shift: a real part this small may be rounding
@@ -48,25 +54,82 @@ def closest_poles(pencil: Pencil, target: float, count: int) -> Array:
     return np.where(away <= CLOSE * off, target, poles)
 
 
-def suspects(pencil: Pencil, poles: Array, discrete: bool) -> list[complex]:
-    """Where unstable poles may be: Ritz values of E^-1 A, and of a Cayley transform.
+def suspects(pencil: Pencil, poles: Array, discrete: bool) -> tuple[list[complex], Array]:
+    """Where unstable poles may be, and others close to the boundary: values of Arnoldi steps.
 
-    With ``(A - s E)^-1 (A + s E)``, s > 0, unstable poles come before all stable ones, and those of
-    size s first; s is between the sizes of `poles` and of the largest ones.
+    Of E^-1 A, and of a Cayley transform: with ``(A - s E)^-1 (A + s E)``, s > 0, unstable poles
+    come before all stable ones, and those of size s first; s is between the sizes of `poles` and
+    of the largest ones. Lightly damped poles come next.
     """
-    far = _plain(pencil).extend(STEPS).values
-    found, sizes = [far], abs(np.concatenate([poles, far]))
+    far = _plain(pencil).extend(STEPS)
+    found, seen = [far.values], [far.values[far.residuals <= SEEN * abs(far.values)]]
+    sizes = abs(np.concatenate([poles, far.values]))
     if not discrete and sizes.any():
         s = float(np.sqrt(sizes[sizes > 0].min()) * np.sqrt(sizes.max()))
         try:
             inverse = pencil.factor(1.0, -s).solve
         except OptionError:
-            return [complex(s)]
+            return [complex(s)], np.zeros(0)
         cayley = _Arnoldi(lambda x: inverse(pencil.product(1.0, s, x)), pencil).extend(STEPS)
-        values = cayley.values[cayley.values != 1]
+        other = cayley.values != 1
+        values = cayley.values[other]
         found.append(s * (values + 1) / (values - 1))
+        seen.append(found[-1][cayley.residuals[other] <= SEEN * abs(values - 1)])
     worst = (x[np.argmax(_excess(x, discrete))] for x in found if x.size)
-    return [complex(x) for x in worst if _excess(x, discrete) > EVEN * abs(x)]
+    outside = [complex(x) for x in worst if _excess(x, discrete) > EVEN * abs(x)]
+    return outside, np.concatenate(seen)
+
+
+def lightly_damped(pencil: Pencil, near: Array, discrete: bool) -> tuple[Array, Array]:
+    """The values of `near` that belong to poles of little damping, and these poles, refined.
+
+    Their decay, by which their share in a Gramian is divided, needs more digits than they do.
+    """
+    if discrete:  # the damping ratio of (z - 1) / (z + 1)
+        decay, away = abs(1 - abs(near) ** 2), abs(near**2 - 1)
+    else:
+        decay, away = abs(np.real(near)), abs(near)
+    ratio = decay / np.where(away > 0, away, 1.0)
+    ratio = np.where(discrete & (decay < VERY) & (np.real(near) < 0), decay, ratio)
+    light = (away > 0) & (ratio < LIGHT)
+    found: list[complex] = []
+    for at in np.argsort(ratio, kind="stable"):
+        pole = complex(near[at])
+        known = [*found, *np.conj(found)] if not pencil.is_complex else found
+        if len(found) >= SOME or not light[at]:
+            break
+        if any(abs(pole - x) <= SAME * abs(x) for x in known):
+            continue
+        found.append(refined(pencil, pole))
+    poles: Any = np.array(found, dtype=complex)
+    if not pencil.is_complex:
+        poles = np.concatenate([poles, poles[poles.imag != 0].conj()])
+    return light, poles
+
+
+def refined(pencil: Pencil, pole: complex) -> complex:
+    """The pole next to an estimate, ``y^H A x / y^H E x`` of its two eigenvectors."""
+    x = y = np.cos(np.arange(1.0, pencil.order + 1) ** 1.5)[:, None]
+    for _ in range(ROUNDS):
+        try:
+            inverse = pencil.factor(1.0, -pole)
+        except OptionError:  # that is a pole
+            break
+        for _ in range(2):
+            x = inverse.solve(pencil.product(0.0, 1.0, x / np.linalg.norm(x)))
+            y = inverse.adjoint(pencil.adjoint_product(0.0, 1.0, y / np.linalg.norm(y)))
+        x, y = x / np.linalg.norm(x), y / np.linalg.norm(y)
+        with np.errstate(all="ignore"):
+            better = complex(
+                np.vdot(y, pencil.product(1.0, 0.0, x)) / np.vdot(y, pencil.product(0.0, 1.0, x))
+            )
+        moved = abs(better - pole)
+        if not moved <= 0.1 * abs(pole):  # of a defective pole, not even a number
+            break
+        pole = better
+        if moved <= CLOSE * abs(pole):
+            break
+    return pole
 
 
 def unstable_subspaces(pencil: Pencil, near: complex, discrete: bool) -> tuple[Array, Array]:

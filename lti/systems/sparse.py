@@ -16,7 +16,12 @@ from lti.systems.constrained import ConstrainedPencil
 from lti.systems.index_one import IndexOnePencil, algebraic_part
 from lti.systems.labels import Labels
 from lti.systems.pencil import MatrixPencil, Pencil, ScaledPencil, cayley, nonsingular_factor
-from lti.systems.rightmost import closest_poles, suspects, unstable_subspaces
+from lti.systems.rightmost import (
+    closest_poles,
+    lightly_damped,
+    suspects,
+    unstable_subspaces,
+)
 from lti.systems.statespace import StateSpace, _check_labels, _describe
 
 __all__ = ["SparseStateSpace", "as_sparse"]
@@ -227,7 +232,8 @@ class SparseStateSpace:
     def poles(self) -> Array:
         """Some finite eigenvalues of (A, E), those closest to zero, or in discrete time to one.
 
-        And unstable ones that a few Arnoldi steps see. All of them of a system of up to 200 states.
+        And unstable and lightly damped ones that a few Arnoldi steps see. All of them of a system
+        of up to 200 states.
         """
         if self.finite_part is not self:
             return self.finite_part.poles
@@ -241,7 +247,10 @@ class SparseStateSpace:
                 poles = poles[np.sort(order[pencil.moved :])]
             return poles
         found = closest_poles(pencil, 1.0 if self.is_discrete else 0.0, SOME)
-        for near in suspects(pencil, found, self.is_discrete):
+        outside, seen = suspects(pencil, found, self.is_discrete)
+        light, poles = lightly_damped(pencil, np.append(found, seen), self.is_discrete)
+        found = np.concatenate([found[~light[: len(found)]], poles])
+        for near in outside:
             X, W = unstable_subspaces(pencil, near, self.is_discrete)
             more = np.linalg.eigvals(W @ pencil.product(1.0, 0.0, X))
             apart = abs(more[:, None] - found).min(axis=1, initial=np.inf) > 1e-6 * abs(near)
