@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 from scipy.io import loadmat, mmread, savemat
-from scipy.sparse import issparse, load_npz
+from scipy.sparse import eye_array, issparse, load_npz
 
-from lti._backend.arrays import to_numpy
+from lti._backend.arrays import narrow, to_numpy
+from lti._backend.json_arrays import from_json, to_json
 from lti.errors import DenseWarning, FileError, TimebaseError, warn
 from lti.systems.convert import as_statespace
 from lti.systems.labels import Labels
@@ -40,7 +41,8 @@ def load(path: str | os.PathLike[str], dt: float | bool | None = None) -> System
     path : str or path
         A .mat file (MATLAB, up to version 7), an .npz file or a .json file. Variables may be in
         lower case. In JSON, a complex number is a pair ``[re, im]``, and numbers, rows or whole
-        matrices can be ``{"re": ..., "im": ...}``. Or a folder, or the common beginning of file
+        matrices can be ``{"re": ..., "im": ...}``; an empty matrix is ``{"shape": [0, 2]}``, and
+        ``"dtype": "float32"`` states single precision. Or a folder, or the common beginning of file
         names, with a Matrix Market file (``rail_1357.A``, ``.B``, ``.C``, and ``.E`` or none, also
         with ``.mtx``) or a sparse .npz file of `scipy.sparse.save_npz` for each matrix.
     dt : float or True, optional
@@ -103,8 +105,8 @@ def save(path: str | os.PathLike[str], sys: SystemLike) -> None:
     path : str or path
         A .mat file, for MATLAB's ``ss(A, B, C, D, Ts)``; an .npz or a .json file.
     sys : StateSpace, DiagonalStateSpace, or what `as_statespace` accepts
-        A .mat file holds the dense form of a diagonal system, and .json no single precision. Only
-        .npz can hold a batch.
+        A .mat file holds the dense form of a diagonal system, and names that are all empty are none
+        there, as in MATLAB. Only .npz can hold a batch.
 
     Raises
     ------
@@ -225,13 +227,14 @@ def _system(record: dict[str, Any], path: Path, dt: float | bool | None) -> Syst
     labels = Labels(**{key: _text(record.get(name), key) for key, name in LABELS.items()})
     if diagonal:
         return DiagonalStateSpace(state, B, C, D, base, _truth(find("conjugate"), path), labels)
-    if E is not None and not issparse(E) and np.array_equal(E, np.eye(len(E))):
+    sparse = issparse(state) and (E is not None or max(state.shape) > SMALL)
+    if E is not None and _is_identity(E):
         E = None
     if E is not None and not issparse(state):
         B, C, D, E = (x.toarray() if issparse(x) else x for x in (B, C, D, E))
         found = StateSpace.from_descriptor(E, state, B, C, D, base)
         return replace(found, labels=labels.without_states())
-    if E is not None or issparse(state) and max(state.shape) > SMALL:
+    if sparse:
         return SparseStateSpace(state, B, C, D, E, base, labels)
     if issparse(state):
         state = state.toarray()
@@ -239,6 +242,11 @@ def _system(record: dict[str, Any], path: Path, dt: float | bool | None) -> Syst
         warn(f"the sparse A of {path.name} is made dense: {size}, {_size(state)}", DenseWarning)
     B, C, D = (x.toarray() if issparse(x) else x for x in (B, C, D))
     return StateSpace(state, B, C, D, base, labels)
+
+
+def _is_identity(E: Any) -> bool:
+    square = E.ndim == 2 and E.shape[0] == E.shape[1] > 0
+    return square and abs(E - eye_array(E.shape[0])).max() == 0
 
 
 def _record(sys: System, sparse: bool = False) -> dict[str, Any]:
@@ -250,8 +258,9 @@ def _record(sys: System, sparse: bool = False) -> dict[str, Any]:
                 "a sparse system goes into a .mat file, if it has matrices A and E; choose that "
                 "format, or save the reduced system"
             )
-        record = {name: x for name in ("A", "B", "C", "D", "E")
-                  if (x := getattr(sys, name)) is not None}  # fmt: skip
+        # The identity as E tells a sparse system from a dense one with a sparse A
+        E = eye_array(sys.order, dtype=sys.A.dtype, format="csc") if sys.E is None else sys.E
+        record = {"A": sys.A, "B": sys.B, "C": sys.C, "D": sys.D, "E": E}
     else:
         record = {name: to_numpy(getattr(sys, name)) for name in names}
     record["dt"] = sys.dt
@@ -277,16 +286,14 @@ def _timebase(Ts: Any, dt: Any, default: float | bool | None) -> float | bool:
 
 
 def _text(x: Any, label: str) -> Any:
-    """A name, or a tuple of them, from a MATLAB cell, an array or a list; None if all are empty."""
+    """A name, or a tuple of them, from a MATLAB cell, an array or a list."""
     if x is None:
         return None
     cells = [np.ravel(item) for item in np.ravel(x)]
     if any(part.size and part.dtype.kind not in "US" for part in cells):
         raise FileError(f"names of signals are text, got {x!r:.60}; save {LABELS[label]} as text")
-    names = tuple("".join(part.astype(str)).strip() for part in cells)
-    if not any(names):
-        return None
-    return names[0] if label == "name" else names
+    names = tuple("".join(part.astype(str)) for part in cells)
+    return "".join(names[:1]) if label == "name" else names
 
 
 # ------------------------------------------------------------------ formats
@@ -296,9 +303,18 @@ def _read_mat(path: Path) -> dict[str, Any]:
     try:
         # In MATLAB's dtypes a logical dt stays one, but complex numbers would lose a part
         logical = loadmat(path, appendmat=False, mat_dtype=True, variable_names=["dt"])
-        return loadmat(path, appendmat=False) | logical
+        record = loadmat(path, appendmat=False) | logical
     except NotImplementedError:  # HDF5
         raise FileError(f"{path} is of MATLAB's version 7.3; save it with the flag -v7") from None
+    for name in LABELS.values():
+        x = record.get(name)
+        if isinstance(x, np.ndarray):
+            if x.dtype.kind == "U" and x.size > 1:  # the rows of a matrix are of one length
+                record[name] = x = np.strings.rstrip(x)
+            named = any(np.size(item) and np.any(item != "") for item in x.ravel())
+            if not named and (x.size or x.dtype.kind == "U"):  # a cell of nothing is a list
+                del record[name]
+    return record
 
 
 def matrix_files(path: Path) -> dict[str, Path]:
@@ -352,32 +368,22 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise FileError(f'{path} is no JSON object; write the system as {{"A": ..., "B": ...}}')
     for key, value in record.items():
         if key.upper() in ("A", "B", "C", "D", "E"):
-            record[key] = _numbers(value, 2)
+            record[key] = from_json(value, 2)
         elif key == "poles":
-            record[key] = _numbers(value, 1)
-    if np.size(record.get("B", 1)) == 0 and "D" in record:  # no states: a list of no rows
+            record[key] = from_json(value, 1)
+    if np.shape(record.get("B", 0)) == (0,) and "D" in record:  # no states: a list of no rows
         record["B"] = np.zeros((0, record["D"].shape[1]))
         record |= {"A": np.zeros((0, 0))} if "A" in record else {}
+    if record.get("dtype") in ("float32", "complex64"):
+        single = np.zeros(0, np.float32)
+        record |= {k: narrow(x, single) for k, x in record.items() if isinstance(x, np.ndarray)}
     return record
 
 
 def _write_json(path: Path, sys: System) -> None:
-    def plain(x: Any) -> Any:
-        if not isinstance(x, np.ndarray):
-            return x
-        return {"re": x.real.tolist(), "im": x.imag.tolist()} if np.iscomplexobj(x) else x.tolist()
-
-    record = {name: plain(x) for name, x in _record(sys).items()}
+    record = {name: to_json(x) for name, x in _record(sys).items()}
+    record["dtype"] = str(to_numpy(sys.B).dtype)
     path.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
-
-
-def _numbers(x: Any, depth: int) -> Any:
-    """An array of `depth` axes; what is a list further down is a pair [re, im]."""
-    if isinstance(x, dict):
-        return _numbers(x["re"], depth) + 1j * _numbers(x["im"], depth)
-    if depth == 0:
-        return complex(*x) if isinstance(x, list) else x
-    return np.array([_numbers(item, depth - 1) for item in x])
 
 
 # rail_1357.A, A.mtx, rail_1357_A.mtx, rail_1357.A.npz

@@ -11,7 +11,6 @@ from typing import Any
 
 import array_api_compat as compat
 import numpy as np
-from scipy.linalg import expm as scipy_expm
 from scipy.linalg import get_lapack_funcs
 
 from lti.errors import NonFiniteError
@@ -145,15 +144,6 @@ def eig(x: Array) -> tuple[Array, Array]:
     """Eigenvalues (..., n) and unit eigenvectors (..., n, n), always complex."""
     values, vectors = namespace(x).linalg.eig(x)
     return (values, vectors) if is_complex(values) else (values + 0j, vectors + 0j)
-
-
-def expm(x: Array) -> Array:
-    """e^X of batches of matrices."""
-    if is_tensor(x):
-        return torch_backend().expm(x)
-    if 0 in x.shape:
-        return x
-    return from_numpy(scipy_expm(to_numpy(x)), like=x)
 
 
 def tail_sums(x: Array) -> Array:

@@ -62,11 +62,6 @@ def host(x: Tensor) -> Any:
         return x.cpu().resolve_conj().resolve_neg().numpy()
 
 
-def expm(x: Tensor) -> Tensor:
-    """`arrays.expm` for tensors."""
-    return torch.linalg.matrix_exp(x)
-
-
 def attach(value: Tensor, slope: Tensor) -> Tensor:
     """The value of one expression with the derivative of another, which equals it."""
     return value.detach() + (slope - slope.detach())

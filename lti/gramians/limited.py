@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from lti._backend.arrays import (
     namespace,
     to_numpy,
 )
+from lti._backend.exponential import expm
 from lti._backend.shifts import optimal_shift
+from lti._backend.squaring import exponentials, halvings
 from lti.errors import OptionError
 from lti.gramians.exact import balanced_units, double_factors
 from lti.gramians.spectral import stacked_factor
@@ -30,6 +33,7 @@ from lti.systems.response import resolvent
 __all__ = ["frequency_limited_factors", "time_limited_factors"]
 
 NODES = 16  # of a Gauss-Legendre rule; with poles two half-lengths away it is exact to rounding
+TERMS = 20  # of a Taylor series of e^X, |X| <= 1/2: the next is below 1e-24
 
 
 def frequency_limited_factors(sys: System, bands: Any) -> tuple[Array, Array]:
@@ -156,7 +160,7 @@ def _window(sys: System, start: float, stop: float) -> tuple[Array, Array]:
         R = _doubled(H(sys.A), H(sys.C), stop - start, sys.is_discrete)
     if start == 0:
         return S, R
-    move = _power(sys.A, int(start)) if sys.is_discrete else _exponential(sys.A, start)
+    move = _power(sys.A, int(start)) if sys.is_discrete else expm(start * sys.A)
     return move @ S, H(move) @ R
 
 
@@ -170,8 +174,8 @@ def _doubled(A: Array, B: Array, length: float, discrete: bool) -> Array:
             if bit == "1":
                 S, power = lq_factor(xp.concat([B, A @ S], axis=-1)), A @ power
         return S
-    k = _halvings(A, length)
-    h = length / 2**k
+    k = halvings(length * A)
+    h = length * 2.0**-k
     x, w = np.polynomial.legendre.leggauss(NODES)
     t = from_numpy((x + 1) / 2, like=A)
     root = from_numpy(np.sqrt(w / 2 * h), like=A)
@@ -181,38 +185,9 @@ def _doubled(A: Array, B: Array, length: float, discrete: bool) -> Array:
         powers.append(powers[-1] * t)
     V = xp.stack(terms, axis=-1) @ xp.astype(xp.stack(powers) * root, A.dtype)
     S = lq_factor(xp.reshape(V, (*B.shape[:-1], B.shape[-1] * NODES)))
-    move = _taylor(A, h)
-    for _ in range(k):
-        S, move = lq_factor(xp.concat([S, move @ S], axis=-1)), move @ move
+    for move in islice(exponentials(length * A), k):
+        S = lq_factor(xp.concat([S, move @ S], axis=-1))
     return S
-
-
-TERMS = 20  # of a Taylor series of e^X, |X| <= 1/2: the next is below 1e-24
-
-
-def _taylor(A: Array, h: float) -> Array:
-    xp = namespace(A)
-    term = xp.broadcast_to(eye(A.shape[-1], like=A), A.shape)
-    total = term
-    for j in range(1, TERMS):
-        term = (h / j) * (A @ term)
-        total = total + term
-    return total
-
-
-def _halvings(A: Array, length: float) -> int:
-    """k with |A| length / 2^k <= 1/2."""
-    size = float(to_numpy(namespace(A).linalg.matrix_norm(A)).max(initial=0.0)) * length
-    return max(0, math.ceil(math.log2(2 * size))) if size > 0 else 0
-
-
-def _exponential(A: Array, t: float) -> Array:
-    """e^{A t} by scaling and squaring."""
-    k = _halvings(A, t)
-    move = _taylor(A, t / 2**k)
-    for _ in range(k):
-        move = move @ move
-    return move
 
 
 def _power(A: Array, k: int) -> Array:

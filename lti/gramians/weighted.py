@@ -50,6 +50,9 @@ def weighted_factor(
     xp, n = namespace(S), G.order
     S_1, S_2 = S[..., :n, :], S[..., n:, :]
     if rule == "lin-chiu":
+        # In units of the states of the weight in which each has the same size
+        size = xp.max(xp.abs(S_2), axis=-1, keepdims=True) if S_2.shape[-1] else S_2
+        S_2 = S_2 / xp.where(size > 0, size, 1.0)
         _, sigma, V = xp.linalg.svd(S_2, full_matrices=False)
         top = xp.max(sigma, axis=-1, keepdims=True) if sigma.shape[-1] else sigma
         V = xp.where((sigma > S.shape[-2] * EPS * top)[..., None], V, 0.0)

@@ -11,7 +11,6 @@ from scipy.linalg import logm
 from lti._backend.arrays import (
     Array,
     device,
-    expm,
     eye,
     from_numpy,
     is_complex,
@@ -22,7 +21,9 @@ from lti._backend.arrays import (
     tracked,
 )
 from lti._backend.checks import one_of, timebase
+from lti._backend.exponential import expm
 from lti.errors import DerivativeError, OptionError, TimebaseError
+from lti.systems.algebra import host_copy, in_units, member, state_scaling
 from lti.systems.convert import as_statespace, without_sparse
 from lti.systems.protocol import System, SystemLike
 from lti.systems.statespace import DiagonalStateSpace
@@ -68,7 +69,8 @@ def bilinear(sys: SystemLike, dt: float | bool = True) -> System:
     >>> lti.hankel_singular_values(sys), lti.hankel_singular_values(lti.bilinear(sys, dt=0.1))
     (array([0.5]), array([0.5]))
     """
-    sys = without_sparse(as_statespace(sys))
+    original = without_sparse(as_statespace(sys))
+    sys = original.double()
     if not sys.is_discrete:
         dt = timebase(dt)
         if dt == 0:
@@ -78,7 +80,9 @@ def bilinear(sys: SystemLike, dt: float | bool = True) -> System:
     singular = -1.0 if sys.is_discrete else a
     if (to_numpy(sys.poles) == singular).any():
         raise TimebaseError(f"the pole {singular:g} would go to infinity; use another dt")
-    return to_continuous(sys, a) if sys.is_discrete else to_discrete(sys, a, dt)
+    return _narrowed(
+        to_continuous(sys, a) if sys.is_discrete else to_discrete(sys, a, dt), original
+    )
 
 
 def discretize(
@@ -122,7 +126,8 @@ def discretize(
     >>> sys.A, sys.B
     (array([[0.5]]), array([[0.5]]))
     """
-    sys = without_sparse(as_statespace(sys))
+    original = without_sparse(as_statespace(sys))
+    sys = original.double()
     one_of("method", method, METHODS)
     dt = timebase(dt)
     if sys.is_discrete:
@@ -133,18 +138,16 @@ def discretize(
         a = _warped(dt, prewarp)
         if (to_numpy(sys.poles) == a).any():
             raise TimebaseError(f"the pole {a:g} would go to infinity; use another dt")
-        return to_discrete(sys, a, dt)
+        return _narrowed(to_discrete(sys, a, dt), original)
     _no_prewarp(prewarp)
     if isinstance(sys, DiagonalStateSpace):
         xp, p = namespace(sys.poles), sys.poles * dt
         rest = xp.where(p == 0, 1.0, p)
         hold = dt * xp.where(p == 0, 1.0 + 0 * p, xp.expm1(rest) / rest)  # (e^p - 1) / p
-        return replace(sys, poles=xp.exp(p), B=hold[..., :, None] * sys.B, dt=dt)
-    n, m, xp = sys.order, sys.n_inputs, namespace(sys.A)
-    top = xp.concat([sys.A, sys.B], axis=-1) * dt
-    below = xp.zeros((*sys.batch_shape, m, n + m), dtype=top.dtype, device=device(top))
-    X = expm(xp.concat([top, below], axis=-2))
-    return replace(sys, A=X[..., :n, :n], B=X[..., :n, n:], dt=dt)
+        held = replace(sys, poles=xp.exp(p), B=hold[..., :, None] * sys.B, dt=dt)
+        return _narrowed(held, original)
+    A, B = _held(sys.A, sys.B, dt)
+    return _narrowed(replace(sys, A=A, B=B, dt=dt), original)
 
 
 def undiscretize(sys: SystemLike, method: str = "zoh", prewarp: float | None = None) -> System:
@@ -179,7 +182,8 @@ def undiscretize(sys: SystemLike, method: str = "zoh", prewarp: float | None = N
     >>> np.allclose(back.A, sys.A) and np.allclose(back.B, sys.B)
     True
     """
-    sys = without_sparse(as_statespace(sys))
+    original = without_sparse(as_statespace(sys))
+    sys = original.double()
     one_of("method", method, METHODS)
     if not sys.is_discrete or sys.dt is True:
         raise TimebaseError(f"dt={sys.dt!r} is no sampling time; give the system its own")
@@ -187,7 +191,7 @@ def undiscretize(sys: SystemLike, method: str = "zoh", prewarp: float | None = N
     if method == "bilinear":
         if (to_numpy(sys.poles) == -1).any():
             raise TimebaseError('the pole -1 would go to infinity; use method="zoh"')
-        return to_continuous(sys, _warped(dt, prewarp))
+        return _narrowed(to_continuous(sys, _warped(dt, prewarp)), original)
     _no_prewarp(prewarp)
     poles = to_numpy(sys.poles)
     diagonal = isinstance(sys, DiagonalStateSpace)
@@ -203,20 +207,39 @@ def undiscretize(sys: SystemLike, method: str = "zoh", prewarp: float | None = N
         p = xp.log(sys.poles + (0j if is_complex(sys.B) or (poles.real < 0).any() else 0.0))
         rest = xp.where(p == 0, 1.0, p)
         hold = dt * xp.where(p == 0, 1.0 + 0 * p, xp.expm1(rest) / rest)
-        return replace(sys, poles=p / dt, B=sys.B / hold[..., :, None], dt=0)
+        return _narrowed(replace(sys, poles=p / dt, B=sys.B / hold[..., :, None], dt=0), original)
     if tracked(*sys.matrices):
         raise DerivativeError(
             "the logarithm of a matrix has no derivative here; detach the system, or diagonalize it"
         )
-    n, m = sys.order, sys.n_inputs
-    A, B = to_numpy(sys.A), to_numpy(sys.B)
-    X = np.zeros((*A.shape[:-2], n + m, n + m), dtype=np.result_type(A, np.float64))
-    X[..., :n, :n], X[..., :n, n:], X[..., n:, n:] = A, B, np.eye(m)
-    for i in np.ndindex(X.shape[:-2]):
-        L: Any = logm(X[i])
-        X[i] = (L if np.iscomplexobj(X) else L.real) / dt
-    A, B = (narrow(from_numpy(x, like=sys.B), like=sys.B) for x in (X[..., :n, :n], X[..., :n, n:]))
-    return replace(sys, A=A, B=B, dt=0)
+    host: Any = host_copy(sys)
+    A, B = np.empty_like(host.A), np.empty_like(host.B)
+    for i in np.ndindex(host.batch_shape):
+        one: Any = member(host, i)
+        d = state_scaling(one)[:, None]
+        one = in_units(one, d[:, 0])
+        L: Any = logm(one.A) if one.order else one.A
+        L = (L if np.iscomplexobj(A) else L.real) / dt
+        _, hold = _held(L, np.eye(len(L), dtype=L.dtype), dt)
+        A[i], B[i] = d * L / d.T, d * np.linalg.solve(hold, one.B)
+    A, B = (from_numpy(x, like=sys.B) for x in (A, B))
+    return _narrowed(replace(sys, A=A, B=B, dt=0), original)
+
+
+def _held(A: Array, B: Array, dt: float) -> tuple[Array, Array]:
+    """e^(A dt) and int_0^dt e^(A t) dt B, from the exponential of [A, B; 0, 0]."""
+    n, m, xp = A.shape[-1], B.shape[-1], namespace(A)
+    top = xp.concat([A, B], axis=-1) * dt
+    below = xp.zeros((*top.shape[:-2], m, n + m), dtype=top.dtype, device=device(top))
+    X = expm(xp.concat([top, below], axis=-2))
+    return X[..., :n, :n], X[..., :n, n:]
+
+
+def _narrowed(sys: Any, original: System) -> System:
+    """A result in the precision of the system that came in."""
+    state = "poles" if isinstance(sys, DiagonalStateSpace) else "A"
+    parts = {name: narrow(getattr(sys, name), like=original.B) for name in (state, "B", "C", "D")}
+    return replace(sys, **parts)
 
 
 def _warped(dt: float, prewarp: float | None) -> float:

@@ -9,7 +9,6 @@ import numpy as np
 from lti._backend.arrays import (
     Array,
     block_diag,
-    expm,
     eye,
     from_numpy,
     is_like,
@@ -18,6 +17,7 @@ from lti._backend.arrays import (
     to_numpy,
 )
 from lti._backend.checks import as_array, common, same_dtype
+from lti._backend.exponential import expm
 from lti.errors import DimensionError, OptionError
 from lti.systems.convert import as_statespace
 from lti.systems.protocol import System, SystemLike

@@ -3,12 +3,13 @@
 import json
 import os
 from dataclasses import replace
+from itertools import cycle, product
 
 import numpy as np
 import pytest
 import torch
 from scipy.io import loadmat, mmwrite, savemat
-from scipy.sparse import csc_matrix, issparse, save_npz
+from scipy.sparse import csc_matrix, eye_array, issparse, save_npz
 
 import lti
 from lti import DiagonalStateSpace, Labels, StateSpace, files
@@ -61,6 +62,66 @@ def test_systems_without_states(tmp_path, suffix):
     sys = StateSpace(np.zeros((0, 0)), np.zeros((0, 2)), np.zeros((1, 0)), [[3.0, 4.0]])
     save(tmp_path / f"gain{suffix}", sys)
     assert_same(load(tmp_path / f"gain{suffix}"), sys)
+
+
+DTYPES = ("float32", "float64", "complex64", "complex128")
+
+
+def exactly(ours, theirs):
+    assert_same(ours, theirs)
+    assert all(x.tobytes() == y.tobytes() for x, y in zip(ours.matrices, theirs.matrices,
+                                                          strict=True))  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("form", ["dense", "diagonal", "conjugate"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_is_saved_is_loaded_as_it_was(tmp_path, suffix, form, dtype):
+    path, rng, times = tmp_path / f"x{suffix}", np.random.default_rng(0), cycle([0, True, 0.1, 1])
+    for n, m, p in product((0, 1, 2), repeat=3):
+        shapes = [(n, n) if form == "dense" else (n,), (n, m), (p, n), (p, m)]
+        parts = [rng.standard_normal(x) for x in shapes]
+        if dtype.startswith("complex"):
+            parts = [x * (0.3 - 0.1j) - 0.0 for x in parts]
+        A, B, C, D = (x.astype(dtype) for x in parts)
+        dt, names = next(times), (("a",) * m, ("b ", "c")[:p])
+        if form == "dense":
+            sys = StateSpace(A, B, C, D, dt, Labels(" plant ", *names, ("x", "y")[:n]))
+        else:
+            conjugate = form == "conjugate"
+            D = D.real if conjugate else D
+            sys = DiagonalStateSpace(A, B, C, D, dt, conjugate, Labels(None, *names))
+        save(path, sys)
+        exactly(load(path), sys.to_dense() if suffix == ".mat" else sys)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_signs_of_zeros_and_all_digits(tmp_path, suffix):
+    zeros = np.array([[complex(-0.0, -0.0), complex(0.0, -0.0)]])
+    sys = StateSpace([[-1 / 3]], zeros, [[1e-320], [1e308]], np.zeros((2, 2)), 0.1)
+    save(tmp_path / f"x{suffix}", sys)
+    exactly(load(tmp_path / f"x{suffix}"), sys)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json"])
+def test_empty_names(tmp_path, suffix):
+    sys = StateSpace(A, B, C, labels=Labels("", ("",), None, ("", "x ")))
+    save(tmp_path / f"x{suffix}", sys)
+    exactly(load(tmp_path / f"x{suffix}"), sys)
+
+
+@pytest.mark.parametrize("shape", [[1, 1], [0], [0, 1, 2], "x", [0, -1]])
+def test_shapes_of_no_empty_matrix(tmp_path, shape):
+    record = {"A": {"shape": [0, 0]}, "B": {"shape": shape}, "C": {"shape": [1, 0]}}
+    (tmp_path / "x.json").write_text(json.dumps(record))
+    with pytest.raises(FileError, match="cannot be read"):
+        load(tmp_path / "x.json")
+
+
+def test_json_without_states_as_it_was_written_before(tmp_path):
+    (tmp_path / "x.json").write_text('{"A": [], "B": [], "C": [[]], "D": [[3.0, 4.0]], "dt": 0}')
+    sys = load(tmp_path / "x.json")
+    assert sys.order == 0 and sys.B.shape == (0, 2) and sys.D.tolist() == [[3, 4]]
 
 
 def test_stacks_and_precisions_and_tensors(tmp_path):
@@ -237,6 +298,23 @@ def test_sparse_systems_come_back_from_mat(tmp_path, sparse_system):
     for suffix in (".npz", ".json"):
         with pytest.raises(FileError, match=r"goes into a \.mat file"):
             save(tmp_path / f"x{suffix}", sys)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [3, files.SMALL + 1])
+@pytest.mark.parametrize("E", [None, 2.0])
+@pytest.mark.parametrize("ports", [(1, 2), (0, 2), (1, 0)])
+def test_sparse_systems_are_loaded_as_they_were(tmp_path, dtype, n, E, ports):
+    m, p = ports
+    identity = eye_array(n, dtype=dtype)
+    sys = lti.SparseStateSpace(
+        -2 * identity, np.ones((n, m)), np.ones((p, n)), None, E and E * identity, True
+    )
+    save(tmp_path / "x.mat", sys)
+    loaded = load(tmp_path / "x.mat")
+    assert type(loaded) is type(sys) and loaded.dt is True
+    same_matrices(loaded, sys)
+    assert loaded.A.dtype == sys.A.dtype and loaded.D.dtype == sys.D.dtype
 
 
 def test_a_large_sparse_A_stays_sparse(tmp_path):

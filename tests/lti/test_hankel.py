@@ -498,3 +498,12 @@ def spread(n, kind, m, dt):
 def test_every_value_of_a_diagonal_system_has_all_its_digits(kind, dt, m):
     sys = spread(6 if kind == "conjugate" else 12, kind, m, dt)
     np.testing.assert_allclose(lti.hankel_singular_values(sys), truth(sys, 90), rtol=3e-13)
+
+
+def test_values_that_are_equal_to_rounding_but_distinct():
+    """What the docstring of `error_bound` says: the error is twice the bound, and flagged."""
+    A, b = np.diag([-1.0, -1e-28]), np.array([[1.0], [1e-14]])
+    with pytest.warns(lti.ReductionWarning, match="within 2e-28 of the stability boundary"):
+        reduction = lti.balanced_truncation((A, b, b.T), 0)
+    np.testing.assert_allclose(reduction.error_bound, 1, rtol=1e-12)
+    np.testing.assert_allclose(lti.hinf_norm((A, b, b.T)), 2, rtol=1e-9)

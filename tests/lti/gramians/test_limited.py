@@ -1,5 +1,6 @@
 """Bands of frequency and windows of time against matrix functions."""
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
@@ -77,6 +78,33 @@ def test_windows_of_time_by_the_matrix_exponential():
     powers = [np.linalg.matrix_power(ring.A.T, k) @ ring.C.T for k in range(3, 8)]
     _, R = time_limited_factors(ring, (1.5, 4.0))
     close(square(R), sum(square(X) for X in powers), 1e-13)
+
+
+def window(A, B, start, stop):
+    """int e^{At} B B^T e^{A^T t} dt of an A with distinct poles, by its modes in mpmath."""
+    with mpmath.workdps(60):
+        poles, V = mpmath.eig(mpmath.matrix(A.tolist()))
+        b, n = mpmath.inverse(V) * mpmath.matrix(B.tolist()), len(A)
+        W = b * b.H
+        for i in range(n):
+            for j in range(n):
+                s = poles[i] + mpmath.conj(poles[j])
+                W[i, j] *= (mpmath.exp(s * stop) - mpmath.exp(s * start)) / s
+        P = V * W * V.H
+        return np.array([[float(mpmath.re(P[i, j])) for j in range(n)] for i in range(n)])
+
+
+@pytest.mark.parametrize("times", [(0, 2), (1, 2), (1e-9, 1)])
+@pytest.mark.parametrize("speed", [1e4, 1e8, 1e12])
+@pytest.mark.parametrize("coupled", [False, True])
+def test_a_window_on_slow_states_beside_fast_ones(library, speed, times, coupled):
+    A = np.diag([-1.1, -speed, -3.0]) + (np.ones((3, 3)) - np.eye(3)) * 0.3 * coupled
+    B, C = np.array([[1.0], [2.0], [1.0]]), np.array([[1.0, 1.0, -1.0]])
+    S, R = time_limited_factors(library.system(lti.StateSpace(A, B, C)), times)
+    for found, expected in ((S, window(A, B, *times)), (R, window(A.T, C.T, *times))):
+        d = np.sqrt(np.diag(window(A, B, 0, 100) if found is S else window(A.T, C.T, 0, 100)))
+        P = square(np.asarray(found))
+        np.testing.assert_allclose(P / np.outer(d, d), expected / np.outer(d, d), atol=1e-12)
 
 
 @pytest.mark.parametrize("gap", [1e-3, 1e-8])

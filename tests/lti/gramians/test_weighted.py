@@ -94,3 +94,21 @@ def test_a_weight_pays_off_where_it_is_large():
     assert weighted.error_bound == np.inf and "Enns" in weighted.method
     measured = replace(plain, claim=weighted.claim)
     assert weighted.verify() < 0.5 * measured.verify()
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e8, 1e15, 1e100])
+@pytest.mark.parametrize("rule", ["enns", "lin-chiu", "wang"])
+@pytest.mark.parametrize("side", ["input_weight", "output_weight"])
+@pytest.mark.parametrize("dt", [0, True])
+@pytest.mark.parametrize("A", [np.diag([-0.5, -4.0]), np.array([[-0.5, 1.0], [0.3, -4.0]])])
+def test_units_of_the_states_of_a_weight_do_not_matter(A, dt, side, rule, unit):
+    G = lti.StateSpace([[-1.0, 0], [0, -2.0]], np.ones((2, 1)), np.ones((1, 2)))
+
+    def values(u):
+        d = np.array([1.0, u])
+        B, C = np.ones((2, 1)) / d[:, None], np.array([[1.0, 2.0]]) * d
+        W = lti.StateSpace(A / d[:, None] * d, B, C, [[0.3]])
+        pair = (lti.bilinear(G), lti.bilinear(W)) if dt else (G, W)
+        return lti.balance(pair[0], weighting=rule, **{side: pair[1]}).hsv
+
+    np.testing.assert_allclose(values(unit), values(1.0), rtol=1e-12)

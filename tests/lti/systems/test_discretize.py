@@ -1,7 +1,10 @@
 """The bilinear map: back and forth, and what it keeps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -159,6 +162,112 @@ def test_discretize_in_every_library(library, method):
     back = lti.undiscretize(held, method)
     assert library.owns(*held.matrices, *back.matrices)
     np.testing.assert_allclose(np.asarray(back.A), sys.A, atol=1e-12)
+
+
+# ------------------------------------------------------------------ precision
+
+STIFF = StateSpace(np.diag([-1.0, -1e8]), [[1.0], [1e8]], [[1.0, 1.0]])
+
+
+def singled(sys):
+    arrays = [np.asarray(x, np.complex64 if np.iscomplexobj(x) else np.float32)
+              for x in sys.matrices]  # fmt: skip
+    return type(sys)(*arrays, *([sys.dt, sys.conjugate] if hasattr(sys, "conjugate") else [sys.dt]))
+
+
+def names(sys):
+    return ["poles" if isinstance(sys, DiagonalStateSpace) else "A", "B", "C", "D"]
+
+
+@pytest.mark.parametrize("function", [
+    lambda G: lti.discretize(G, 0.3),
+    lambda G: lti.discretize(G, 0.3, "bilinear"),
+    lambda G: lti.discretize(G, 0.3, "bilinear", 0.7),
+    lambda G: lti.bilinear(G, 0.3),
+    lambda G: lti.undiscretize(replace(G, dt=0.3)),
+    lambda G: lti.undiscretize(replace(G, dt=0.3), "bilinear"),
+    lambda G: lti.bilinear(replace(G, dt=0.3)),
+])  # fmt: skip
+@pytest.mark.parametrize("form", ["dense", "diagonal", "conjugate"])
+def test_single_precision_costs_one_rounding(library, function, form):
+    poles = np.array([0.3, 0.99999, 0.9]) * np.exp([0j, 0, 0 if form == "dense" else 2j])
+    sys = DiagonalStateSpace(poles, np.ones((3, 2)), np.ones((1, 3)), None, 0, form == "conjugate")
+    if form == "dense":
+        rng, poles = np.random.default_rng(1), poles.real
+        X = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+        sys = StateSpace(X * poles @ X.T, X @ sys.B.real, sys.C.real @ X.T)
+    single = singled(sys)
+    found, exact = function(library.system(single)), function(single.double())
+    for name in names(single):
+        one, other, given = (getattr(x, name) for x in (found, exact, single))
+        assert np.asarray(one).dtype == given.dtype
+        np.testing.assert_allclose(np.asarray(one), other.astype(given.dtype), rtol=2e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_a_slow_state_beside_a_fast_one(library, single):
+    sys = library.system(singled(STIFF) if single else STIFF)
+    held, eps = lti.discretize(sys, 1.0), 2.0**-23 if single else 2.0**-52
+    np.testing.assert_allclose(np.asarray(held.A), np.diag([np.exp(-1), 0]), rtol=8 * eps)
+    np.testing.assert_allclose(np.asarray(held.B), [[1 - np.exp(-1)], [1]], rtol=8 * eps)
+    t = np.arange(4.0)
+    y = np.asarray(lti.step_response(sys, t))[1:, 0, 0]
+    np.testing.assert_allclose(y, 1 - np.exp(-t[1:]) + 1, rtol=16 * eps)
+    y = np.asarray(lti.impulse_response(sys, t))[1:, 0, 0]
+    np.testing.assert_allclose(y, np.exp(-t[1:]), rtol=16 * eps)
+    ramp = np.asarray(lti.simulate(sys, t[:, None], t))[:, 0]  # y = t - 1 + e^-t, and t - 1e-8
+    np.testing.assert_allclose(ramp[1:], (2 * t - 1 - 1e-8 + np.exp(-t))[1:], rtol=16 * eps)
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e6, 1e12, 1e150])
+@pytest.mark.parametrize("units", [[1.0, 1.0], [2.0**30, 2.0**-30]])
+def test_neither_inputs_nor_units_scale_the_exponential(library, size, units):
+    d = np.array(units)
+    A, B, C = np.array([[0.0, 1], [-1, -0.1]]), np.array([[0.0], [1]]), np.ones((1, 2))
+    exact = lti.discretize(StateSpace(A, B, C), 0.1)
+    sys = StateSpace(d[:, None] * A / d, size * d[:, None] * B, C / d)
+    held = lti.discretize(library.system(sys), 0.1)
+    np.testing.assert_allclose(np.asarray(held.A) / d[:, None] * d, exact.A, rtol=1e-14)
+    np.testing.assert_allclose(np.asarray(held.B) / d[:, None] / size, exact.B, rtol=1e-14)
+    back = lti.undiscretize(held)
+    np.testing.assert_allclose(np.asarray(back.A) / d[:, None] * d, A, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(np.asarray(back.B) / d[:, None] / size, B, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("method", ["zoh", "bilinear"])
+def test_derivatives_of_a_conversion(method):
+    sys = random_dense(3, seed=4)
+    arrays = [torch.tensor(x, requires_grad=True) for x in sys.matrices]
+    convert = lambda *x: lti.discretize(StateSpace(*x), 0.4, method).matrices  # noqa: E731
+    assert torch.autograd.gradcheck(convert, arrays)
+    assert torch.autograd.gradgradcheck(convert, arrays)
+    single = [x.detach().to(torch.float32).requires_grad_() for x in arrays]
+    for one, other in zip(
+        *(torch.autograd.grad(convert(*x)[1].sum(), x[:2]) for x in (single, arrays)), strict=True
+    ):
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of torch
+def test_a_hold_compiles_whole():
+    arrays = [torch.tensor(x) for x in random_dense(3, seed=4).matrices]
+    f = lambda *x: lti.discretize(StateSpace(*x), 0.4).B  # noqa: E731
+    compiled = torch.compile(f, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*arrays), f(*arrays), rtol=1e-13, atol=1e-15)
+
+
+def test_what_grows_beyond_all_numbers():
+    sys = StateSpace([[1000.0]], [[1.0]], [[1.0]])
+    for call in (lambda: lti.discretize(sys, 1.0), lambda: lti.step_response(sys, [0.0, 1.0])):
+        with pytest.raises(lti.NonFiniteError, match="beyond the range of .*; choose a shorter"):
+            call()
+
+
+def test_there_and_back_without_states():
+    sys = StateSpace(np.zeros((0, 0)), np.zeros((0, 2)), np.zeros((1, 0)), [[3.0, 4.0]])
+    back = lti.undiscretize(lti.discretize(sys, 0.5))
+    assert back.order == 0 and back.B.shape == (0, 2) and back.D.tolist() == [[3, 4]]
 
 
 @pytest.mark.parametrize(("call", "error", "text"), [
