@@ -166,8 +166,8 @@ def error_bound(hsv: Array, order: int | None = None) -> Array:
     -------
     array (...) or (..., n + 1)
         Values equal to 1e-13 relative are taken for equal ones and count once. The theorem asks for
-        equal values: of poles that differ by 1e26 or more, values this close may be distinct, and
-        the error up to twice as large. A reduction flags such poles; the values do not show them.
+        equal values: where poles are of very different size, values this close may be distinct, and
+        the error up to twice as large. The values do not show it.
 
     Raises
     ------

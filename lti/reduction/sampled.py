@@ -60,7 +60,7 @@ def _scan(G: SparseStateSpace, G_r: StateSpace) -> np.ndarray:
     poles = poles[poles != 0]
     if G.is_discrete:
         poles = np.log(poles)
-    resonances = poles.imag[:own]
+    resonances = np.imag(poles)[:own]
     sizes = abs(poles[abs(poles) > 0])
     low, high = (sizes.min(), sizes.max()) if sizes.size else (1.0, 1.0)
     high = min(high * 10, np.pi) if G.is_discrete else high * 10
