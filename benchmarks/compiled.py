@@ -62,7 +62,7 @@ def main():
             model = SequenceModel(1, 10, d_model=16, d_state=n, n_layers=2, layer=kind)
             compiled, u = torch.compile(model), torch.randn(options.batch, options.length, 1)
             row(f"{name}, {n}", model, compiled, u)
-            compress_(model, States(n // 8))
+            compress_(model, States(n // 8), data=[u])
             row(f"{name}, {n} cut to {n // 8}", model, compiled, u)
 
 
