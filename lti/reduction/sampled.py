@@ -25,8 +25,8 @@ def sampled_error(
     """A gain of G - G_r, its frequency, and whether it is the largest of all.
 
     The frequencies are those of a scan and of known poles, the one at which a projection `form` of
-    G differs most from G_r, and then some around the largest gain. So the
-    result is a lower estimate of the norm.
+    G differs most from G_r, and then some around the largest gain. So the result is a lower
+    estimate of the norm.
     """
     if G.order <= SMALL:
         error, w = peak(G.equilibrated.system.small_dense(), G_r, rtol)

@@ -107,7 +107,8 @@ def _seen(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of the states W x, T and W of those that inputs reach and outputs see.
 
-    What is above `tol` counts, relative to the terms that the entries are sums of.
+    What is above `tol` counts, relative to the sizes of the group, and above the rounding of the
+    terms that its entries are sums of.
     """
     tol = 10 * G.order**2 * EPS if tol is None else tol
     A = W @ G.A @ T
@@ -117,7 +118,10 @@ def _seen(
     T, W = T * d, W / d[:, None]
     A, B, C = _projected(G, W, T)
     terms = abs(W) @ abs(G.A) @ abs(T), abs(W) @ abs(G.B), abs(G.C) @ abs(T)
-    a, b, c = (tol * float(np.linalg.norm(x)) for x in terms)
+    a, b, c = (
+        max(tol * float(np.linalg.norm(x)), G.order * EPS * float(np.linalg.norm(y)))
+        for x, y in zip((A, B, C), terms, strict=True)
+    )
     V = _reached(A, B, a, b)
     A, C = V.conj().T @ A @ V, C @ V
     V = V @ _reached(A.conj().T, C.conj().T, a, c)

@@ -79,7 +79,7 @@ COUPLED = {
 @pytest.mark.parametrize("dt", [0, True])
 @pytest.mark.parametrize("coupled", COUPLED)
 def test_the_bound_counts_a_resonance(coupled, dt, form, z, w):
-    if coupled == "units" and not w:
+    if (coupled, dt, form, w) == ("units", 0, "plain", 0.0):
         pytest.skip("a slow real pole in such units does not converge: an error")
     b, c = COUPLED[coupled]
     modes = Modes(z, w, b, c, dt=dt, **({} if form == "plain" else {form: True}))
