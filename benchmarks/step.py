@@ -3,7 +3,9 @@
 Forward, backward and AdamW on random data; else the network of sequential MNIST: one block, 8
 channels, length 784, batches of 50. Rows of one layer take turns, step by step, so that whatever
 else the machine does hits all alike. Prints a Markdown table: the median, the share of the step
-that goes when the state-space layers do nothing, and how much faster the step is than the first.
+that goes when the state-space layers do nothing, how much faster the step is than the first, and
+the memory that steps add to that of the model and its optimizer, at their peak, each row in a
+process of its own (Linux).
 
     python benchmarks/step.py --states 256 16
     python benchmarks/step.py --layers lru s5 s4 lssl --width 64 --length 2048 --batch 4 --blocks 2
@@ -12,7 +14,11 @@ that goes when the state-space layers do nothing, and how much faster the step i
 from __future__ import annotations
 
 import argparse
+import ctypes
+import multiprocessing
+import re
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from time import process_time
 
@@ -52,6 +58,22 @@ def step_of(layer: str | type[nn.Module], n: int, args: argparse.Namespace) -> C
     return step
 
 
+def memory_of(layer: str, n: int, args: argparse.Namespace) -> float:
+    """MB that three steps add to the process, at their peak."""
+    torch.set_num_threads(args.threads)
+    step = step_of(layer, n, args)
+    ctypes.CDLL(None).malloc_trim(0)  # what building the model has left free
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins again at what is used now
+    before = megabytes("VmRSS")
+    for _ in range(3):
+        step()
+    return megabytes("VmHWM") - before
+
+
+def megabytes(name: str) -> float:
+    return int(re.findall(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())[0]) / 1024
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -68,15 +90,20 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
-    print("| layer | states | ms | share of the layers | times as fast |")
-    print("|---|---:|---:|---:|---:|")
+    print("| layer | states | ms | share of the layers | times as fast | MB |")
+    print("|---|---:|---:|---:|---:|---:|")
     for layer in args.layers:
         steps = [step_of(Nothing, 1, args)] + [step_of(layer, n, args) for n in args.states]
         rounds = [[step() for step in steps] for _ in range(args.repeats + 2)][2:]
         rest, *each = (median(times) for times in zip(*rounds, strict=True))
         for n, ms in zip(args.states, each, strict=True):
             share, faster = 1 - rest / ms, each[0] / ms
-            print(f"| {layer} | {n} | {ms:.1f} | {share:.0%} | {faster:.1f} |", flush=True)
+            with multiprocessing.get_context("spawn").Pool(1) as alone:
+                memory = alone.apply(memory_of, (layer, n, args))
+            print(
+                f"| {layer} | {n} | {ms:.1f} | {share:.0%} | {faster:.1f} | {memory:.0f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

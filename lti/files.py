@@ -276,6 +276,8 @@ def _size(x: np.ndarray) -> str:
 
 def _timebase(Ts: Any, dt: Any, default: float | bool | None) -> float | bool:
     stated = dt if Ts is None else Ts
+    if not (Ts is None or dt is None or np.array_equal(Ts, dt)):
+        raise TimebaseError(f"Ts={Ts!r:.60} and dt={dt!r:.60} differ; save one of them")
     if stated is None:
         return default or 0
     value: Any = np.asarray(stated)
@@ -367,8 +369,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise FileError(f'{path} is no JSON object; write the system as {{"A": ..., "B": ...}}')
     for key, value in record.items():
-        if key.upper() in ("A", "B", "C", "D", "E"):
-            record[key] = from_json(value, 2)
+        if key.upper() in ("A", "B", "C", "D", "E"):  # MATLAB writes a matrix of one entry as it
+            record[key] = from_json([[value]] if isinstance(value, (int, float)) else value, 2)
         elif key == "poles":
             record[key] = from_json(value, 1)
     if np.shape(record.get("B", 0)) == (0,) and "D" in record:  # no states: a list of no rows

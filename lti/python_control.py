@@ -98,7 +98,7 @@ def gram(sys: Any, type: str) -> np.ndarray:
     sys : control.StateSpace
         A stable system.
     type : {"c", "o", "cf", "of"}
-        Controllability or observability; with "f" the factor R of ``R.T @ R``.
+        Controllability or observability; with "f" the factor R of ``R^H R``.
 
     Returns
     -------
@@ -122,10 +122,11 @@ def gram(sys: Any, type: str) -> np.ndarray:
         raise OptionError(f"type={type!r} is not a Gramian; choose 'c', 'o', 'cf' or 'of'")
     S = lti.gramian_factors(sys)["o" in type]
     if "f" not in type:
-        return S @ S.T
-    R, n = np.linalg.qr(S.T, mode="r"), len(S)
+        return S @ S.conj().T
+    R, n = np.linalg.qr(S.conj().T, mode="r"), len(S)
     R = np.vstack([R, np.zeros((n - len(R), n))])  # a Gramian of low rank
-    return np.where(np.diag(R) < 0, -1.0, 1.0)[:, None] * R
+    size = np.abs(R.diagonal())
+    return np.where(size > 0, R.diagonal().conj() / np.where(size > 0, size, 1.0), 1.0)[:, None] * R
 
 
 def norm(system: Any, p: int | str = 2, tol: float = 1e-6) -> float:

@@ -104,13 +104,14 @@ def require_finite(name: str, x: Array) -> None:
     )
 
 
-def in_range(what: str, x: Array) -> Array:
+def in_range(
+    what: str,
+    x: Array,
+    remedy: str = "choose units in which the inputs or outputs are smaller",
+) -> Array:
     """`x`, or `NonFiniteError` where a result has left the range of numbers."""
     if on_host(x) and not tracing(x) and not all_finite(x):
-        raise NonFiniteError(
-            f"{what} beyond the range of double precision; choose units in which the inputs or "
-            "outputs are smaller"
-        )
+        raise NonFiniteError(f"{what} beyond the range of double precision; {remedy}")
     return x
 
 

@@ -29,4 +29,6 @@ def from_json(x: Any, depth: int) -> Any:
         return np.ascontiguousarray(both, dtype=float).view(complex)[..., 0]
     if depth == 0:
         return complex(*x) if isinstance(x, list) else x
+    if not isinstance(x, list):
+        raise ValueError(f"{x!r} stands where a list is expected: a matrix is a list of rows")
     return np.array([from_json(item, depth - 1) for item in x])

@@ -13,6 +13,7 @@ from lti.norms import hinf_norm
 from lti.peak import peak_gain
 from lti.reduction.balancing import Balancing
 from lti.reduction.certificate import Claim, Reduction
+from lti.systems.sparse import SparseStateSpace
 from lti.systems.stability import close_to_boundary, is_stable
 from lti.systems.statespace import StateSpace
 
@@ -119,6 +120,7 @@ def certified(
 ) -> Reduction:
     """A reduced system in the dtype of the original, with a certificate of what was stored."""
     original, kept, weights = balancing.system, balancing.smallest_order, balancing.factors.weights
+    sparse = isinstance(original, SparseStateSpace)
     like, xp = original.B, namespace(bound)
     A, B, C, D = (narrow(x, like) for x in system.matrices)
     stored = StateSpace(A, B, C, D, system.dt, original.labels.without_states())
@@ -129,7 +131,8 @@ def certified(
     inside = is_stable(stable) if cast or _may_be_unstable(balancing, order) else np.asarray(True)
     if not inside.all():
         bound = xp.where(from_numpy(inside, like=bound), bound, float("inf"))
-        advice = "" if balancing.exact else ', or balance with weighting="wang"'
+        repairable = balancing.factors.error_bounds is None and not sparse
+        advice = ', or balance with weighting="wang"' if repairable else ""
         flags = [
             *flags,
             f"the reduced system of order {order} is unstable: try a neighbouring order{advice}",

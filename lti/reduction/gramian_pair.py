@@ -261,6 +261,8 @@ def _repaired(
     G: StateSpace, S: Array, weight: StateSpace | None, gain: Array
 ) -> tuple[Array, Array]:
     """A factor of the Gramian of (A, B_e), and the gain times ||J W||_inf, B = B_e J."""
+    if not G.order:
+        return S, gain
     B, J = modified_input(G, S)
     S, _ = double_factors(StateSpace(G.A, B, G.C[..., :0, :], None, G.dt))
     if weight is None:

@@ -16,6 +16,7 @@ from scipy.linalg import solve_continuous_are, solve_discrete_are
 from lti._backend.arrays import Array, to_numpy, tracked
 from lti._backend.checks import positive
 from lti.errors import DerivativeError, DimensionError, OptionError
+from lti.gramians.equation import solve_lyapunov
 from lti.gramians.exact import balanced_units, double_factors
 from lti.hankel import error_bound
 from lti.norms import hinf_norm
@@ -341,6 +342,8 @@ def _solution(G: StateSpace, Q: Array, R: Array, S: Array, need: str) -> Any:
     """The stabilizing X of A^H X + X A - (X B + S) R^-1 (B^H X + S^H) + Q = 0, or discrete."""
     if G.order == 0:
         return np.zeros((0, 0))
+    if G.n_inputs == 0:  # SciPy wants an R
+        return solve_lyapunov(G.A.conj().T, Q, G.dt)
     solve: Callable[..., Any] = solve_discrete_are if G.is_discrete else solve_continuous_are
     try:
         X = solve(G.A, G.B, Q, R, s=S)

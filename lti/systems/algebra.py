@@ -8,16 +8,25 @@ import numpy as np
 from scipy.linalg import matrix_balance
 
 from lti._backend.arrays import Array, H, device, namespace, to_numpy
+from lti._backend.condition import singular_to_rounding
 from lti.systems.protocol import System
 from lti.systems.sparse import SparseStateSpace
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
-__all__ = ["dual", "in_units", "state_scaling", "static"]
+__all__ = ["dual", "has_pole_at", "in_units", "state_scaling", "static"]
 
 
 def dual(sys: System) -> StateSpace:
     """(A^H, C^H, B^H, D^H): its controllability Gramian is the observability Gramian of `sys`."""
     return StateSpace(H(sys.A), H(sys.C), H(sys.B), H(sys.D), sys.dt)
+
+
+def has_pole_at(sys: System, s: float) -> bool:
+    """Whether a pole is s, to the rounding of the entries of A."""
+    if isinstance(sys, DiagonalStateSpace):
+        return bool((to_numpy(sys.poles) == s).any())
+    A = to_numpy(sys.A)
+    return singular_to_rounding(s * np.eye(sys.order) - A)
 
 
 def static(D: Array, dt: float | bool) -> StateSpace:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lti._backend.arrays import Array, eye, is_array, namespace, to_numpy
-from lti._backend.checks import same_dtype
+from lti._backend.checks import as_array, same_dtype
 from lti.errors import DimensionError, OptionError
 from lti.systems.algebra import static
 from lti.systems.convert import as_statespace
@@ -177,8 +177,10 @@ def _controller(G: StateSpace, other: Any) -> StateSpace:
                 f"{G.n_outputs}; pass a matrix of shape ({G.n_inputs}, {G.n_outputs})"
             )
         other = other * eye(G.n_inputs, like=G.A)
-    if isinstance(other, Operators) or not is_array(other):
+    by_rows = isinstance(other, list) and all(np.ndim(row) == 1 for row in other)
+    if isinstance(other, Operators) or not (by_rows or is_array(other)):
         return as_statespace(other).to_dense()
-    if other.ndim != 2:
-        raise DimensionError(f"a gain is a matrix, got shape {tuple(other.shape)}; pass (m, p)")
-    return static(other, G.dt)
+    gain = as_array(other)
+    if gain.ndim != 2:
+        raise DimensionError(f"a gain is a matrix, got shape {tuple(gain.shape)}; pass (m, p)")
+    return static(gain, G.dt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -21,9 +22,10 @@ from lti._backend.arrays import (
     tracked,
 )
 from lti._backend.checks import one_of, timebase
+from lti._backend.condition import EPS, condition
 from lti._backend.exponential import expm
 from lti.errors import DerivativeError, OptionError, TimebaseError
-from lti.systems.algebra import host_copy, in_units, member, state_scaling
+from lti.systems.algebra import has_pole_at, host_copy, in_units, member, state_scaling
 from lti.systems.convert import as_statespace, without_sparse
 from lti.systems.protocol import System, SystemLike
 from lti.systems.statespace import DiagonalStateSpace
@@ -31,6 +33,7 @@ from lti.systems.statespace import DiagonalStateSpace
 __all__ = ["bilinear", "discretize", "undiscretize"]
 
 METHODS = ("zoh", "bilinear")
+LOST = 1e-6  # change of a pole, relatively, by rounding, beyond which it has no logarithm
 
 
 def bilinear(sys: SystemLike, dt: float | bool = True) -> System:
@@ -78,7 +81,7 @@ def bilinear(sys: SystemLike, dt: float | bool = True) -> System:
     step = sys.dt if sys.is_discrete else dt
     a = 1.0 if step is True else 2 / step
     singular = -1.0 if sys.is_discrete else a
-    if (to_numpy(sys.poles) == singular).any():
+    if has_pole_at(sys, singular):
         raise TimebaseError(f"the pole {singular:g} would go to infinity; use another dt")
     return _narrowed(
         to_continuous(sys, a) if sys.is_discrete else to_discrete(sys, a, dt), original
@@ -136,7 +139,7 @@ def discretize(
         raise TimebaseError(f"dt={dt!r} is no sampling time; pass a positive number")
     if method == "bilinear":
         a = _warped(dt, prewarp)
-        if (to_numpy(sys.poles) == a).any():
+        if has_pole_at(sys, a):
             raise TimebaseError(f"the pole {a:g} would go to infinity; use another dt")
         return _narrowed(to_discrete(sys, a, dt), original)
     _no_prewarp(prewarp)
@@ -189,7 +192,7 @@ def undiscretize(sys: SystemLike, method: str = "zoh", prewarp: float | None = N
         raise TimebaseError(f"dt={sys.dt!r} is no sampling time; give the system its own")
     dt = sys.dt
     if method == "bilinear":
-        if (to_numpy(sys.poles) == -1).any():
+        if has_pole_at(sys, -1.0):
             raise TimebaseError('the pole -1 would go to infinity; use method="zoh"')
         return _narrowed(to_continuous(sys, _warped(dt, prewarp)), original)
     _no_prewarp(prewarp)
@@ -200,7 +203,7 @@ def undiscretize(sys: SystemLike, method: str = "zoh", prewarp: float | None = N
     if bad.any():
         raise OptionError(
             f"the pole {poles[bad].ravel()[0]:.9g} is that of no continuous system under a "
-            'zero-order hold; use method="bilinear"'
+            'zero-order hold; sample more often, or use method="bilinear"'
         )
     if isinstance(sys, DiagonalStateSpace):
         xp = namespace(sys.poles)
@@ -218,7 +221,16 @@ def undiscretize(sys: SystemLike, method: str = "zoh", prewarp: float | None = N
         one: Any = member(host, i)
         d = state_scaling(one)[:, None]
         one = in_units(one, d[:, 0])
-        L: Any = logm(one.A) if one.order else one.A
+        lost = EPS * condition(one.A)
+        if lost > LOST:
+            raise OptionError(
+                f"the pole {min(poles[i], key=abs):.3g} is so close to zero that rounding of A "
+                f"moves it by {lost:.1g}, relatively, and its logarithm with it; sample more "
+                'often, or use method="bilinear"'
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of small poles, which are judged here
+            L: Any = logm(one.A) if one.order else one.A
         L = (L if np.iscomplexobj(A) else L.real) / dt
         _, hold = _held(L, np.eye(len(L), dtype=L.dtype), dt)
         A[i], B[i] = d * L / d.T, d * np.linalg.solve(hold, one.B)

@@ -10,7 +10,7 @@ import numpy as np
 
 from lti._backend.arrays import Array, block_diag, device, from_numpy, is_array, namespace
 from lti._backend.checks import common, same_dtype
-from lti.errors import DimensionError, TimebaseError
+from lti.errors import DimensionError, OptionError, TimebaseError
 from lti.systems.labels import Labels
 from lti.systems.protocol import System
 
@@ -78,7 +78,11 @@ class Operators:
 
     def __truediv__(self: Any, other: Any) -> Any:
         """(1 / k) G of a number k."""
-        return _scaled(self, 1 / other) if _is_number(other) else NotImplemented
+        if not _is_number(other):
+            return NotImplemented
+        if other == 0:
+            raise OptionError("a system cannot be divided by zero; divide by another number")
+        return _scaled(self, 1 / other)
 
 
 def _is_system(x: Any) -> bool:
@@ -189,13 +193,13 @@ def product(G: System, F: System) -> Any:
 
 
 def joined_states(G: System, F: System) -> tuple[str, ...] | None:
-    """The names of the states of G and then of F, if both have names."""
+    """The names of the states of G and then of F, if both have names, and no two the same."""
     names = []
     for sys in (G, F):
         if sys.order and sys.labels.states is None:
             return None
         names += sys.labels.states or ()
-    return tuple(names) or None
+    return tuple(names) if 0 < len(names) == len(set(names)) else None
 
 
 def common_timebase(one: float | bool, other: float | bool) -> float | bool:

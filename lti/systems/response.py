@@ -12,6 +12,7 @@ import numpy as np
 from lti._backend.arrays import Array, eye, from_numpy, namespace, narrow, to_numpy
 from lti._backend.checks import as_array, require_finite
 from lti.errors import DimensionError, OptionError
+from lti.systems.algebra import has_pole_at
 from lti.systems.convert import as_statespace
 from lti.systems.protocol import System, SystemLike
 from lti.systems.schur import choose_scaling, schur_form, shows_poles
@@ -59,12 +60,14 @@ def frequency_response(sys: SystemLike, w: Array) -> Array:
     if isinstance(sys, SparseStateSpace):
         return sys.transfer_function(s)
     try:
-        response = transfer_function(sys.double(), s)
+        with np.errstate(all="ignore"):
+            response = transfer_function(sys.double(), s)
     except (np.linalg.LinAlgError, RuntimeError):
         response = None
     if response is None or not bool(namespace(like).all(namespace(like).isfinite(response))):
         raise OptionError(
-            "a pole lies at one of the frequencies in w; move that frequency a little"
+            "a pole lies at one of the frequencies in w, or the response there is beyond the range "
+            "of double precision; move that frequency a little, or choose units of smaller gains"
         )
     return narrow(response, like=like)
 
@@ -99,7 +102,7 @@ def dcgain(sys: SystemLike) -> Array:
     dense, xp = G.to_dense(), namespace(G.B)
     pole = 1.0 if sys.is_discrete else 0.0
     gain = None
-    if not (to_numpy(G.poles) == pole).any():
+    if not has_pole_at(G, pole):
         try:
             E = pole * eye(G.order, like=dense.A) - dense.A
             gain = dense.D + dense.C @ xp.linalg.solve(E, dense.B)

@@ -160,9 +160,12 @@ def quasi_triangular_poles(T: np.ndarray) -> np.ndarray:
         pairs = np.array(pairs_of(T, k))
         size = abs(pairs).max(axis=0)  # squares need room
         a, b, c, d = pairs / size
-        root = size * np.sqrt(((a - d) / 2) ** 2 + b * c + 0j)
-        middle = size * ((a + d) / 2)
-        poles[k], poles[k + 1] = middle + root, middle - root
+        root, mean, det = np.sqrt(((a - d) / 2) ** 2 + b * c + 0j), (a + d) / 2, a * d - b * c
+        both = np.stack([mean + root, mean - root])
+        near, far = abs(both), abs(both[::-1])
+        lost = near < far / 2  # cancelled: their product is the determinant
+        both[lost] = (det / np.where(lost, both[::-1], 1.0))[lost]
+        poles[k], poles[k + 1] = size * both
     return poles
 
 

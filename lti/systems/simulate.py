@@ -16,7 +16,7 @@ from lti._backend.arrays import (
     narrow,
     to_numpy,
 )
-from lti._backend.checks import as_array, common, same_dtype
+from lti._backend.checks import as_array, common, in_range, same_dtype
 from lti._backend.exponential import expm
 from lti.errors import DimensionError, OptionError
 from lti.systems.convert import as_statespace
@@ -42,6 +42,8 @@ def step_response(sys: SystemLike, t: Array) -> Array:
 
     Raises
     ------
+    NonFiniteError
+        If the response grows beyond the range of numbers.
     OptionError
         If the times are not evenly spaced from zero.
 
@@ -74,6 +76,8 @@ def impulse_response(sys: SystemLike, t: Array) -> Array:
 
     Raises
     ------
+    NonFiniteError
+        If the response grows beyond the range of numbers.
     OptionError
         If the times are not evenly spaced from zero.
 
@@ -116,6 +120,8 @@ def simulate(sys: SystemLike, u: Array, t: Array | None = None, x0: Array | None
     ------
     DimensionError
         If the shapes do not fit.
+    NonFiniteError
+        If the response grows beyond the range of numbers.
     OptionError
         If the times are not evenly spaced from zero, or missing in continuous time.
 
@@ -159,14 +165,16 @@ def _run(G: StateSpace, h: float, u: list[Array], x: Array) -> Array:
     """
     A, B_0, B_1 = (G.A, G.B, None) if G.is_discrete else _ramp(G, h)
     outputs = []
-    for i, now in enumerate(u):
-        outputs.append(G.C @ x + G.D @ now)
-        x = A @ x + B_0 @ now
-        if B_1 is not None and i + 1 < len(u):
-            x = x + B_1 @ u[i + 1]
+    with np.errstate(over="ignore", invalid="ignore"):
+        for i, now in enumerate(u):
+            outputs.append(G.C @ x + G.D @ now)
+            x = A @ x + B_0 @ now
+            if B_1 is not None and i + 1 < len(u):
+                x = x + B_1 @ u[i + 1]
     if not outputs:
         return (G.C @ x)[..., None, :, :][..., :0, :, :]
-    return namespace(G.B).stack(outputs, axis=-3)
+    remedy = "end it earlier, or split off the poles that are not stable"
+    return in_range("the response grows", namespace(G.B).stack(outputs, axis=-3), remedy)
 
 
 def _ramp(G: StateSpace, h: float) -> tuple[Array, Array, Array]:

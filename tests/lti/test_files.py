@@ -413,3 +413,21 @@ def test_names_of_files_that_are_too_long_are_refused(tmp_path):
         lti.load(path)
     with pytest.raises(lti.FileError, match="cannot be written"):
         lti.save(path, ([[-1.0]], [[1.0]], [[1.0]]))
+
+
+def test_a_number_is_a_matrix_of_one_entry(tmp_path):
+    path = tmp_path / "lag.json"
+    path.write_text('{"A": -1, "B": [[1]], "C": 2.5}')
+    assert_same(load(path), StateSpace([[-1.0]], [[1.0]], [[2.5]]))
+    path.write_text('{"A": [[-1]], "B": [1], "C": 2.5}')
+    with pytest.raises(FileError, match="a matrix is a list of rows"):
+        load(path)
+
+
+def test_sampling_times_that_differ_are_refused(tmp_path):
+    path = tmp_path / "lag.json"
+    path.write_text('{"A": 0.5, "B": 1, "C": 1, "Ts": 0.1, "dt": 0.2}')
+    with pytest.raises(lti.TimebaseError, match="differ"):
+        load(path)
+    path.write_text('{"A": 0.5, "B": 1, "C": 1, "Ts": 0.1, "dt": 0.1}')
+    assert load(path).dt == 0.1

@@ -110,3 +110,16 @@ def test_systems_without_a_time_base_are_refused():
     for function in (hsvd, norm, lambda s: gram(s, "c"), lambda s: balred(s, 1)):
         with pytest.raises(lti.TimebaseError, match="dt=None"):
             function(sys)
+
+
+@pytest.mark.parametrize("kind", ["c", "o"])
+def test_the_gramians_of_a_complex_system(kind):
+    sys = lti.StateSpace([[-1.0, 1j], [0.5, -2.0 + 3j]], [[1j], [2.0]], [[1.0, 1.0 - 1j]])
+    P, R = gram(sys, kind), gram(sys, kind + "f")
+    A, Q = (
+        (sys.A, sys.B @ sys.B.conj().T) if kind == "c" else (sys.A.conj().T, sys.C.conj().T @ sys.C)
+    )
+    assert np.allclose(A @ P + P @ A.conj().T + Q, 0, atol=1e-12)
+    assert np.allclose(R.conj().T @ R, P, atol=1e-12)
+    assert np.allclose(R, np.triu(R)) and (R.diagonal().real > 0).all()
+    assert not R.diagonal().imag.any()

@@ -112,3 +112,17 @@ def test_units_of_the_states_of_a_weight_do_not_matter(A, dt, side, rule, unit):
         return lti.balance(pair[0], weighting=rule, **{side: pair[1]}).hsv
 
     np.testing.assert_allclose(values(unit), values(1.0), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(frequencies=(0.1, 1.0)),
+        dict(times=(0.1, 1.0)),
+        dict(input_weight=([[-1.0]], [[1.0]], [[1.0]])),
+    ],
+)
+def test_the_rule_of_wang_without_a_stable_state(options):
+    sys = lti.StateSpace(np.diag([1.0, 2.0]), np.ones((2, 1)), np.ones((1, 2)))
+    reduced = lti.balanced_truncation(sys, 2, unstable="split", weighting="wang", **options)
+    assert reduced.order == 2 and reduced.error_bound == 0

@@ -1,5 +1,7 @@
 """What a reduction prints."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -34,3 +36,28 @@ def test_a_slow_pole_that_only_the_reduced_system_has_is_flagged():
     sys = lti.DiagonalStateSpace(np.float32([-0.25, -0.75]), B, C, D, 0)
     with pytest.warns(lti.ReductionWarning, match="a pole of the reduced system"):
         lti.balanced_truncation(sys, order=1)
+
+
+GRAMIANS = {
+    "lqg": dict(gramians=lti.lqg_gramians),
+    "bounded-real": dict(gramians=lambda G: lti.bounded_real_gramians(G, gamma=1e3 * gain_of(G))),
+    "times": dict(times=(0.0, 1e-3)),
+    "frequencies": dict(frequencies=(1e3, 1e4)),
+}
+
+
+def gain_of(G):
+    return float(lti.hinf_norm(G))
+
+
+@pytest.mark.parametrize("gain", [1.0, 1e8])
+@pytest.mark.parametrize("kind", GRAMIANS)
+def test_small_values_do_not_make_the_rounding_of_a_gain_an_error(kind, gain):
+    rng = np.random.default_rng(3)
+    A = np.array([[-0.001, rng.standard_normal()], [0.0, -5.0]])
+    sys = lti.StateSpace(A, np.ones((2, 1)), gain * np.ones((1, 2)))
+    whole = lti.balance(sys, **GRAMIANS[kind]).truncate(2)
+    assert whole.order == 2 and whole.verify() < 1e-9 * gain_of(sys)
+    false = replace(lti.balance(sys, **GRAMIANS[kind]).truncate(1), claim=whole.claim)
+    with pytest.raises(lti.CertificateError):  # and an error is one
+        false.verify()

@@ -222,3 +222,15 @@ def test_no_derivatives():
     sys = lti.StateSpace(-torch.eye(1, requires_grad=True), torch.eye(1), torch.eye(1))
     with pytest.raises(lti.DerivativeError, match="have no derivative"):
         lti.balance(sys, gramians=lti.lqg_gramians)
+
+
+@pytest.mark.parametrize("dt", [0, True])
+@pytest.mark.parametrize(("m", "p"), [(0, 2), (2, 0), (0, 0)])
+def test_without_inputs_or_outputs(m, p, dt):
+    sys = lti.StateSpace(-0.5 * np.eye(2), np.ones((2, m)), np.ones((p, 2)), None, dt)
+    for gramians in (lti.lqg_gramians, lti.bounded_real_gramians):
+        balancing = lti.balance(sys, gramians=gramians)
+        assert not balancing.sigma.any()
+        assert balancing.truncate(0).verify() == 0.0
+    observed = lti.lqg_gramians(lti.StateSpace([[-1.0]], np.ones((1, 0)), [[2.0]]))
+    assert np.allclose(observed.R @ observed.R.T, 2.0) and not observed.S.any()

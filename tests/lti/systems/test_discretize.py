@@ -289,3 +289,37 @@ def test_there_and_back_without_states():
 def test_what_cannot_be_discretized(call, error, text):
     with pytest.raises(error, match=text):
         call(lti.StateSpace([[1.0]], [[1.0]], [[1.0]]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_samples_that_have_lost_a_fast_pole_have_no_logarithm(seed):
+    rng = np.random.default_rng(seed)
+    R = rng.standard_normal((4, 4))
+    A = R @ np.diag([-36.0, -1.0, -2.0, -0.5]) @ np.linalg.inv(R)
+    sampled = lti.discretize((A, np.ones((4, 1)), np.ones((1, 4))), 1.0)
+    with pytest.raises(lti.OptionError, match="sample more often"):
+        lti.undiscretize(sampled)
+    back = lti.undiscretize(lti.discretize((A, np.ones((4, 1)), np.ones((1, 4))), 0.1))
+    assert np.allclose(back.A, A, rtol=1e-6, atol=1e-6 * abs(A).max())
+
+
+def test_fast_poles_that_the_entries_keep_have_one():
+    A = np.array([[-1000.0, 0.0], [3.0, -1.0]])
+    back = lti.undiscretize(lti.discretize((A, np.ones((2, 1)), np.ones((1, 2))), 0.1))
+    assert np.allclose(back.A, A)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_pole_that_the_bilinear_map_moves_to_infinity_is_refused_in_any_basis(seed):
+    rng = np.random.default_rng(seed)
+    R, B, C = rng.standard_normal((3, 3)), np.ones((3, 1)), np.ones((1, 3))
+    fast = R @ np.diag([20.0, -1.0, -2.0]) @ np.linalg.inv(R)
+    minus = R @ np.diag([-1.0, 0.5, 0.2]) @ np.linalg.inv(R)
+    for trial in (
+        lambda: lti.bilinear((fast, B, C), 0.1),
+        lambda: lti.discretize((fast, B, C), 0.1, "bilinear"),
+        lambda: lti.bilinear((minus, B, C, None, True)),
+        lambda: lti.undiscretize((minus, B, C, None, 0.1), "bilinear"),
+    ):
+        with pytest.raises(lti.TimebaseError, match="would go to infinity"):
+            trial()

@@ -1,5 +1,7 @@
 """G + F, G - F, -G, G F, k G: what they do to responses, forms and labels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -46,10 +48,11 @@ def test_numbers_keep_the_form_and_the_dtype():
 
 def test_labels():
     G, F = labelled(1), labelled(2)
+    F = replace(F, labels=replace(F.labels, states=("s", "t", "u")))
     assert (-G).labels == G.labels
     for sys in (G + F, G * F, lti.feedback(G, F)):
         assert sys.labels == lti.Labels(
-            inputs=("a", "b"), outputs=("x", "y"), states=LABELS.states * 2
+            inputs=("a", "b"), outputs=("x", "y"), states=(*LABELS.states, "s", "t", "u")
         )
     assert (G + np.eye(2)).labels == G.labels
     assert (np.eye(2) * G).labels == lti.Labels("arm", inputs=("a", "b"), states=LABELS.states)
@@ -110,3 +113,24 @@ def test_a_gain_closes_the_loop(gain):
     loop = lti.feedback(([[0.0]], [[1.0]], [[1.0]]), gain)
     assert loop.order == 1
     np.testing.assert_allclose(loop.A, [[-2.0]])
+
+
+def test_names_that_would_stand_twice_are_left_out():
+    sys = labelled()
+    square = lti.StateSpace([[-1.0]], [[1.0]], [[1.0]], labels=lti.Labels(states=["x"]))
+    for joined in (sys + sys, square * square, lti.feedback(square, square)):
+        assert joined.labels.states is None
+        assert joined.to_control().nstates == joined.order
+    other = lti.StateSpace([[-1.0]], [[1.0]], [[1.0]], labels=lti.Labels(states=["y"]))
+    assert lti.feedback(square, other).labels.states == ("x", "y")
+
+
+@pytest.mark.parametrize("zero", [0, 0.0, 0j, np.float64(0)])
+def test_no_system_is_divided_by_zero(zero):
+    with pytest.raises(lti.OptionError, match="divided by zero"):
+        labelled() / zero
+
+
+def test_a_gain_by_its_rows():
+    sys = lti.StateSpace([[-1.0]], [[1.0]], [[1.0]])
+    assert np.allclose(lti.feedback(sys, [[2.0]]).A, -3.0)

@@ -122,3 +122,28 @@ def test_many_points_share_a_schur_form(monkeypatch, dt, is_complex):
     slow = lti.frequency_response(sys, w)
     assert not np.array_equal(fast, slow)
     np.testing.assert_allclose(fast, slow, atol=1e-12 * np.abs(slow).max())
+
+
+@pytest.mark.parametrize("dt", [0, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_an_integrator_in_any_basis_has_no_gain_at_zero(dt, seed):
+    rng = np.random.default_rng(seed)
+    R, units = rng.standard_normal((6, 6)), 10 ** rng.uniform(-6, 6, 6)
+    poles = np.array([0.0, -0.3, -0.5, -0.7, -0.9, -1.1]) + bool(dt)
+    A = R @ np.diag(poles) @ np.linalg.inv(R) / units[:, None] * units
+    with pytest.raises(lti.OptionError, match="pole at frequency zero"):
+        lti.dcgain((A, np.ones((6, 1)), np.ones((1, 6)), None, dt))
+
+
+def test_slow_poles_that_the_entries_determine_are_no_integrators():
+    slow = StateSpace([[-1e-20, 0.0], [1e10, -1.0]], [[1.0], [0.0]], [[0.0, 1e-20]])
+    assert np.allclose(lti.dcgain(slow), 1e10)
+    companion = np.diag(np.ones(11), 1)
+    companion[-1] = -np.poly(-np.arange(1.0, 13))[:0:-1]
+    gain = lti.dcgain((companion, np.eye(12)[:, -1:], np.eye(12)[:1]))
+    assert np.allclose(gain, 1 / np.prod(np.arange(1.0, 13)), rtol=1e-9)
+
+
+def test_a_response_beyond_the_range_is_said_to_be_one():
+    with pytest.raises(lti.OptionError, match="beyond the range"):
+        lti.frequency_response(([[-1.0]], [[1e200]], [[1e200]]), [0.0])

@@ -93,3 +93,20 @@ def test_the_gain_of_an_integrator_is_refused():
     for A, dt in ((0.0, 0), (1.0, True)):
         with pytest.raises(lti.OptionError, match="a pole at frequency zero"):
             lti.dcgain(([[A]], [[1.0]], [[1.0]], None, dt))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dt", [0, True])
+def test_a_response_beyond_the_range_of_numbers(dt):
+    sys = lti.StateSpace([[1e3]], [[1.0]], [[1.0]], None, dt)
+    t = np.arange(200.0)
+    for trial in (
+        lambda: lti.step_response(sys, t),
+        lambda: lti.impulse_response(sys, t),
+        lambda: lti.simulate(sys, np.ones((200, 1)), t),
+    ):
+        with pytest.raises(lti.NonFiniteError, match="beyond the range of double precision"):
+            trial()
+    assert np.isfinite(
+        lti.step_response(lti.StateSpace([[2.0]], [[1.0]], [[1.0]], None, 1.0), t)
+    ).all()
