@@ -20,7 +20,9 @@ __all__ = ["SchurFactors", "schur_factors"]
 
 POOR = 1e-12  # a rounding that another scaling of the states may mend
 CERTAIN = 1e-3  # a rounding that has made no pole stable
-OTHER = 4  # powers of two between the units of two scalings that are worth a second form
+OTHER = 4  # powers of two between the units of two scalings that are worth another form
+GAIN = 10.0  # of a form, to be worth one more
+FORMS = 5
 BACKWARD = 10.0  # |A - Q T Q^H| of LAPACK's Schur form, in units of eps |A|
 
 
@@ -56,8 +58,8 @@ def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -
     """A P + P A^H + B B^H = 0, A^H Q + Q A + C^H C = 0, or A P A^H - P + B B^H = 0 and its dual.
 
     One Schur form serves both equations. In discrete time T goes to continuous time, which keeps
-    the Gramians. Where much may be lost to rounding, a second form is computed, in a scaling of the
-    states that balances not only A but also the two factors, and the better one is returned.
+    the Gramians. Where much may be lost to rounding, other forms are computed, in scalings of the
+    states that balance not only A but also B, C and the two factors, and the best is returned.
 
     Parameters
     ----------
@@ -91,12 +93,17 @@ def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -
         found = _factors(schur_form(A, (*scaling[:2], np.ones(len(A)))), B, C, discrete)
         if not found.roundoff < CERTAIN:
             raise
-    if found.roundoff > POOR:
-        scaling = choose_scaling(A, _sizes(found))
-        if np.ptp(np.log2(scaling[2] / found.form.d)) > OTHER:
-            with suppress(UnstableError):
-                other = _factors(schur_form(A, scaling), B, C, discrete)
-                found = min(found, other, key=lambda x: x.roundoff * float(frobenius(x.product)))
+    for _ in range(FORMS):
+        if not found.roundoff > POOR:
+            break
+        scaling, before = choose_scaling(A, _weights(found, A, B, C)), _cost(found)
+        if np.ptp(np.log2(scaling[2] / found.form.d)) <= OTHER:
+            break
+        with suppress(UnstableError):
+            other = _factors(schur_form(A, scaling), B, C, discrete)
+            found = min(found, other, key=_cost)
+        if not GAIN * _cost(found) < before:
+            break
     product = in_range("the Hankel singular values are", times(b, c * found.product))
     U, V = b * found.U, c * found.V
     return SchurFactors(found.form, b * found.B, c * found.C, U, V, product, found.roundoff)
@@ -123,8 +130,9 @@ def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> S
     roundoff = 0.0
     if h2:
         moved = ((U - T @ U) / 2, V - T.conj().T @ V) if discrete else (U, V)  # by rounding of T
-        lost = _roundoff(form.T / rate, moved[0] / h2, moved[1] / h2, form.edges)
-        roundoff = 2 * lost * float(frobenius(product))
+        turned = _roundoff(form.T / rate, moved[0] / h2, moved[1] / h2, form.edges)
+        ports = _turned(V / h2, inputs, form.edges) + _turned(U / h2, outputs.T, form.edges)
+        roundoff = 2 * (turned * float(frobenius(product)) + ports)
     return SchurFactors(form, B, C, U, V, product, roundoff)
 
 
@@ -157,6 +165,13 @@ def _roundoff(T: np.ndarray, U: np.ndarray, V: np.ndarray, edges: np.ndarray) ->
     return float((left * moved * right.T).sum())
 
 
+def _turned(V: np.ndarray, B: np.ndarray, edges: np.ndarray) -> float:
+    """|V^H dB|, the states having been turned within blocks: sum |V_i| |dB_i|."""
+    start = edges[:-1]
+    V, B = (_norms(X, start, start[:1])[:, 0] for X in (V, B))
+    return float(EPS * (V * B)[np.diff(edges) > 1].sum())
+
+
 def _norms(X: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """|X_ij|_F of the blocks that begin at `rows` and `columns`."""
     if len(rows) == len(columns) == 1:
@@ -166,8 +181,25 @@ def _norms(X: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     return top * np.sqrt(np.add.reduceat(squares, columns, axis=1))
 
 
-def _sizes(found: SchurFactors) -> np.ndarray:
-    """|S_i| |R_j| in the coordinates of A: how much an entry A_ji counts."""
-    d, X = found.form.d, found.form.Q
-    rows, columns = (abs(X @ F).max(axis=1) for F in (found.U, found.V))
-    return np.outer(rows * d, columns / d)
+def _cost(found: SchurFactors) -> float:
+    """How far rounding has moved the Hankel singular values."""
+    return found.roundoff * float(frobenius(found.product))
+
+
+def _weights(found: SchurFactors, A: np.ndarray, B: np.ndarray, C: np.ndarray) -> np.ndarray:
+    """M (n, n), which transforms as A does: to first order rounding falls as |M|_F does.
+
+    Rounding is a sum, |R| |A| |S| + |R| |B| + |C| |S| in units of the states. M holds the norms
+    that its terms are products of, |A| and |R| |S|, |R| |B|, |C| |S|, weighted by these terms.
+    """
+    d, Q = found.form.d[:, None], found.form.Q
+    S, R = (np.linalg.norm(Q @ X, axis=1, keepdims=True) for X in (found.U, found.V))
+    B, C = (np.linalg.norm(X, axis=1, keepdims=True) for X in (B / d, C.T * d))
+    A = abs(A) / d * d.T
+    a, s, r, b, c = (float(frobenius(X)) or TINY for X in (A, S, R, B, C))
+    A, S, R, B, C = A / a, S / s, R / r, B / b, C / c
+    by_A = BACKWARD / len(A) * s * a * r
+    total = by_A + b * r + s * c
+    squares = by_A / total * (A**2 + (S * R.T) ** 2)
+    squares += b * r / total * (B * R.T) ** 2 + s * c / total * (S * C.T) ** 2
+    return np.sqrt(squares) * d / d.T
