@@ -13,17 +13,19 @@ from lti._backend.checks import in_range
 from lti.errors import UnstableError
 from lti.gramians.hammarling import factor
 from lti.gramians.lyapunov import EPS, TINY, gap
-from lti.systems.schur import SchurForm, choose_scaling, quasi_triangular_poles, schur_form
+from lti.systems.schur import (
+    SchurForm,
+    choose_scaling,
+    quasi_triangular_poles,
+    schur_form,
+)
 from lti.systems.stability import require_stable_poles, time_unit
+from lti.systems.units import BACKWARD, differ, least_rounding
 
 __all__ = ["SchurFactors", "schur_factors"]
 
 POOR = 1e-12  # a rounding that another scaling of the states may mend
 CERTAIN = 1e-3  # a rounding that has made no pole stable
-OTHER = 4  # powers of two between the units of two scalings that are worth another form
-GAIN = 10.0  # of a form, to be worth one more
-FORMS = 5
-BACKWARD = 10.0  # |A - Q T Q^H| of LAPACK's Schur form, in units of eps |A|
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,17 +95,13 @@ def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -
         found = _factors(schur_form(A, (*scaling[:2], np.ones(len(A)))), B, C, discrete)
         if not found.roundoff < CERTAIN:
             raise
-    for _ in range(FORMS):
-        if not found.roundoff > POOR:
-            break
-        scaling, before = choose_scaling(A, _weights(found, A, B, C)), _cost(found)
-        if np.ptp(np.log2(scaling[2] / found.form.d)) <= OTHER:
-            break
-        with suppress(UnstableError):
-            other = _factors(schur_form(A, scaling), B, C, discrete)
-            found = min(found, other, key=_cost)
-        if not GAIN * _cost(found) < before:
-            break
+    if found.roundoff > POOR:
+        S, R = (np.linalg.norm(found.form.Q @ X, axis=1) for X in (found.U, found.V))
+        units = least_rounding(found.form, A, B, C, S, R)
+        if differ(units, found.form.d):
+            with suppress(UnstableError):
+                other = _factors(schur_form(A, choose_scaling(A, units)), B, C, discrete)
+                found = min(found, other, key=lambda x: x.roundoff * float(frobenius(x.product)))
     product = in_range("the Hankel singular values are", times(b, c * found.product))
     U, V = b * found.U, c * found.V
     return SchurFactors(found.form, b * found.B, c * found.C, U, V, product, found.roundoff)
@@ -179,27 +177,3 @@ def _norms(X: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     top = max(abs(X).max(initial=0.0), TINY)
     squares = np.add.reduceat(abs(X / top) ** 2, rows)
     return top * np.sqrt(np.add.reduceat(squares, columns, axis=1))
-
-
-def _cost(found: SchurFactors) -> float:
-    """How far rounding has moved the Hankel singular values."""
-    return found.roundoff * float(frobenius(found.product))
-
-
-def _weights(found: SchurFactors, A: np.ndarray, B: np.ndarray, C: np.ndarray) -> np.ndarray:
-    """M (n, n), which transforms as A does: to first order rounding falls as |M|_F does.
-
-    Rounding is a sum, |R| |A| |S| + |R| |B| + |C| |S| in units of the states. M holds the norms
-    that its terms are products of, |A| and |R| |S|, |R| |B|, |C| |S|, weighted by these terms.
-    """
-    d, Q = found.form.d[:, None], found.form.Q
-    S, R = (np.linalg.norm(Q @ X, axis=1, keepdims=True) for X in (found.U, found.V))
-    B, C = (np.linalg.norm(X, axis=1, keepdims=True) for X in (B / d, C.T * d))
-    A = abs(A) / d * d.T
-    a, s, r, b, c = (float(frobenius(X)) or TINY for X in (A, S, R, B, C))
-    A, S, R, B, C = A / a, S / s, R / r, B / b, C / c
-    by_A = BACKWARD / len(A) * s * a * r
-    total = by_A + b * r + s * c
-    squares = by_A / total * (A**2 + (S * R.T) ** 2)
-    squares += b * r / total * (B * R.T) ** 2 + s * c / total * (S * C.T) ** 2
-    return np.sqrt(squares) * d / d.T

@@ -14,8 +14,8 @@ from lti.systems.algebra import state_scaling
 from lti.systems.convert import as_statespace
 from lti.systems.decouple import decouple
 from lti.systems.protocol import SystemLike
-from lti.systems.schur import schur_form
 from lti.systems.statespace import StateSpace
+from lti.systems.units import form_with_ports
 
 __all__ = ["freqsep", "minimal", "minimal_basis"]
 
@@ -77,14 +77,18 @@ def minimal(sys: SystemLike, tol: float | None = None) -> StateSpace:
 
 def minimal_basis(G: StateSpace, tol: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """T, W of the states that inputs reach and outputs see, in the sense of `minimal`."""
-    groups = _groups(G.A) if tol is None else [(np.eye(G.order), np.eye(G.order))]
+    groups = [(np.eye(G.order), np.eye(G.order))]
+    if tol is None:
+        groups = _groups(*G.matrices[:3], G.is_discrete)
     T, W = zip(*(_seen(G, *group, tol) for group in groups), strict=True)
     return np.concatenate(T, axis=1), np.concatenate(W)
 
 
-def _groups(A: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def _groups(
+    A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """T_k, W_k with W_k A T_k of poles of one size: next to large ones small ones are rounding."""
-    form, n = schur_form(A), len(A)
+    form, n = form_with_ports(A, B, C, discrete), len(A)
     size = abs(form.poles)
     order = np.argsort(size)
     gaps = np.diff(np.log(size[order].clip(size.max(initial=0.0) * EPS or 1.0)))
@@ -97,7 +101,7 @@ def _groups(A: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
             return [
                 (X @ Y, Z @ V)
                 for X, V in ((T[:, :k], W[:k]), (T[:, k:], W[k:]))
-                for Y, Z in _groups(V @ A @ X)
+                for Y, Z in _groups(V @ A @ X, V @ B, C @ X, discrete)
             ]
     return [(np.eye(n), np.eye(n))]
 
@@ -185,7 +189,7 @@ def freqsep(sys: SystemLike, w: float) -> tuple[StateSpace, StateSpace]:
     G = _on_host(original, "freqsep")
     step = 1.0 if G.dt is True else float(G.dt)
 
-    form = schur_form(G.A)
+    form = form_with_ports(G.A, G.B, G.C, G.is_discrete)
     with np.errstate(divide="ignore"):
         rates = abs(np.log(form.poles)) / step if G.is_discrete else abs(form.poles)
     slow = rates < w
