@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from lti._backend.arrays import from_numpy, narrow, to_numpy, tracked
+from lti._backend.arrays import frobenius, from_numpy, narrow, to_numpy, tracked
 from lti._backend.checks import positive
 from lti.errors import DefectiveError, DerivativeError, DimensionError
 from lti.systems.algebra import state_scaling
 from lti.systems.convert import as_statespace
 from lti.systems.decouple import decouple
 from lti.systems.protocol import SystemLike
+from lti.systems.schur import blocks_of
 from lti.systems.statespace import StateSpace
 from lti.systems.units import form_with_ports
 
@@ -21,6 +22,8 @@ __all__ = ["freqsep", "minimal", "minimal_basis"]
 
 EPS = 2.0**-52
 APART = 1e-6  # the largest rounding of a separation, relative
+ROUNDED = 10.0  # |A - Q T Q^H| of a Schur form, in units of eps |A|
+CERTAIN = 1e-6  # of an input: a rounding that shows a mode to be idle
 SPREAD = 1e4  # of the sizes of poles that are looked at together
 
 
@@ -79,9 +82,52 @@ def minimal_basis(G: StateSpace, tol: float | None = None) -> tuple[np.ndarray, 
     """T, W of the states that inputs reach and outputs see, in the sense of `minimal`."""
     groups = [(np.eye(G.order), np.eye(G.order))]
     if tol is None:
-        groups = _groups(*G.matrices[:3], G.is_discrete)
+        X, Y = _without_idle_modes(G)
+        rest = _groups(*_projected(G, Y, X), G.is_discrete)
+        groups = [(X @ T, W @ Y) for T, W in rest]
     T, W = zip(*(_seen(G, *group, tol) for group in groups), strict=True)
     return np.concatenate(T, axis=1), np.concatenate(W)
+
+
+def _without_idle_modes(G: StateSpace) -> tuple[np.ndarray, np.ndarray]:
+    """T, W of all modes but those whose input w^H B or output C v is the rounding of a Schur form.
+
+    Of ``dA``, the mode i loses ``sum_j w_i^H dA v_j w_j^H B / (p_i - p_j)``: where poles are close
+    that says nothing. A staircase would find few of them, as rounding grows from step to step.
+    """
+    form = form_with_ports(*G.matrices[:3], G.is_discrete)
+    turned = [k for k in blocks_of(form.edges) if k.stop - k.start > 1]
+    poles, V = np.linalg.eig(form.T)
+    apart = abs(poles[:, None] - poles)
+    np.fill_diagonal(apart, np.inf)
+    with np.errstate(all="ignore"):
+        try:
+            W = np.linalg.inv(V)
+        except np.linalg.LinAlgError:
+            turned = []
+    if not turned:
+        return np.eye(G.order), np.eye(G.order)
+    B, C = form.Q.conj().T @ (G.B / form.d[:, None]), (G.C * form.d) @ form.Q
+    idle = np.zeros(G.order, dtype=bool)
+    for W_, V_, B_ in ((W, V, B), (V.T, W.T, C.T)):
+        inputs = np.linalg.norm(W_ @ B_, axis=1)
+        with np.errstate(all="ignore"):
+            moved = (inputs / apart) @ abs(V_.T)  # of each mode, by rounding in a state
+            floor = whole = 0.0
+            for k in turned:
+                left, size = np.linalg.norm(W_[:, k], axis=1), np.linalg.norm(B_[k])
+                floor = floor + left * (
+                    frobenius(form.T[k, k]) * np.linalg.norm(moved[:, k], axis=1) + size
+                )
+                whole = whole + left * size
+        floor = ROUNDED * EPS * floor
+        idle |= (inputs <= floor) & (floor <= CERTAIN * whole)
+    idle = idle[abs(form.poles[:, None] - poles).argmin(axis=1)]
+    T, W, lost = decouple(form, ~idle)
+    if not (idle.any() and lost < APART):
+        return np.eye(G.order), np.eye(G.order)
+    k = np.count_nonzero(~idle)
+    return T[:, :k], W[:k]
 
 
 def _groups(
