@@ -83,7 +83,8 @@ def minimal_basis(G: StateSpace, tol: float | None = None) -> tuple[np.ndarray, 
     groups = [(np.eye(G.order), np.eye(G.order))]
     if tol is None:
         X, Y = _without_idle_modes(G)
-        rest = _groups(*_projected(G, Y, X), G.is_discrete)
+        A, B, C = _projected(G, Y, X)
+        rest = _groups(A, B, C, G.is_discrete)
         groups = [(X @ T, W @ Y) for T, W in rest]
     T, W = zip(*(_seen(G, *group, tol) for group in groups), strict=True)
     return np.concatenate(T, axis=1), np.concatenate(W)

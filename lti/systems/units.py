@@ -79,7 +79,7 @@ def least_rounding(
     A, units = abs(A) / d * d.T, form.d.copy()
     for k in blocks_of(form.edges):
         if k.stop - k.start > 1:
-            i = form.Q[:, k].any(axis=1).nonzero()[0]
+            i = np.flatnonzero(form.Q[:, k].any(axis=1))
             units[i] *= _least(A[i[:, None], i], S[i], R[i], B[i], C[i])
     return units
 
