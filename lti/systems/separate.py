@@ -97,38 +97,40 @@ def _without_idle_modes(G: StateSpace) -> tuple[np.ndarray, np.ndarray]:
     that says nothing. A staircase would find few of them, as rounding grows from step to step.
     """
     form = form_with_ports(*G.matrices[:3], G.is_discrete)
+    everything = np.eye(G.order), np.eye(G.order)
     turned = [k for k in blocks_of(form.edges) if k.stop - k.start > 1]
-    poles, V = np.linalg.eig(form.T)
-    apart = abs(poles[:, None] - poles)
-    np.fill_diagonal(apart, np.inf)
+    if not turned:
+        return everything
     with np.errstate(all="ignore"):
         try:
+            poles, V = np.linalg.eig(form.T)
             W = np.linalg.inv(V)
         except np.linalg.LinAlgError:
-            turned = []
-    if not turned:
-        return np.eye(G.order), np.eye(G.order)
-    B, C = form.Q.conj().T @ (G.B / form.d[:, None]), (G.C * form.d) @ form.Q
-    idle = np.zeros(G.order, dtype=bool)
-    for W_, V_, B_ in ((W, V, B), (V.T, W.T, C.T)):
-        inputs = np.linalg.norm(W_ @ B_, axis=1)
-        with np.errstate(all="ignore"):
-            moved = (inputs / apart) @ abs(V_.T)  # of each mode, by rounding in a state
-            floor = whole = 0.0
-            for k in turned:
-                left, size = np.linalg.norm(W_[:, k], axis=1), np.linalg.norm(B_[k])
-                floor = floor + left * (
-                    frobenius(form.T[k, k]) * np.linalg.norm(moved[:, k], axis=1) + size
-                )
-                whole = whole + left * size
-        floor = ROUNDED * EPS * floor
-        idle |= (inputs <= floor) & (floor <= CERTAIN * whole)
+            return everything
+        apart = abs(poles[:, None] - poles)
+        np.fill_diagonal(apart, np.inf)
+        B, C = form.Q.conj().T @ (G.B / form.d[:, None]), (G.C * form.d) @ form.Q
+        idle = _idle(form.T, turned, W, V, apart, B) | _idle(form.T, turned, V.T, W.T, apart, C.T)
     idle = idle[abs(form.poles[:, None] - poles).argmin(axis=1)]
+    pairs = form.T.diagonal(-1).nonzero()[0]
+    idle[pairs] = idle[pairs + 1] = idle[pairs] & idle[pairs + 1]
     T, W, lost = decouple(form, ~idle)
-    if not (idle.any() and lost < APART):
-        return np.eye(G.order), np.eye(G.order)
     k = np.count_nonzero(~idle)
-    return T[:, :k], W[:k]
+    return (T[:, :k], W[:k]) if lost < APART else everything
+
+
+def _idle(
+    T: np.ndarray, turned: list[slice], W: np.ndarray, V: np.ndarray, apart: np.ndarray, B: Any
+) -> np.ndarray:
+    """Which modes have an input w^H B that is rounding, of T and B in the blocks `turned`."""
+    inputs, floor, whole = np.linalg.norm(W @ B, axis=1), 0.0, 0.0
+    moved = (inputs / apart) @ abs(V.T)
+    for k in turned:
+        left, size = np.linalg.norm(W[:, k], axis=1), np.linalg.norm(B[k])
+        floor += left * (frobenius(T[k, k]) * np.linalg.norm(moved[:, k], axis=1) + size)
+        whole += left * size
+    floor *= ROUNDED * EPS
+    return (inputs <= floor) & (floor <= CERTAIN * whole)
 
 
 def _groups(
