@@ -157,13 +157,19 @@ def _roundoff(T: np.ndarray, U: np.ndarray, V: np.ndarray, edges: np.ndarray) ->
 
     The entries of dT are as good as random, and do not all add up.
     """
+    start = edges[:-1]
+    left, right = (_norms(X, start, start[:1]) for X in (V, U))
+    return float((left * _moved(T, edges) * right.T).sum())
+
+
+def _moved(T: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """|dT_ij| / n of the irreducible blocks."""
     turned, start = np.diff(edges) > 1, edges[:-1]
     if not turned.any():
-        return 0.0
+        return np.zeros((len(start), len(start)))
     moved = BACKWARD * EPS / len(T) * _norms(T, start, start)
     moved[~(turned | turned[:, None])] = 0.0  # neither turned nor rounded
-    left, right = (_norms(X, start, start[:1]) for X in (V, U))
-    return float((left * moved * right.T).sum())
+    return moved
 
 
 def _sampled(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> float:
@@ -186,12 +192,14 @@ def _sampled(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> f
             X, Y = np.linalg.solve(E, B + 0j), np.linalg.solve(H(E), C.conj().T + 0j)
         except np.linalg.LinAlgError:  # a pole on the boundary to rounding, which is flagged
             return 0.0
-        lost = max(
-            math.sqrt(n) * _roundoff(form.T, x, y, form.edges)
-            + _turned(y, B, form.edges)
-            + _turned(x, C.T, form.edges)
-            for x, y in zip(X, Y, strict=True)
+        start, turned = form.edges[:-1], np.diff(form.edges) > 1
+        x, y, b, c = (
+            np.sqrt(np.add.reduceat(abs(F) ** 2, start, axis=-2).sum(axis=-1))
+            for F in (X, Y, B, C.T)
         )
+        through = np.einsum("ki,ij,kj->k", y, _moved(form.T, form.edges), x)
+        ports = EPS * (y * b + x * c)[:, turned].sum(axis=-1)
+        lost = float((math.sqrt(n) * through + ports).max())
     return lost if math.isfinite(lost) else 0.0
 
 
