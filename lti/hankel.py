@@ -167,7 +167,8 @@ def error_bound(hsv: Array, order: int | None = None) -> Array:
     array (...) or (..., n + 1)
         Values equal to 1e-13 relative are taken for equal ones and count once. The theorem asks for
         equal values: where poles are of very different size, values this close may be distinct, and
-        the error up to twice as large. The values do not show it.
+        the error up to twice as large. The values do not show it; the poles do, and bounds of a
+        `Balancing` count each value if a pole is close to the stability boundary.
 
     Raises
     ------
@@ -198,6 +199,13 @@ def error_bound(hsv: Array, order: int | None = None) -> Array:
     rest = tail_sums(xp.where(after < (1 - EQUAL) * hsv, after, 0.0))
     bounds = xp.concat([2 * (hsv + rest), zero], axis=-1)
     return bounds if order is None else bounds[..., check_order(order, n)]
+
+
+def each_counted(hsv: Array) -> Array:
+    """2 * sum(sigma[order:]) of all orders: `error_bound` of values that are distinct."""
+    xp = namespace(hsv)
+    zero = xp.zeros((*hsv.shape[:-1], 1), dtype=hsv.dtype, device=device(hsv))
+    return xp.concat([2 * tail_sums(hsv), zero], axis=-1)
 
 
 def require_values(hsv: Array) -> None:

@@ -8,20 +8,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lti._backend.arrays import frobenius, lq_factor, real, times
+from lti._backend.arrays import H, frobenius, lq_factor, real, times
 from lti._backend.checks import in_range
 from lti.errors import UnstableError
 from lti.gramians.hammarling import factor
 from lti.gramians.lyapunov import EPS, TINY, gap
-from lti.systems.schur import SchurForm, choose_scaling, quasi_triangular_poles, schur_form
+from lti.systems.schur import (
+    SchurForm,
+    choose_scaling,
+    quasi_triangular_poles,
+    schur_form,
+)
 from lti.systems.stability import require_stable_poles, time_unit
+from lti.systems.units import BACKWARD, differ, least_rounding
 
 __all__ = ["SchurFactors", "schur_factors"]
 
 POOR = 1e-12  # a rounding that another scaling of the states may mend
+ALIKE = 10.0  # the size of a pole in units of the smallest decay
+SAMPLES = 6
 CERTAIN = 1e-3  # a rounding that has made no pole stable
-OTHER = 4  # powers of two between the units of two scalings that are worth a second form
-BACKWARD = 10.0  # |A - Q T Q^H| of LAPACK's Schur form, in units of eps |A|
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +62,8 @@ def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -
     """A P + P A^H + B B^H = 0, A^H Q + Q A + C^H C = 0, or A P A^H - P + B B^H = 0 and its dual.
 
     One Schur form serves both equations. In discrete time T goes to continuous time, which keeps
-    the Gramians. Where much may be lost to rounding, a second form is computed, in a scaling of the
-    states that balances not only A but also the two factors, and the better one is returned.
+    the Gramians. Where much may be lost to rounding, other forms are computed, in scalings of the
+    states that balance not only A but also B, C and the two factors, and the best is returned.
 
     Parameters
     ----------
@@ -92,10 +98,11 @@ def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -
         if not found.roundoff < CERTAIN:
             raise
     if found.roundoff > POOR:
-        scaling = choose_scaling(A, _sizes(found))
-        if np.ptp(np.log2(scaling[2] / found.form.d)) > OTHER:
+        S, R = (np.linalg.norm(found.form.Q @ X, axis=1) for X in (found.U, found.V))
+        units = least_rounding(found.form, A, B, C, S, R)
+        if differ(units, found.form.d):
             with suppress(UnstableError):
-                other = _factors(schur_form(A, scaling), B, C, discrete)
+                other = _factors(schur_form(A, choose_scaling(A, units)), B, C, discrete)
                 found = min(found, other, key=lambda x: x.roundoff * float(frobenius(x.product)))
     product = in_range("the Hankel singular values are", times(b, c * found.product))
     U, V = b * found.U, c * found.V
@@ -123,8 +130,10 @@ def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> S
     roundoff = 0.0
     if h2:
         moved = ((U - T @ U) / 2, V - T.conj().T @ V) if discrete else (U, V)  # by rounding of T
-        lost = _roundoff(form.T / rate, moved[0] / h2, moved[1] / h2, form.edges)
-        roundoff = 2 * lost * float(frobenius(product))
+        turned = _roundoff(form.T / rate, moved[0] / h2, moved[1] / h2, form.edges)
+        ports = _turned(V / h2, inputs, form.edges) + _turned(U / h2, outputs.T, form.edges)
+        size = float(frobenius(product))
+        roundoff = max(2 * (turned * size + ports), _sampled(form, B, C, discrete) / size)
     return SchurFactors(form, B, C, U, V, product, roundoff)
 
 
@@ -148,13 +157,57 @@ def _roundoff(T: np.ndarray, U: np.ndarray, V: np.ndarray, edges: np.ndarray) ->
 
     The entries of dT are as good as random, and do not all add up.
     """
+    start = edges[:-1]
+    left, right = (_norms(X, start, start[:1]) for X in (V, U))
+    return float((left * _moved(T, edges) * right.T).sum())
+
+
+def _moved(T: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """|dT_ij| / n of the irreducible blocks."""
     turned, start = np.diff(edges) > 1, edges[:-1]
     if not turned.any():
-        return 0.0
+        return np.zeros((len(start), len(start)))
     moved = BACKWARD * EPS / len(T) * _norms(T, start, start)
     moved[~(turned | turned[:, None])] = 0.0  # neither turned nor rounded
-    left, right = (_norms(X, start, start[:1]) for X in (V, U))
-    return float((left * moved * right.T).sum())
+    return moved
+
+
+def _sampled(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> float:
+    """max |C (s - T)^-1 dT (s - T)^-1 B| at mirror images s of some poles, from slow to fast.
+
+    Next to fast states the H2 norm, and equal values, do not show what slow ones lose.
+    """
+    n, poles = len(form.T), form.poles
+    decay: np.ndarray = 1 - abs(poles) if discrete else -np.real(poles)
+    alike = not abs(poles).max(initial=0.0) > ALIKE * decay.min(initial=np.inf)
+    if alike or (np.diff(form.edges) == 1).all():
+        return 0.0
+    at = decay.argsort()[np.unique(np.linspace(0, n - 1, SAMPLES).astype(int))]
+    s = -poles[at].conj()
+    if discrete:
+        s = np.exp(1j * np.angle(poles[at])) / abs(poles[at]).clip(0.5)
+    E = s[:, None, None] * np.eye(n) - form.T
+    with np.errstate(all="ignore"):
+        try:
+            X, Y = np.linalg.solve(E, B + 0j), np.linalg.solve(H(E), C.conj().T + 0j)
+        except np.linalg.LinAlgError:  # a pole on the boundary to rounding, which is flagged
+            return 0.0
+        start, turned = form.edges[:-1], np.diff(form.edges) > 1
+        x, y, b, c = (
+            np.sqrt(np.add.reduceat(abs(F) ** 2, start, axis=-2).sum(axis=-1))
+            for F in (X, Y, B, C.T)
+        )
+        through = np.einsum("ki,ij,kj->k", y, _moved(form.T, form.edges), x)
+        ports = EPS * (y * b + x * c)[:, turned].sum(axis=-1)
+        lost = float((math.sqrt(n) * through + ports).max())
+    return lost if math.isfinite(lost) else 0.0
+
+
+def _turned(V: np.ndarray, B: np.ndarray, edges: np.ndarray) -> float:
+    """|V^H dB|, the states having been turned within blocks: sum |V_i| |dB_i|."""
+    start = edges[:-1]
+    V, B = (_norms(X, start, start[:1])[:, 0] for X in (V, B))
+    return float(EPS * (V * B)[np.diff(edges) > 1].sum())
 
 
 def _norms(X: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -164,10 +217,3 @@ def _norms(X: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     top = max(abs(X).max(initial=0.0), TINY)
     squares = np.add.reduceat(abs(X / top) ** 2, rows)
     return top * np.sqrt(np.add.reduceat(squares, columns, axis=1))
-
-
-def _sizes(found: SchurFactors) -> np.ndarray:
-    """|S_i| |R_j| in the coordinates of A: how much an entry A_ji counts."""
-    d, X = found.form.d, found.form.Q
-    rows, columns = (abs(X @ F).max(axis=1) for F in (found.U, found.V))
-    return np.outer(rows * d, columns / d)

@@ -167,6 +167,6 @@ def _pair(T: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
     x = float(first @ last)
     first -= x * last
     u = dnrm2(first)
-    first /= u
+    first /= u or 1.0  # two states that to rounding are one
     beta = root * np.stack([first[: B.shape[1]], last[: B.shape[1]]])
     return np.array([[u, x], [0.0, r]]), beta, _similar(beta, np.array([c * u / r]))

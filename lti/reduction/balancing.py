@@ -8,20 +8,20 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from lti._backend.arrays import (
-    Array,
-    H,
-    conj,
-    device,
-    from_numpy,
-    namespace,
-    narrow,
-    to_numpy,
-)
+from lti._backend.arrays import Array, H, conj, device, from_numpy, namespace, narrow, to_numpy
 from lti._backend.checks import one_of
 from lti.errors import OrderError
 from lti.gramians.exact import ROUNDING
-from lti.hankel import EPS, OrderChoice, balanced, check_order, no_bounds, pad
+from lti.hankel import (
+    EPS,
+    OrderChoice,
+    balanced,
+    check_order,
+    each_counted,
+    error_bound,
+    no_bounds,
+    pad,
+)  # fmt: skip
 from lti.reduction.certificate import Reduction
 from lti.reduction.gramian_pair import FactorSource, GramianPair, choose_pair
 from lti.reduction.methods import Method, find_method
@@ -154,8 +154,7 @@ class Balancing:
     def size(self) -> Any:
         """The largest entry of the balanced A (...), without the part that is kept as it is."""
         k = self.smallest_order
-        A = to_numpy(self.balanced.A)[..., k:, k:]
-        return abs(A).max(axis=(-2, -1), initial=0.0)
+        return abs(to_numpy(self.balanced.A)[..., k:, k:]).max(axis=(-2, -1), initial=0.0)
 
     @cached_property
     def near_unstable(self) -> tuple[str, ...]:
@@ -176,6 +175,8 @@ class Balancing:
     def error_bounds(self) -> Array:
         """The error bounds of all orders (..., n + 1), infinite where none is known."""
         of = self.factors.error_bounds or no_bounds
+        if of is error_bound and self.near_unstable:  # what is equal to rounding may be distinct
+            of = each_counted
         return of(self.sigma)
 
     @cached_property
@@ -230,8 +231,8 @@ class Balancing:
         bases = [orthonormal(T[..., x], W[..., x, :], times_E) for x in blocks]
         T = d * xp.concat([T for T, _ in bases], axis=-1)
         W = xp.concat([W for _, W in bases], axis=-2) / H(d)
-        small = self.parts.with_projected(project(self.parts.stable, T, W))
-        return small, self.parts.right(T), self.parts.left(W)
+        parts = self.parts
+        return parts.with_projected(project(parts.stable, T, W)), parts.right(T), parts.left(W)
 
     def reduce(
         self,
@@ -272,9 +273,8 @@ class Balancing:
 
         Its arguments `order`, `tol`, `relative` and `energy` are those of `truncate`.
         """
-        return self.reduce(
-            "singular-perturbation", order, tol=tol, relative=relative, energy=energy
-        )
+        choice: Any = dict(tol=tol, relative=relative, energy=energy)
+        return self.reduce("singular-perturbation", order, **choice)
 
     def __repr__(self) -> str:
         return f"Balancing({self.system!r}, minimal_order={self.minimal_order})"

@@ -5,7 +5,10 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Unpack
 
+import numpy as np
+
 from lti._backend.arrays import Array, eye, namespace
+from lti.errors import OptionError
 from lti.reduction.balancing import Balancing, balance
 from lti.reduction.certificate import Reduction
 from lti.reduction.method import ReductionMethod
@@ -50,6 +53,8 @@ def singular_perturbation(
     ------
     UnstableError, OrderError
         As `balanced_truncation`.
+    OptionError
+        If the truncated states have a pole at frequency zero to working precision.
 
     References
     ----------
@@ -77,7 +82,13 @@ def _residualized(balancing: Balancing, order: int) -> tuple[StateSpace, Array, 
     E = A[..., rest, rest]
     if sys.is_discrete:
         E = E - eye(E.shape[-1], like=E)
-    solved = -xp.linalg.solve(E, xp.concat([A[..., rest, lead], B[..., rest, :]], axis=-1))
+    try:
+        solved = -xp.linalg.solve(E, xp.concat([A[..., rest, lead], B[..., rest, :]], axis=-1))
+    except (np.linalg.LinAlgError, RuntimeError):
+        raise OptionError(
+            f"the states beyond order {order} have a pole at frequency zero to working precision, "
+            "where they cannot be residualized; choose another order, or balanced_truncation"
+        ) from None
     X, U = solved[..., :order], solved[..., order:]  # x_2 = X x_1 + U u
     reduced = StateSpace(
         A[..., lead, lead] + A[..., lead, rest] @ X,

@@ -6,21 +6,19 @@ is computed as such: small values keep their digits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy.linalg import solve_continuous_are, solve_discrete_are
 
 from lti._backend.arrays import Array, to_numpy, tracked
 from lti._backend.checks import positive
 from lti.errors import DerivativeError, DimensionError, OptionError
-from lti.gramians.equation import solve_lyapunov
 from lti.gramians.exact import balanced_units, double_factors
 from lti.hankel import error_bound
 from lti.norms import hinf_norm
 from lti.reduction.gramian_pair import GramianPair
+from lti.reduction.riccati_equation import stabilizing_solution
 from lti.systems.algebra import dual, in_units
 from lti.systems.statespace import StateSpace
 
@@ -30,8 +28,6 @@ __all__ = [
     "positive_real_gramians",
     "stochastic_gramians",
 ]
-
-MARGIN = 1e-7  # relative; half of the digits are lost where closed-loop poles meet there
 
 
 def lqg_gramians(sys: StateSpace) -> GramianPair:
@@ -75,7 +71,7 @@ def lqg_gramians(sys: StateSpace) -> GramianPair:
     def factor(G: StateSpace) -> Array:
         A, B, C, D = G.matrices
         weight, cross = np.eye(G.n_inputs) + D.conj().T @ D, C.conj().T @ D
-        X = _solution(G, C.conj().T @ C, weight, cross, "the LQG Riccati equation")
+        X = stabilizing_solution(G, C.conj().T @ C, weight, cross, "the LQG Riccati equation")
         if G.is_discrete:
             F = np.linalg.solve(weight + B.conj().T @ X @ B, B.conj().T @ X @ A + cross.conj().T)
         else:
@@ -286,7 +282,7 @@ def _inverse_factor(phase: StateSpace, power: Array) -> StateSpace:
     """V^-1 of the minimum-phase V = (A, B_V, C, D_V) with V V~ = phase + phase~."""
     A, B_W, C, _ = phase.matrices
     flipped, discrete = dual(phase), phase.is_discrete
-    X = _solution(flipped, 0 * A, -power, -B_W, "G without zeros on the boundary")
+    X = stabilizing_solution(flipped, 0 * A, -power, -B_W, "G without zeros on the boundary")
     rest = power - C @ X @ C.conj().T if discrete else power
     K = B_W - (A @ X if discrete else X) @ C.conj().T
     D_V = np.linalg.cholesky(rest)
@@ -338,40 +334,9 @@ def _on_host(sys: StateSpace) -> tuple[StateSpace, np.ndarray]:
     return in_units(G, d), d
 
 
-def _solution(G: StateSpace, Q: Array, R: Array, S: Array, need: str) -> Any:
-    """The stabilizing X of A^H X + X A - (X B + S) R^-1 (B^H X + S^H) + Q = 0, or discrete."""
-    if G.order == 0:
-        return np.zeros((0, 0))
-    if G.n_inputs == 0:  # SciPy wants an R
-        return solve_lyapunov(G.A.conj().T, Q, G.dt)
-    solve: Callable[..., Any] = solve_discrete_are if G.is_discrete else solve_continuous_are
-    try:
-        X = solve(G.A, G.B, Q, R, s=S)
-    except (np.linalg.LinAlgError, ValueError) as error:
-        raise OptionError(
-            f"the Riccati equation has no stabilizing solution ({error}): it needs {need}"
-        ) from error
-    X = (X + X.conj().T) / 2
-    A, B, AH = G.A, G.B, G.A.conj().T
-    XB, R = (AH @ X @ B + S, R + B.conj().T @ X @ B) if G.is_discrete else (X @ B + S, R)
-    terms = [AH @ X @ A, -X] if G.is_discrete else [AH @ X, X @ A]
-    terms += [Q, -XB @ np.linalg.solve(R, XB.conj().T)]
-    # SciPy returns something where the solution is complex or infinite
-    if not np.linalg.norm(sum(terms)) <= 1e-6 * sum(map(np.linalg.norm, terms)):
-        raise OptionError(f"the Riccati equation has no stabilizing solution: it needs {need}")
-    poles = np.linalg.eigvals(A - B @ np.linalg.solve(R, XB.conj().T))
-    margin = 1 - np.abs(poles) if G.is_discrete else -poles.real / np.linalg.norm(A)
-    if margin.min() < MARGIN:
-        raise OptionError(
-            f"the Riccati equation has a closed-loop pole on the stability boundary, within "
-            f"{MARGIN:g}: it needs {need}"
-        )
-    return X
-
-
 def _extended(G: StateSpace, C: Array, R: Array, S: Array, need: str) -> Array:
     """The factor of X, R < 0: A^H X + X A + C^H C + L^H L = 0 with the outputs L as well."""
-    X = _solution(G, C.conj().T @ C, R, S, need)
+    X = stabilizing_solution(G, C.conj().T @ C, R, S, need)
     BX = G.B.conj().T @ X
     if G.is_discrete:
         R, BX = R + BX @ G.B, BX @ G.A

@@ -11,9 +11,10 @@ from scipy.linalg import get_lapack_funcs
 
 from lti._backend.arrays import frobenius
 from lti.systems.protocol import System
-from lti.systems.schur import schur_form, shows_poles
+from lti.systems.schur import shows_poles
 from lti.systems.stability import time_unit
 from lti.systems.statespace import DiagonalStateSpace
+from lti.systems.units import form_with_ports
 
 __all__ = ["decay_of", "gains_of", "largest_gain", "minus", "modes_of", "of_size_one"]
 
@@ -41,7 +42,7 @@ def modes_of(sys: System) -> DiagonalStateSpace | None:
         return sys.closed()
     T, B, C = sys.A, sys.B, sys.C
     if not shows_poles(T):
-        form = schur_form(T)
+        form = form_with_ports(T, B, C, sys.is_discrete)
         T, B, C = form.T, form.Q.conj().T @ (B / form.d[:, None]), (C * form.d) @ form.Q
     n = len(T)
     if n == 0:

@@ -15,9 +15,10 @@ from lti.errors import DimensionError, OptionError
 from lti.systems.algebra import has_pole_at
 from lti.systems.convert import as_statespace
 from lti.systems.protocol import System, SystemLike
-from lti.systems.schur import choose_scaling, schur_form, shows_poles
+from lti.systems.schur import choose_scaling, pairs_of, shows_poles
 from lti.systems.sparse import SparseStateSpace
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
+from lti.systems.units import form_with_ports
 
 __all__ = ["dcgain", "frequency_response"]
 
@@ -164,7 +165,7 @@ def resolvent(sys: System, k: int) -> Callable[[Array], Iterator[tuple[slice, Ar
     solve = partial(_solved, sys)
     if shared:
         solve = _triangular(sys)
-    elif single and not shows_poles(sys.A):
+    elif single and (not shows_poles(sys.A) or sys.A.diagonal(-1).any()):
         solve = _in_blocks(sys)
     step = max(1, CHUNK // max(1, n * (m if shared else n) * math.prod(sys.batch_shape)))
 
@@ -185,18 +186,30 @@ def _solved(sys: System, s: Array) -> Array:
 
 def _in_blocks(sys: System) -> Callable[[np.ndarray], np.ndarray]:
     """The same with the states in an order and in units in which elimination loses least."""
-    order, _, d = choose_scaling(sys.A)
+    if shows_poles(sys.A):  # only its pairs have units
+        order, d = np.arange(sys.order), _of_pairs(sys.A)
+    else:
+        order, _, d = choose_scaling(sys.A)
     d = d[order, None]
     A, B = sys.A[order[:, None], order] / d * d.T, sys.B[order] / d
     scaled, back = StateSpace(A, B, sys.C[:, order] * d.T, None, sys.dt), np.argsort(order)
     return lambda s: (d * _solved(scaled, s))[:, back]
 
 
+def _of_pairs(T: np.ndarray) -> np.ndarray:
+    """d (n,): the two off-diagonal entries of a pair of poles are as large in T / d_i * d_j."""
+    d, k = np.ones(len(T)), T.diagonal(-1).nonzero()[0]
+    _, above, below, _ = pairs_of(T, k)
+    size = np.log2(abs(below)) - np.log2(np.maximum(abs(above), TINY))
+    d[k + 1] = 2.0 ** np.round(size / 2)
+    return d
+
+
 def _triangular(sys: System) -> Callable[[np.ndarray], np.ndarray]:
     """s -> U (s - T)^-1 U^H B, by substitution of blocks of states, in all points at once."""
     T, B, U = sys.A, sys.B, None
     if not shows_poles(T):
-        form = schur_form(T)
+        form = form_with_ports(T, B, sys.C, sys.is_discrete)
         T, U = form.T, form.d[:, None] * form.Q
         B = form.Q.conj().T @ (B / form.d[:, None])
 

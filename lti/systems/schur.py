@@ -73,25 +73,30 @@ def schur_form(A: np.ndarray, scaling: Scaling | None = None) -> SchurForm:
     return SchurForm(T, Q, d, quasi_triangular_poles(T), edges)
 
 
-def choose_scaling(A: np.ndarray, like: np.ndarray | None = None) -> Scaling:
+def choose_scaling(A: np.ndarray, units: np.ndarray | None = None) -> Scaling:
     """order, edges, d: a block upper triangular order of A's states, where blocks begin, and units.
 
-    Each irreducible block has rows as large as columns, in A / d_i * d_j and, if given, also in
-    `like` (n, n), which transforms as A does; the large ones come first, which lets small poles
-    keep their digits.
+    In these, A / d_i * d_j, each irreducible block has rows as large as columns, unless units are
+    given. The large ones come first, which lets small poles keep their digits.
     """
     order, edges = _irreducible(A)
-    d, A = np.ones(len(A)), abs(A[order[:, None], order])
-    weights = A if like is None else _unit(A) + _unit(abs(like[order[:, None], order]))
-    local = np.arange(len(A))
+    d, local = np.ones(len(A)) if units is None else units[order], np.arange(len(A))
+    A = abs(A[order[:, None], order])
     for k in blocks_of(edges):
         if k.stop - k.start > 1:
-            balanced, *_, d[k], _ = dgebal(weights[k, k], scale=1, permute=0)
-            rows = balanced if like is None else A[k, k] / d[k, None] * d[k]
-            local[k] = k.start + (-rows.max(axis=1)).argsort(kind="stable")
+            if units is None:
+                balanced, *_, d[k], _ = dgebal(A[k, k], scale=1, permute=0)
+            else:
+                balanced = A[k, k] / d[k, None] * d[k]
+            local[k] = k.start + (-balanced.max(axis=1)).argsort(kind="stable")
     order, units = order[local], np.empty_like(d)
     units[order] = d[local]
     return order, edges, units
+
+
+def evened(M: np.ndarray) -> np.ndarray:
+    """d (n, 1): rows and columns of |M| / d_i * d_j are equally large."""
+    return dgebal(M, scale=1, permute=0)[3][:, None]
 
 
 def _ordered(A: np.ndarray, order: np.ndarray, d: np.ndarray) -> np.ndarray:
@@ -113,10 +118,6 @@ def _irreducible(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # Tarjan's algorithm numbers a component after all that it leads to
     edges = np.concatenate([[0], np.cumsum(np.bincount(labels)[::-1])])
     return np.argsort(-labels, kind="stable"), edges
-
-
-def _unit(X: np.ndarray) -> np.ndarray:
-    return X / max(X.max(), TINY)
 
 
 def _schur(A: np.ndarray, vectors: bool = True) -> tuple[np.ndarray, np.ndarray]:

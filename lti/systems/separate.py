@@ -7,20 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from lti._backend.arrays import from_numpy, narrow, to_numpy, tracked
+from lti._backend.arrays import frobenius, from_numpy, narrow, to_numpy, tracked
 from lti._backend.checks import positive
 from lti.errors import DefectiveError, DerivativeError, DimensionError
 from lti.systems.algebra import state_scaling
 from lti.systems.convert import as_statespace
 from lti.systems.decouple import decouple
 from lti.systems.protocol import SystemLike
-from lti.systems.schur import schur_form
+from lti.systems.schur import blocks_of
 from lti.systems.statespace import StateSpace
+from lti.systems.units import form_with_ports
 
 __all__ = ["freqsep", "minimal", "minimal_basis"]
 
 EPS = 2.0**-52
 APART = 1e-6  # the largest rounding of a separation, relative
+ROUNDED = 10.0  # |A - Q T Q^H| of a Schur form, in units of eps |A|
+CERTAIN = 1e-6  # of an input: a rounding that shows a mode to be idle
 SPREAD = 1e4  # of the sizes of poles that are looked at together
 
 
@@ -77,14 +80,64 @@ def minimal(sys: SystemLike, tol: float | None = None) -> StateSpace:
 
 def minimal_basis(G: StateSpace, tol: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """T, W of the states that inputs reach and outputs see, in the sense of `minimal`."""
-    groups = _groups(G.A) if tol is None else [(np.eye(G.order), np.eye(G.order))]
+    groups = [(np.eye(G.order), np.eye(G.order))]
+    if tol is None:
+        X, Y = _without_idle_modes(G)
+        A, B, C = _projected(G, Y, X)
+        rest = _groups(A, B, C, G.is_discrete)
+        groups = [(X @ T, W @ Y) for T, W in rest]
     T, W = zip(*(_seen(G, *group, tol) for group in groups), strict=True)
     return np.concatenate(T, axis=1), np.concatenate(W)
 
 
-def _groups(A: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def _without_idle_modes(G: StateSpace) -> tuple[np.ndarray, np.ndarray]:
+    """T, W of all modes but those whose input w^H B or output C v is the rounding of a Schur form.
+
+    Of ``dA``, the mode i loses ``sum_j w_i^H dA v_j w_j^H B / (p_i - p_j)``: where poles are close
+    that says nothing. A staircase would find few of them, as rounding grows from step to step.
+    """
+    form = form_with_ports(*G.matrices[:3], G.is_discrete)
+    everything = np.eye(G.order), np.eye(G.order)
+    turned = [k for k in blocks_of(form.edges) if k.stop - k.start > 1]
+    if not turned:
+        return everything
+    with np.errstate(all="ignore"):
+        try:
+            poles, V = np.linalg.eig(form.T)
+            W = np.linalg.inv(V)
+        except np.linalg.LinAlgError:
+            return everything
+        apart = abs(poles[:, None] - poles)
+        np.fill_diagonal(apart, np.inf)
+        B, C = form.Q.conj().T @ (G.B / form.d[:, None]), (G.C * form.d) @ form.Q
+        idle = _idle(form.T, turned, W, V, apart, B) | _idle(form.T, turned, V.T, W.T, apart, C.T)
+    idle = idle[abs(form.poles[:, None] - poles).argmin(axis=1)]
+    pairs = form.T.diagonal(-1).nonzero()[0]
+    idle[pairs] = idle[pairs + 1] = idle[pairs] & idle[pairs + 1]
+    T, W, lost = decouple(form, ~idle)
+    k = np.count_nonzero(~idle)
+    return (T[:, :k], W[:k]) if lost < APART else everything
+
+
+def _idle(
+    T: np.ndarray, turned: list[slice], W: np.ndarray, V: np.ndarray, apart: np.ndarray, B: Any
+) -> np.ndarray:
+    """Which modes have an input w^H B that is rounding, of T and B in the blocks `turned`."""
+    inputs, floor, whole = np.linalg.norm(W @ B, axis=1), 0.0, 0.0
+    moved = (inputs / apart) @ abs(V.T)
+    for k in turned:
+        left, size = np.linalg.norm(W[:, k], axis=1), np.linalg.norm(B[k])
+        floor += left * (frobenius(T[k, k]) * np.linalg.norm(moved[:, k], axis=1) + size)
+        whole += left * size
+    floor *= ROUNDED * EPS
+    return (inputs <= floor) & (floor <= CERTAIN * whole)
+
+
+def _groups(
+    A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """T_k, W_k with W_k A T_k of poles of one size: next to large ones small ones are rounding."""
-    form, n = schur_form(A), len(A)
+    form, n = form_with_ports(A, B, C, discrete), len(A)
     size = abs(form.poles)
     order = np.argsort(size)
     gaps = np.diff(np.log(size[order].clip(size.max(initial=0.0) * EPS or 1.0)))
@@ -97,7 +150,7 @@ def _groups(A: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
             return [
                 (X @ Y, Z @ V)
                 for X, V in ((T[:, :k], W[:k]), (T[:, k:], W[k:]))
-                for Y, Z in _groups(V @ A @ X)
+                for Y, Z in _groups(V @ A @ X, V @ B, C @ X, discrete)
             ]
     return [(np.eye(n), np.eye(n))]
 
@@ -185,7 +238,7 @@ def freqsep(sys: SystemLike, w: float) -> tuple[StateSpace, StateSpace]:
     G = _on_host(original, "freqsep")
     step = 1.0 if G.dt is True else float(G.dt)
 
-    form = schur_form(G.A)
+    form = form_with_ports(G.A, G.B, G.C, G.is_discrete)
     with np.errstate(divide="ignore"):
         rates = abs(np.log(form.poles)) / step if G.is_discrete else abs(form.poles)
     slow = rates < w

@@ -15,11 +15,12 @@ from lti.systems.moved import MovedPencil
 from lti.systems.pencil import MappedPencil, ScaledPencil
 from lti.systems.protocol import System
 from lti.systems.rightmost import unstable_subspaces
-from lti.systems.schur import SchurForm, schur_form
+from lti.systems.schur import SchurForm
 from lti.systems.separate import minimal_basis
 from lti.systems.sparse import SMALL, SparseStateSpace
 from lti.systems.stability import require_stable
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
+from lti.systems.units import form_with_ports
 
 __all__ = ["Split", "parts_of", "split", "whole"]
 
@@ -152,7 +153,8 @@ def split(sys: System, alpha: float | None = None) -> Split:
     T, W, k = np.empty_like(A), np.empty_like(A), np.zeros(A.shape[:-2], dtype=int)
     for i in np.ndindex(A.shape[:-2]):
         rate = 1.0 if discrete else _rate(A[i], B[i], C[i])
-        T[i], W[i], k[i] = _bases(schur_form(A[i]), discrete, margin, rate)
+        form = form_with_ports(A[i], B[i], C[i], discrete)
+        T[i], W[i], k[i] = _bases(form, discrete, margin, rate)
     return _parts(sys.to_dense(), T, W, _common(k))
 
 
@@ -215,7 +217,7 @@ def _split_sparse(sys: SparseStateSpace, alpha: float | None) -> Split:
     else:
         dense = sys.small_dense()
         rate = 1.0 if sys.is_discrete else _rate(*dense.matrices[:3])
-        form = schur_form(dense.A)
+        form = form_with_ports(*dense.matrices[:3], sys.is_discrete)
         X, W, k = _bases(form, sys.is_discrete, margin, rate)
         X, W = X[:, :k], sys.pencil.factor(0.0, 1.0).adjoint(W[:k].conj().T).conj().T
     place = 0.0 if sys.is_discrete else -float(

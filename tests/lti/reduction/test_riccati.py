@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.signal import TransferFunction
+from scipy.signal import TransferFunction, zpk2ss
 
 import lti
 from lti.systems.algebra import dual
@@ -234,3 +234,42 @@ def test_without_inputs_or_outputs(m, p, dt):
         assert balancing.truncate(0).verify() == 0.0
     observed = lti.lqg_gramians(lti.StateSpace([[-1.0]], np.ones((1, 0)), [[2.0]]))
     assert np.allclose(observed.R @ observed.R.T, 2.0) and not observed.S.any()
+
+
+@pytest.mark.parametrize("how", ["turned", "other units", "discrete"])
+def test_stiff_systems(how):
+    # Slow closed-loop poles are not on the boundary, and Newton's method solves what LAPACK cannot
+    rng, n = np.random.default_rng(0), 12
+    for _ in range(2):
+        A, (B, C) = -np.diag(np.geomspace(1e-4, 1e6, n)), rng.standard_normal((2, n, 1))
+        C /= 2 * float(lti.hinf_norm((A, B, C.T)))
+        own = A, B, C.T
+        Q = np.linalg.qr(rng.standard_normal((n, n)))[0]
+        A, B, C = Q @ A @ Q.T, Q @ B, Q @ C
+        if how == "other units":
+            d = 2.0 ** rng.integers(-20, 21, n)
+            A, B, C = A / d[:, None] * d, B / d[:, None], C * d[:, None]
+        for gramians, D in (
+            (lti.lqg_gramians, 0), (lti.bounded_real_gramians, 0),
+            (lti.positive_real_gramians, 1), (lti.stochastic_gramians, 1),
+        ):  # fmt: skip
+            sys = lti.StateSpace(A, B, C.T, D * np.eye(1))
+            sys = lti.bilinear(sys, 1.0) if how == "discrete" else sys
+            ours = lti.balance(sys, gramians=gramians).sigma
+            plain = lti.StateSpace(*own, D * np.eye(1))
+            expected = lti.balance(plain, gramians=gramians).sigma
+            # Of the slowest pole the rotation has left six digits
+            np.testing.assert_allclose(ours, expected, rtol=0, atol=3e-6 * expected[0])
+
+
+@pytest.mark.parametrize("dt", [0, 1.0])
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("zeros", [[0.0], [1j, -1j]])
+def test_a_zero_on_the_boundary_is_refused_beside_a_fast_pole(zeros, fast, dt):
+    poles, zeros = [-1.0] * len(zeros), list(zeros)
+    if fast:
+        poles, zeros = [*poles, -2e6], [*zeros, -1e6]
+    sys = lti.StateSpace(*zpk2ss(zeros, poles, 1.0))
+    sys = lti.bilinear(sys, 1.0) if dt else sys
+    with pytest.raises(lti.OptionError, match="zeros on the boundary"):
+        lti.balance(sys, gramians=lti.stochastic_gramians)

@@ -99,3 +99,35 @@ def test_what_is_refused():
     close = lti.StateSpace(jordan, np.ones((4, 1)), np.ones((1, 4)))
     with pytest.raises(lti.DefectiveError, match="too close to be separated"):
         lti.freqsep(close, abs(close.poles).mean())
+
+
+def unreached(n, k, m, seed, orthogonal):
+    """Random, with k states that no input reaches, in another basis."""
+    rng = np.random.default_rng(seed)
+    A, B = rng.standard_normal((n, n)) / np.sqrt(n), rng.standard_normal((n, m))
+    A[n - k :, : n - k], B[n - k :] = 0.0, 0.0
+    Q = rng.standard_normal((n, n))
+    Q = np.linalg.qr(Q)[0] if orthogonal else Q
+    return lti.StateSpace(Q @ A @ np.linalg.inv(Q), Q @ B, rng.standard_normal((m, n)))
+
+
+@pytest.mark.parametrize("dual", [False, True])
+@pytest.mark.parametrize("orthogonal", [False, True])
+@pytest.mark.parametrize("n, k, m", [(120, 40, 2), (60, 20, 1)])
+def test_minimal_finds_all_states_of_a_large_system_that_are_not_reached(n, k, m, orthogonal, dual):
+    # A staircase drowns in rounding after some steps
+    G = unreached(n, k, m, 0, orthogonal)
+    G = lti.StateSpace(G.A.T, G.C.T, G.B.T) if dual else G
+    small = lti.minimal(G)
+    assert small.order == n - k
+    one, two = (lti.frequency_response(x, np.linspace(3, 9, 20)) for x in (small, G))
+    tol = 1e-11 if orthogonal else 1e-7
+    np.testing.assert_allclose(one, two, rtol=0, atol=tol * abs(two).max())
+
+
+@pytest.mark.parametrize("poles", [-np.geomspace(1e-4, 1e6, 60), -np.linspace(1, 2, 60)])
+def test_minimal_takes_no_state_for_rounding(poles):
+    rng = np.random.default_rng(0)
+    Q = np.linalg.qr(rng.standard_normal((60, 60)))[0]
+    G = lti.StateSpace(Q * poles @ Q.T, rng.standard_normal((60, 1)), rng.standard_normal((1, 60)))
+    assert lti.minimal(G).order == 60
