@@ -12,6 +12,7 @@ import lti
 from compressm.layers.base import Layout
 from compressm.layers.channels import ChannelLayer, decaying, initial_log_dt
 from compressm.layers.hippo import hippo_nplr
+from compressm.layers.low_rank import observability_factor, without_power
 from compressm.layers.modes import COMPLEX
 from compressm.layers.sampling import DISCRETIZATIONS
 from compressm.ops.powers import krylov
@@ -214,9 +215,13 @@ class S4(ChannelLayer):
         C = self._stored(torch.float64)
         if self.rank == 0:
             return C / (1 - self._diagonal()[0] ** self.l_max)[:, None]
+        L, n = int(self.l_max), self.d_state
+        if 125 * L < n * n * math.log2(L + 1):  # as measured
+            w, Q, _ = self._continuous(torch.float64)
+            return without_power(C, w, Q, L)
         A, _ = self._dense()
         identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-        difference = identity - torch.linalg.matrix_power(A, int(self.l_max))
+        difference = identity - torch.linalg.matrix_power(A, L)
         return _rows(torch.linalg.solve(difference, _real_rows(C), left=False))
 
     def _system(self, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -242,6 +247,17 @@ class S4(ChannelLayer):
             return super().to_lti(conjugate)
         A, B = self._dense()
         return lti.StateSpace(A, B[..., None], _real_rows(self._output()), dt=True)
+
+    def observability_factor(self, system: lti.StateSpace) -> Tensor | None:
+        """R with Q = R R^H of every channel, by ADI; None without a low-rank part all share."""
+        if self.rank == 0 or max(self.P.shape[1], len(self.log_A_real)) > 1:
+            return None
+        poles = torch.linalg.eigvals(system.A[0])
+        poles = poles[poles.imag >= 0]
+        dt = self.log_dt.double().exp()
+        shifts = (poles - 1) / (poles + 1) * (dt / dt[0])[:, None]
+        w, Q, _ = self._continuous(torch.float64)
+        return observability_factor(shifts, w, Q[0], _rows(system.C))
 
     # ------------------------------------------------------------------ what it computes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -16,11 +17,12 @@ from lti.gramians.lyapunov import EPS, TINY, gap
 from lti.systems.schur import SchurForm, choose_scaling, quasi_triangular_poles, schur_form
 from lti.systems.stability import require_stable_poles, time_unit
 
-__all__ = ["SchurFactors", "schur_factors"]
+__all__ = ["SchurFactors", "common_forms", "schur_factors"]
 
 POOR = 1e-12  # a rounding that another scaling of the states may mend
 CERTAIN = 1e-3  # a rounding that has made no pole stable
 OTHER = 4  # powers of two between the units of two scalings that are worth a second form
+COMMON = 100.0  # the same in the basis of a mean, which is as good to two digits
 BACKWARD = 10.0  # |A - Q T Q^H| of LAPACK's Schur form, in units of eps |A|
 
 
@@ -52,7 +54,9 @@ class SchurFactors:
     roundoff: float
 
 
-def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -> SchurFactors:
+def schur_factors(
+    A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool, form: SchurForm | None = None
+) -> SchurFactors:
     """A P + P A^H + B B^H = 0, A^H Q + Q A + C^H C = 0, or A P A^H - P + B B^H = 0 and its dual.
 
     One Schur form serves both equations. In discrete time T goes to continuous time, which keeps
@@ -64,6 +68,8 @@ def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -
     A, B, C : array (n, n), array (n, m), array (p, n)
         In double precision, all real or all complex.
     discrete : bool
+    form : SchurForm, optional
+        One of A, if there is one already.
 
     Returns
     -------
@@ -84,7 +90,7 @@ def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -
     B, C = B / b, C / c  # squares neither overflow nor vanish
     scaling = choose_scaling(A)
     try:
-        found = _factors(schur_form(A, scaling), B, C, discrete)
+        found = _factors(form or schur_form(A, scaling), B, C, discrete)
     except UnstableError:  # perhaps in this scaling only
         if (scaling[2] == 1.0).all():
             raise
@@ -102,6 +108,30 @@ def schur_factors(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -
     return SchurFactors(found.form, b * found.B, c * found.C, U, V, product, found.roundoff)
 
 
+def common_forms(A: np.ndarray) -> Iterator[SchurForm | None]:
+    """A_i = X T_i X^-1 of a batch (..., n, n) that commutes, with one X; None where it is not so.
+
+    X is that of the mean, whose eigenvectors are those of all.
+    """
+    form: SchurForm | None = schur_form(A.mean(axis=tuple(range(A.ndim - 2))))
+    for i in np.ndindex(A.shape[:-2]):
+        form = form and _in_basis(A[i], form)
+        yield form
+
+
+def _in_basis(A: np.ndarray, form: SchurForm) -> SchurForm | None:
+    """The Schur form of A in the basis of another one, if rounding is all that it loses."""
+    d, Q = form.d, form.Q
+    T = Q.conj().T @ (A / d[:, None] * d) @ Q
+    below = np.tril(T, -1)
+    pairs = form.T.diagonal(-1).nonzero()[0]
+    below[pairs + 1, pairs] = 0.0
+    if not frobenius(below) <= COMMON * EPS * frobenius(T):
+        return None
+    T -= below
+    return SchurForm(T, Q, d, quasi_triangular_poles(T), form.edges)
+
+
 def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> SchurFactors:
     poles, T = form.poles, form.T
     require_stable_poles(poles, discrete)
@@ -116,8 +146,8 @@ def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> S
                 "precision; remove it or move it inside"
             )
         inputs, outputs = (B - T @ B) / math.sqrt(2), (C - C @ T) / math.sqrt(2)
-    U = factor(T, _narrow(inputs))
-    V = factor(T.conj().T[::-1, ::-1], _narrow(outputs.conj().T[::-1]))[::-1, ::-1]
+    U = _factor(T, inputs)
+    V = _factor(T.conj().T[::-1, ::-1], outputs.conj().T[::-1])[::-1, ::-1]
     product = V.conj().T @ U
     h2 = float(frobenius(outputs @ U))
     roundoff = 0.0
@@ -128,9 +158,9 @@ def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> S
     return SchurFactors(form, B, C, U, V, product, roundoff)
 
 
-def _narrow(B: np.ndarray) -> np.ndarray:
-    """B with from one to n columns and the same B B^H."""
-    return lq_factor(B) if B.shape[1] else np.zeros((len(B), 1), B.dtype)
+def _factor(T: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """U (n, n) with T U U^H + U U^H T^H + B B^H = 0."""
+    return factor(T, lq_factor(B)) if B.shape[1] else np.zeros_like(T)
 
 
 def to_continuous(T: np.ndarray) -> np.ndarray:

@@ -28,13 +28,14 @@ from lti._backend.arrays import (
 from lti._backend.checks import in_range
 from lti._backend.shifts import cheap_shift
 from lti.errors import UnstableError
-from lti.gramians.dense import schur_factors
+from lti.gramians.dense import common_forms, schur_factors
 from lti.gramians.diagonal import closed_forms, diagonal_factors
 from lti.gramians.low_rank import low_rank_factors
 from lti.gramians.lyapunov import SAFE, smith_factors
 from lti.systems.convert import as_statespace
 from lti.systems.discretize import to_discrete
 from lti.systems.protocol import System, SystemLike
+from lti.systems.schur import SchurForm
 from lti.systems.sparse import SparseStateSpace
 from lti.systems.stability import require_stable
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
@@ -48,6 +49,7 @@ __all__ = [
 ]
 
 PATIENCE = SAFE + 3  # doublings of a batch on the host, after which Schur forms are quicker
+LARGE = 64  # states of which a Schur form is quicker than doubling
 WELL = 100.0  # a loss of digits by doubling that is accepted
 ROUNDING = 1e3  # times n eps |R| |S|: what is said of values below is uncertain
 
@@ -257,18 +259,20 @@ def exact_factors(sys: System) -> ExactFactors:
             S, R = _torch_op.factors(*sys.matrices[:3], sys.is_discrete, sys.conjugate)
             return ExactFactors(sys, S, R)
         return ExactFactors(sys, *diagonal_factors(sys))
-    if sys.batch_shape or not on_host(sys.A):
+    if not on_host(sys.A):
         return _by_doubling(sys)
+    if sys.batch_shape:
+        return _by_schur_forms(sys) if sys.order >= LARGE else _by_doubling(sys)
     found = _by_schur_form(sys)
     if follows:
         return ExactFactors(sys, *found.in_given_coordinates(), roundoff=found.roundoff)
     return found
 
 
-def _by_schur_form(sys: System) -> ExactFactors:
+def _by_schur_form(sys: System, form: SchurForm | None = None) -> ExactFactors:
     """`exact_factors` of one dense system on the host, whose memory NumPy shares."""
     A, B, C = (to_numpy(x) for x in (sys.A, sys.B, sys.C))
-    found = schur_factors(A, B, C, sys.is_discrete)
+    found = schur_factors(A, B, C, sys.is_discrete, form)
     form = found.form
     arrays = (form.T, found.B, found.C, found.U, found.V, form.d[:, None] * form.Q,
               form.Q.conj().T / form.d)  # fmt: skip
@@ -293,11 +297,20 @@ def _by_doubling(sys: System) -> ExactFactors:
         loss = max(1.0, 2.0 ** (doublings - SAFE))
         if loss <= WELL:
             return ExactFactors(sys, S, R, roundoff_gain=loss)
-    require_stable(sys)  # names the pole
+    return _by_schur_forms(sys)
+
+
+def _by_schur_forms(sys: System) -> ExactFactors:
+    """`exact_factors` of a batch on the host, in one basis if its matrices commute."""
     A, B, C = (to_numpy(x) for x in (sys.A, sys.B, sys.C))
     S, R, roundoff = np.empty_like(A), np.empty_like(A), 0.0
+    forms = common_forms(A)
     for i in np.ndindex(A.shape[:-2]):
-        one = _by_schur_form(StateSpace(A[i], B[i], C[i], None, sys.dt))
+        try:
+            one = _by_schur_form(StateSpace(A[i], B[i], C[i], None, sys.dt), next(forms))
+        except UnstableError:
+            require_stable(sys)  # names the system
+            raise
         S[i], R[i] = one.in_given_coordinates()
         roundoff = max(roundoff, one.roundoff)
     S, R = (from_numpy(x, like=sys.A) for x in (S, R))

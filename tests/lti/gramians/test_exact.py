@@ -6,6 +6,7 @@ from hypothesis import given
 
 import lti
 from lti import DiagonalStateSpace, StateSpace
+from lti.gramians.dense import common_forms
 from tests.lti.helpers import diagonal_systems, impulse, random_dense, random_ring, systems
 
 
@@ -161,3 +162,58 @@ def test_the_units_of_states_do_not_matter():
     A = np.array([[0, 0, 0], [1e-17, 0, 0], [0, 1e17, 0]])  # two steps of delay
     sys = lti.StateSpace(A, np.eye(3, 1), np.eye(1, 3, k=2), dt=True)
     np.testing.assert_allclose(lti.hankel_singular_values(sys), np.ones(3), rtol=1e-12)
+
+
+def commuting(n=80, count=3, seed=0):
+    """A batch of large systems whose matrices are functions of one another."""
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((n, n)) / n**0.5 - 1.5 * np.eye(n)
+    half = np.array([0.05, 0.2, 0.5])[:count, None, None]
+    A = np.linalg.solve(np.eye(n) - half * A, np.eye(n) + half * A)
+    return StateSpace(
+        A, rng.standard_normal((count, n, 2)), rng.standard_normal((count, 1, n)), dt=True
+    )
+
+
+def test_matrices_that_commute_have_one_schur_basis():
+    sys = commuting()
+    forms = list(common_forms(sys.A))
+    for A, form in zip(sys.A, forms, strict=True):
+        X = form.d[:, None] * form.Q
+        assert form.Q is forms[0].Q
+        assert abs(A @ X - X @ form.T).max() < 1e-12
+        assert np.allclose(np.sort_complex(form.poles), np.sort_complex(np.linalg.eigvals(A)))
+    S, R = lti.gramian_factors(sys)
+    for i, one in enumerate(zip(sys.A, sys.B, sys.C, strict=True)):
+        alone = lti.gramian_factors(StateSpace(*one, dt=True))
+        for found, expected in zip((S[i], R[i]), alone, strict=True):
+            assert abs(found @ found.T - expected @ expected.T).max() < 1e-11
+
+
+def test_matrices_that_do_not_commute_have_none():
+    sys = commuting()
+    sys = StateSpace(sys.A + 1e-9 * commuting(seed=1).A, sys.B, sys.C, dt=True)
+    assert list(common_forms(sys.A)) == [None, None, None]
+    S, R = lti.gramian_factors(sys)
+    P, Q, At = S @ S.mT, R @ R.mT, sys.A.mT
+    assert abs(sys.A @ P @ At - P + sys.B @ sys.B.mT).max() < 1e-12 * abs(P).max()
+    assert abs(At @ Q @ sys.A - Q + sys.C.mT @ sys.C).max() < 1e-12 * abs(Q).max()
+
+
+def test_an_unstable_system_of_a_large_batch_is_named():
+    sys = commuting()
+    A = sys.A.copy()
+    A[1] *= 1.01 / abs(np.linalg.eigvals(A[1])).max()
+    unstable = StateSpace(A, sys.B, sys.C, dt=True)
+    for call in (lti.gramian_factors, lambda x: lti.balance(x, controllability=np.eye(80))):
+        with pytest.raises(lti.UnstableError, match=r"system \[1\] of the batch"):
+            call(unstable)
+
+
+def test_a_factor_without_a_name_is_the_exact_one():
+    sys = commuting(n=8)
+    S, R = np.eye(8), lti.gramian_factors(sys)[1]
+    one = lti.balance(sys, controllability=S)
+    other = lti.balance(sys, controllability=S, observability=lti.GramianFactor(R, name=""))
+    assert np.allclose(one.hsv, other.hsv, rtol=1e-12)
+    assert one.truncate(3).method == other.truncate(3).method
