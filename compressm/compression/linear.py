@@ -69,10 +69,17 @@ class LinearPlan(Plan):
     def balancing(self) -> lti.Balancing:
         """The system in balanced coordinates."""
         S, R = self.factors
-        if S is not None and R is None and isinstance(self.layer, SSMLayer):
-            R = self.layer.observability_factor(self.system)
-            R = None if R is None else lti.GramianFactor(R, name="")  # that of the system
+        if S is not None and R is None:
+            R = self._structured
         return lti.balance(self.system, controllability=S, observability=R)
+
+    @property
+    def _structured(self) -> lti.GramianFactor | None:
+        """The exact observability Gramian, where the layer knows a quicker way to it."""
+        if not (isinstance(self.layer, SSMLayer) and isinstance(self.system, lti.StateSpace)):
+            return None
+        R = self.layer.observability_factor(self.system)
+        return None if R is None else lti.GramianFactor(R, name="")
 
     @cached_property
     def hsv(self) -> np.ndarray:

@@ -78,6 +78,10 @@ class SSMLayer(KeepsPrecision, ABC):
         """R with Q = R R^H of the system that `to_lti` returned, if the structure gives it quickly.
 
         None if it does not; then `lti` computes it from the system alone.
+
+        Parameters
+        ----------
+        system : lti.StateSpace
         """
         return None
 

@@ -11,8 +11,9 @@ __all__ = ["observability_factor", "without_power"]
 
 ABERTH = 6  # steps from the poles of one channel to those of the others
 PASSES = 4  # over all poles
-CONVERGED = 1e-13
-CHECK = 64  # shifts
+FEW = 24  # poles that may not have converged
+CONVERGED = 1e-12
+CHECK = 16  # shifts
 POINTS = 2**21  # numbers that are held at once
 
 
@@ -42,8 +43,12 @@ def observability_factor(poles: Tensor, w: Tensor, q: Tensor, C: Tensor) -> Tens
     Cholesky factor ADI method", Numer. Algorithms 62 (2013); Aberth, "Iteration methods for finding
     all zeros of a polynomial simultaneously", Math. Comp. 27 (1973).
     """
-    shifts = torch.stack([_refined(*one) for one in zip(poles, w / 2, q, strict=True)], -1)
-    shifts = shifts[shifts.abs().sum(-1).argsort(descending=True)]
+    found = [_refined(*one) for one in zip(poles, w / 2, q, strict=True)]
+    shifts, moved = (torch.stack(x, -1) for x in zip(*found, strict=True))
+    # What all poles leave belongs to those that have not converged
+    again = shifts[moved.amax(-1).argsort(descending=True)[:FEW]]
+    first = shifts[shifts.abs().sum(-1).argsort(descending=True)]
+    shifts = torch.cat([first, again, again, again])
     w, q = w[:, None] / 2, q[:, None]
     W = (C * (1 - w) + 2 * (C * q).sum(-1, keepdim=True).real * q.conj()).conj() / math.sqrt(2)
     enough = CONVERGED * torch.linalg.vector_norm(W, dim=-1)
@@ -78,14 +83,14 @@ def observability_factor(poles: Tensor, w: Tensor, q: Tensor, C: Tensor) -> Tens
     return torch.linalg.qr(R.mT, mode="r").R.mT
 
 
-def _refined(poles: Tensor, w: Tensor, q: Tensor) -> Tensor:
+def _refined(poles: Tensor, w: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
     """Zeros (k,) of 1 + q^H (s - w)^-1 q over both modes of every pair, by Aberth's iteration.
 
     Newton's step is that of the characteristic polynomial, ``prod (s - w)`` times as much, without
-    the zeros that have been found. What does not converge is still a shift.
+    the zeros that have been found. Also by how much each has moved in the last step, relatively.
     """
     w, size = torch.cat([w, w.conj()]), torch.cat([q, q]).abs().square().to(w)
-    paired = poles.imag > 0
+    paired, moved = poles.imag > 0, torch.zeros_like(poles.real)
     for _ in range(ABERTH):
         near = 1 / (poles[:, None] - w)
         apart = poles[:, None] - torch.cat([poles, poles[paired].conj()])
@@ -93,8 +98,9 @@ def _refined(poles: Tensor, w: Tensor, q: Tensor) -> Tensor:
         slope = near.sum(-1) - near.square() @ size / (1 + near @ size)
         new = poles - 1 / (slope - (1 / apart).sum(-1))
         new = torch.complex(new.real, new.imag * paired)
+        moved = (new - poles).abs() / poles.abs()
         poles = torch.where(new.isfinite() & (new.real < 0) & (new.imag >= 0), new, poles)
-    return poles
+    return poles, moved.nan_to_num(torch.inf)
 
 
 def without_power(C: Tensor, w: Tensor, q: Tensor, length: int) -> Tensor:

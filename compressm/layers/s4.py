@@ -71,8 +71,8 @@ class S4(ChannelLayer):
     The kernel is that of [1]_, section 3.3: its generating function at the roots of unity, by
     Woodbury's identity a few Cauchy products ``sum_i v_i / (z - w_i)``, then an inverse FFT. The
     products are formed as matrices of n x L/2 real numbers for each channel. The first `step`
-    divides C by ``1 - A'^L``, which takes O(n^3 log L) for each channel at rank 1, and O(n) at
-    rank 0.
+    divides C by ``1 - A'^L``, which takes O(n L) or O(n^3 log L) for each channel at rank 1,
+    whichever is less, and O(n) at rank 0.
 
     Lambda, P and B start as HiPPO-LegS, with one P in place of P and Q as in [2]_; C is complex
     normal of variance 1, before the factor ``1 - A'^L``, and D is normal of variance 1.
@@ -249,7 +249,13 @@ class S4(ChannelLayer):
         return lti.StateSpace(A, B[..., None], _real_rows(self._output()), dt=True)
 
     def observability_factor(self, system: lti.StateSpace) -> Tensor | None:
-        """R with Q = R R^H of every channel, by ADI; None without a low-rank part all share."""
+        """R with Q = R R^H of every channel, by ADI; None without a low-rank part all share.
+
+        Parameters
+        ----------
+        system : lti.StateSpace
+            What `to_lti` returned.
+        """
         if self.rank == 0 or max(self.P.shape[1], len(self.log_A_real)) > 1:
             return None
         poles = torch.linalg.eigvals(system.A[0])

@@ -49,7 +49,6 @@ __all__ = [
 ]
 
 PATIENCE = SAFE + 3  # doublings of a batch on the host, after which Schur forms are quicker
-LARGE = 64  # states of which a Schur form is quicker than doubling
 WELL = 100.0  # a loss of digits by doubling that is accepted
 ROUNDING = 1e3  # times n eps |R| |S|: what is said of values below is uncertain
 
@@ -259,10 +258,8 @@ def exact_factors(sys: System) -> ExactFactors:
             S, R = _torch_op.factors(*sys.matrices[:3], sys.is_discrete, sys.conjugate)
             return ExactFactors(sys, S, R)
         return ExactFactors(sys, *diagonal_factors(sys))
-    if not on_host(sys.A):
+    if sys.batch_shape or not on_host(sys.A):
         return _by_doubling(sys)
-    if sys.batch_shape:
-        return _by_schur_forms(sys) if sys.order >= LARGE else _by_doubling(sys)
     found = _by_schur_form(sys)
     if follows:
         return ExactFactors(sys, *found.in_given_coordinates(), roundoff=found.roundoff)

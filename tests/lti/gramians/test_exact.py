@@ -6,6 +6,7 @@ from hypothesis import given
 
 import lti
 from lti import DiagonalStateSpace, StateSpace
+from lti.gramians import lyapunov
 from lti.gramians.dense import common_forms
 from tests.lti.helpers import diagonal_systems, impulse, random_dense, random_ring, systems
 
@@ -217,3 +218,14 @@ def test_a_factor_without_a_name_is_the_exact_one():
     other = lti.balance(sys, controllability=S, observability=lti.GramianFactor(R, name=""))
     assert np.allclose(one.hsv, other.hsv, rtol=1e-12)
     assert one.truncate(3).method == other.truncate(3).method
+
+
+@pytest.mark.parametrize(("pole", "soon"), [(0.5, True), (0.97, True), (0.9999, False)])
+def test_doubling_that_will_not_converge_is_seen_early(pole, soon, monkeypatch):
+    joins = []
+    monkeypatch.setattr(lyapunov, "_joined", lambda S, *_: joins.append(1) or S)
+    found = lyapunov.smith_factors(
+        np.diag([0.3, pole])[None], np.ones((1, 2, 1)), np.ones((1, 1, 2)), 12
+    )
+    assert (found is not None) == soon
+    assert soon or len(joins) == 2 * lyapunov.PROBE
