@@ -208,11 +208,12 @@ def choose_pair(
 
 
 def _read_only(sys: Any, inputs: bool, outputs: bool) -> Any:
-    """A batch without the inputs, or the outputs, whose Gramian nobody reads."""
-    if not sys.batch_shape or isinstance(sys, DiagonalStateSpace):  # both come from one computation
+    """The system without the inputs, or the outputs, whose Gramian nobody reads."""
+    diagonal = isinstance(sys, DiagonalStateSpace)
+    if not (sys.batch_shape or diagonal):  # both show what rounding costs, and which units do not
         return sys
     B, C = sys.B if inputs else sys.B[..., :0], sys.C if outputs else sys.C[..., :0, :]
-    return StateSpace(sys.A, B, C, None, sys.dt)
+    return replace(sys, B=B, C=C, D=None)
 
 
 def _sparse_pair(

@@ -229,3 +229,17 @@ def test_doubling_that_will_not_converge_is_seen_early(pole, soon, monkeypatch):
     )
     assert (found is not None) == soon
     assert soon or len(joins) == 2 * lyapunov.PROBE
+
+
+@pytest.mark.parametrize("conjugate", [False, True])
+def test_one_exact_gramian_of_a_diagonal_system_is_computed_alone(conjugate, monkeypatch):
+    rng = np.random.default_rng(0)
+    poles = 0.9 * np.exp(1j * rng.uniform(0, 3, (2, 5)))
+    B, C = rng.standard_normal((2, 5, 1)) + 0j, rng.standard_normal((2, 1, 5)) + 0j
+    sys = DiagonalStateSpace(poles, B, C, None, True, conjugate)
+    S, R = lti.gramian_factors(sys)
+    identity = np.eye(sys.order)
+    values = lti.balance(sys, controllability=identity).hsv
+    assert np.allclose(values, np.linalg.svd(R)[1], rtol=1e-12, atol=0)
+    values = lti.balance(sys, observability=identity).hsv
+    assert np.allclose(values, np.linalg.svd(S)[1], rtol=1e-12, atol=0)
