@@ -232,7 +232,7 @@ def test_doubling_that_will_not_converge_is_seen_early(pole, soon, monkeypatch):
 
 
 @pytest.mark.parametrize("conjugate", [False, True])
-def test_one_exact_gramian_of_a_diagonal_system_is_computed_alone(conjugate, monkeypatch):
+def test_one_exact_gramian_of_a_diagonal_system_is_computed_alone(conjugate):
     rng = np.random.default_rng(0)
     poles = 0.9 * np.exp(1j * rng.uniform(0, 3, (2, 5)))
     B, C = rng.standard_normal((2, 5, 1)) + 0j, rng.standard_normal((2, 1, 5)) + 0j
