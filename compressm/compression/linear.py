@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,7 +69,17 @@ class LinearPlan(Plan):
     def balancing(self) -> lti.Balancing:
         """The system in balanced coordinates."""
         S, R = self.factors
+        if S is not None and R is None:
+            R = self._structured
         return lti.balance(self.system, controllability=S, observability=R)
+
+    @property
+    def _structured(self) -> lti.GramianFactor | None:
+        """The exact observability Gramian, where the layer knows a quicker way to it."""
+        if not (isinstance(self.layer, SSMLayer) and isinstance(self.system, lti.StateSpace)):
+            return None
+        R = self.layer.observability_factor(self.system)
+        return None if R is None else lti.GramianFactor(R, name="")
 
     @cached_property
     def hsv(self) -> np.ndarray:
@@ -109,28 +120,27 @@ class LinearPlan(Plan):
 
     @cached_property
     def _stored_by_channel(self) -> Callable[[int], Tensor]:
-        """From an order to the stored states: one for each pole in the closed upper half-plane."""
+        """From an order to the stored states of every channel."""
+        return cache(lambda order: self._stored_of(order, ...))
 
-        @cache
-        def count(order: int) -> Tensor:
-            ranks = self._ranks.clamp(max=order)
-            if not self.real:
-                return ranks
-            k = int(ranks.max())
-            poles = torch.linalg.eigvals(self.balancing.balanced.A[..., :k, :k])
-            return (poles.imag >= 0).sum(-1) - (k - ranks)  # zero rows where a channel has less
-
-        return count
+    def _stored_of(self, order: int, channels: Any) -> Tensor:
+        """The stored states of `channels`: one for each pole in the closed upper half-plane."""
+        ranks = self._ranks[channels].clamp(max=order)
+        if not self.real:
+            return ranks
+        k = int(ranks.max())
+        poles = torch.linalg.eigvals(self.balancing.balanced.A[channels][..., :k, :k])
+        return (poles.imag >= 0).sum(-1) - (k - ranks)  # zero rows where a channel has less
 
     def _orders_within(self, n_stored: int) -> Tensor:
         """The highest order of each channel that `n_stored` stored states can hold."""
-        highest = min(2 * n_stored if self.real else n_stored, self.balancing.minimal_order)
-        orders = torch.zeros_like(self._ranks)
-        for order in range(highest, 0, -1):
-            fits = (orders == 0) & (self._stored_by_channel(order) <= n_stored)
-            orders = torch.where(fits, self._ranks.clamp(max=order), orders)
-            if bool((orders > 0).logical_or(self._ranks == 0).all()):
-                break
+        order = min(2 * n_stored if self.real else n_stored, self.balancing.minimal_order)
+        orders = torch.where(self._stored_by_channel(order) <= n_stored, self._ranks, 0)
+        orders.clamp_(max=order)
+        while order > 1 and bool((missing := (orders == 0) & (self._ranks > 0)).any()):
+            order -= 1
+            ranks = self._ranks[missing].clamp(max=order)
+            orders[missing] = torch.where(self._stored_of(order, missing) <= n_stored, ranks, 0)
         return orders
 
     # ------------------------------------------------------------------ the cut

@@ -55,8 +55,7 @@ def _costs(plan: Plan, layer: nn.Module, n: int) -> tuple[int, int]:
     if plan.system is not None:
         operations = flops(plan.system, n)
         if isinstance(layer, SSMLayer) and not getattr(layer, "bidirectional", False):
-            u = torch.zeros(1, layer.d_model, device=next(layer.parameters()).device)
-            state = layer.step(u.to(dtype))[1]
+            state = layer.initial_state(1)
             return state.numel() * state.element_size(), operations
         stored = 2 * n * directions(layer) * math.prod(plan.system.batch_shape)
         return dtype.itemsize * stored, operations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ __all__ = [
 
 SAMPLES = 4  # sampled states for each state of the system
 TIMES = 64  # least number of sampling times in each sequence
+BLOCKS: WeakKeyDictionary[System, dict[int, tuple[Tensor, Tensor]]] = WeakKeyDictionary()
 
 
 def input_shape_matches(G: System, signals: Sequence[Signal]) -> bool:
@@ -123,7 +124,7 @@ def driven_states(
 ) -> Callable[[Tensor], Iterator[Tensor]]:
     """u (batch, length, m) -> every J-th state (..., batch, n) that it drives, one by one.
 
-    The powers that a block of J inputs needs are computed once for each J.
+    The powers that a block of J inputs needs are computed once for each J and system.
 
     Parameters
     ----------
@@ -131,15 +132,18 @@ def driven_states(
     """
     is_diagonal = isinstance(system, lti.DiagonalStateSpace)
 
-    @cache
+    known = BLOCKS.setdefault(system, {})
+
     def of_block(J: int) -> tuple[Tensor, Tensor]:
         """A^(J-1) B ... B, and the transposed A^J."""
+        if J in known:
+            return known[J]
         A, times = (system.poles[..., None], torch.mul) if is_diagonal else (system.A, torch.matmul)
         gains = [system.B]
         for _ in range(J - 1):
             gains.append(times(A, gains[-1]))
         power = A**J if is_diagonal else torch.linalg.matrix_power(A, J)
-        return torch.stack(gains[::-1]), power.mT
+        return known.setdefault(J, (torch.stack(gains[::-1]), power.mT))
 
     def states(u: Tensor) -> Iterator[Tensor]:
         batch, length, _ = u.shape

@@ -74,6 +74,17 @@ class SSMLayer(KeepsPrecision, ABC):
         like = next(self.parameters())
         return like.new_zeros(batch, self.d_state, dtype=COMPLEX[like.dtype])
 
+    def observability_factor(self, system: lti.StateSpace) -> Tensor | None:
+        """R with Q = R R^H of the system that `to_lti` returned, if the structure gives it quickly.
+
+        None if it does not; then `lti` computes it from the system alone.
+
+        Parameters
+        ----------
+        system : lti.StateSpace
+        """
+        return None
+
     def _require_state(self, state: Any, u: Tensor) -> None:
         """`lti.DimensionError` unless it is None, or a state as `step` takes it for this input."""
         if state is not None:

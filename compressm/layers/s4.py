@@ -12,6 +12,7 @@ import lti
 from compressm.layers.base import Layout
 from compressm.layers.channels import ChannelLayer, decaying, initial_log_dt
 from compressm.layers.hippo import hippo_nplr
+from compressm.layers.low_rank import observability_factor, without_power
 from compressm.layers.modes import COMPLEX
 from compressm.layers.sampling import DISCRETIZATIONS
 from compressm.ops.powers import krylov
@@ -70,8 +71,8 @@ class S4(ChannelLayer):
     The kernel is that of [1]_, section 3.3: its generating function at the roots of unity, by
     Woodbury's identity a few Cauchy products ``sum_i v_i / (z - w_i)``, then an inverse FFT. The
     products are formed as matrices of n x L/2 real numbers for each channel. The first `step`
-    divides C by ``1 - A'^L``, which takes O(n^3 log L) for each channel at rank 1, and O(n) at
-    rank 0.
+    divides C by ``1 - A'^L``, which takes O(n L) or O(n^3 log L) for each channel at rank 1,
+    whichever is less, and O(n) at rank 0.
 
     Lambda, P and B start as HiPPO-LegS, with one P in place of P and Q as in [2]_; C is complex
     normal of variance 1, before the factor ``1 - A'^L``, and D is normal of variance 1.
@@ -214,9 +215,13 @@ class S4(ChannelLayer):
         C = self._stored(torch.float64)
         if self.rank == 0:
             return C / (1 - self._diagonal()[0] ** self.l_max)[:, None]
+        L, n = int(self.l_max), self.d_state
+        if 125 * L < n * n * math.log2(L + 1):  # as measured
+            w, Q, _ = self._continuous(torch.float64)
+            return without_power(C, w, Q, L)
         A, _ = self._dense()
         identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-        difference = identity - torch.linalg.matrix_power(A, int(self.l_max))
+        difference = identity - torch.linalg.matrix_power(A, L)
         return _rows(torch.linalg.solve(difference, _real_rows(C), left=False))
 
     def _system(self, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -242,6 +247,23 @@ class S4(ChannelLayer):
             return super().to_lti(conjugate)
         A, B = self._dense()
         return lti.StateSpace(A, B[..., None], _real_rows(self._output()), dt=True)
+
+    def observability_factor(self, system: lti.StateSpace) -> Tensor | None:
+        """R with Q = R R^H of every channel, by ADI; None without a low-rank part all share.
+
+        Parameters
+        ----------
+        system : lti.StateSpace
+            What `to_lti` returned.
+        """
+        if self.rank == 0 or max(self.P.shape[1], len(self.log_A_real)) > 1:
+            return None
+        poles = torch.linalg.eigvals(system.A[0])
+        poles = poles[poles.imag >= 0]
+        dt = self.log_dt.double().exp()
+        shifts = (poles - 1) / (poles + 1) * (dt / dt[0])[:, None]
+        w, Q, _ = self._continuous(torch.float64)
+        return observability_factor(shifts, w, Q[0], _rows(system.C))
 
     # ------------------------------------------------------------------ what it computes
 

@@ -13,19 +13,14 @@ from lti._backend.checks import in_range
 from lti.errors import UnstableError
 from lti.gramians.hammarling import factor
 from lti.gramians.lyapunov import EPS, TINY, gap
-from lti.systems.schur import (
-    SchurForm,
-    choose_scaling,
-    quasi_triangular_poles,
-    schur_form,
-)
+from lti.systems.schur import SchurForm, choose_scaling, quasi_triangular_poles, schur_form
 from lti.systems.stability import require_stable_poles, time_unit
 from lti.systems.units import BACKWARD, differ, least_rounding
 
 __all__ = ["SchurFactors", "schur_factors"]
 
 POOR = 1e-12  # a rounding that another scaling of the states may mend
-ALIKE = 10.0  # the size of a pole in units of the smallest decay
+ALIKE = 1e5  # the size of a pole in units of the smallest decay
 SAMPLES = 6
 CERTAIN = 1e-3  # a rounding that has made no pole stable
 
@@ -123,8 +118,8 @@ def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> S
                 "precision; remove it or move it inside"
             )
         inputs, outputs = (B - T @ B) / math.sqrt(2), (C - C @ T) / math.sqrt(2)
-    U = factor(T, _narrow(inputs))
-    V = factor(T.conj().T[::-1, ::-1], _narrow(outputs.conj().T[::-1]))[::-1, ::-1]
+    U = _factor(T, inputs)
+    V = _factor(T.conj().T[::-1, ::-1], outputs.conj().T[::-1])[::-1, ::-1]
     product = V.conj().T @ U
     h2 = float(frobenius(outputs @ U))
     roundoff = 0.0
@@ -137,9 +132,9 @@ def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> S
     return SchurFactors(form, B, C, U, V, product, roundoff)
 
 
-def _narrow(B: np.ndarray) -> np.ndarray:
-    """B with from one to n columns and the same B B^H."""
-    return lq_factor(B) if B.shape[1] else np.zeros((len(B), 1), B.dtype)
+def _factor(T: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """U (n, n) with T U U^H + U U^H T^H + B B^H = 0."""
+    return factor(T, lq_factor(B)) if B.shape[1] else np.zeros_like(T)
 
 
 def to_continuous(T: np.ndarray) -> np.ndarray:

@@ -40,10 +40,13 @@ def diagonal_factors(sys: DiagonalStateSpace) -> tuple[Array, Array]:
     closed, n = sys.closed(), sys.poles.shape[-1]
     xp, p, B, C = namespace(closed.poles), closed.poles, closed.B, H(closed.C)
     wide = max(B.shape[-1], C.shape[-1])
-    # One loop over the pivots for both: R is S of the dual system
-    ports = xp.stack([_wider(B, wide), _wider(C, wide)])
-    both = cauchy_factor(xp.stack([p, conj(p)]), ports, sys.is_discrete)
-    S, R = both[0, ...], both[1, ...]
+    # R is S of the dual system
+    if min(B.shape[-1], C.shape[-1]) == 0:
+        S, R = (cauchy_factor(*x, sys.is_discrete) for x in ((p, B), (conj(p), C)))
+    else:  # one loop over the pivots for both
+        ports = xp.stack([_wider(B, wide), _wider(C, wide)])
+        both = cauchy_factor(xp.stack([p, conj(p)]), ports, sys.is_discrete)
+        S, R = both[0, ...], both[1, ...]
     if not sys.conjugate:
         return S, R
     return in_real_coordinates(S, n), 2 * in_real_coordinates(R, n)

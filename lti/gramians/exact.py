@@ -293,11 +293,19 @@ def _by_doubling(sys: System) -> ExactFactors:
         loss = max(1.0, 2.0 ** (doublings - SAFE))
         if loss <= WELL:
             return ExactFactors(sys, S, R, roundoff_gain=loss)
-    require_stable(sys)  # names the pole
+    return _by_schur_forms(sys)
+
+
+def _by_schur_forms(sys: System) -> ExactFactors:
+    """`exact_factors` of a batch on the host, one by one."""
     A, B, C = (to_numpy(x) for x in (sys.A, sys.B, sys.C))
     S, R, roundoff = np.empty_like(A), np.empty_like(A), 0.0
     for i in np.ndindex(A.shape[:-2]):
-        one = _by_schur_form(StateSpace(A[i], B[i], C[i], None, sys.dt))
+        try:
+            one = _by_schur_form(StateSpace(A[i], B[i], C[i], None, sys.dt))
+        except UnstableError:
+            require_stable(sys)  # names the system
+            raise
         S[i], R[i] = one.in_given_coordinates()
         roundoff = max(roundoff, one.roundoff)
     S, R = (from_numpy(x, like=sys.A) for x in (S, R))

@@ -30,6 +30,7 @@ __all__ = ["SAFE", "cauchy_factor", "gap", "scaled", "smith_factors"]
 EPS = 2.0**-52
 HUGE = 2.0**500  # a power of a stable A never gets there
 SAFE = 8  # doublings that cost no digits
+PROBE = 6  # doublings that cost little, as factors have few columns
 FEW = 32  # columns that are not worth compressing
 MANY = 32  # times as many states as inputs: no reason to hope that the inputs tell them apart
 INDEPENDENT = 1e4  # trace K^-1 of a Gramian whose factor is as good from its entries
@@ -58,7 +59,7 @@ def smith_factors(A: Array, B: Array, C: Array, most: int = 64) -> tuple[Array, 
     R : array (..., n, l), l <= n
     doublings : int
         How often A was squared: many if a pole is close to the boundary. Without convergence within
-        `most`, less than 64, None in place of all three.
+        `most`, less than 64, None in place of all three, as soon as that is seen.
 
     Raises
     ------
@@ -81,6 +82,8 @@ def smith_factors(A: Array, B: Array, C: Array, most: int = 64) -> tuple[Array, 
         AS, RA = A @ S, H(A) @ R
         if size < 1 and _negligible(AS, S) and _negligible(RA, R):
             return s * S, r * R, k
+        if k == PROBE and most < 64 and not _decays(H(A), RA, most - 1 - k):
+            return None
         noise = EPS * max(1.0, 2.0 ** (k - SAFE))  # the squares of A hold that much by now
         S, R, A = _joined(S, AS, noise), _joined(R, RA, noise), A @ A
     else:
@@ -90,6 +93,14 @@ def smith_factors(A: Array, B: Array, C: Array, most: int = 64) -> tuple[Array, 
         "the Gramian did not converge in 64 doublings: a pole lies on or beyond the stability "
         "boundary to working precision; remove it or move it inside"
     )
+
+
+def _decays(A: Array, x: Array, doublings: int) -> bool:
+    """Whether A^(2^doublings) x seems to be negligible, by the decay of the first few A^k x."""
+    xp, norm = namespace(x), namespace(x).linalg.matrix_norm
+    for _ in range(3):
+        before, x = x, A @ x
+    return bool(xp.all(norm(x) <= EPS**2.0**-doublings * norm(before)))
 
 
 def scaled(B: Array) -> tuple[Array, Array]:

@@ -24,7 +24,8 @@ class GramianFactor:
     factor : array (..., n, k)
         S.
     name : str, optional
-        Appears in `Reduction.method`.
+        Appears in `Reduction.method`. Empty for the exact Gramian of the system; its poles are not
+        looked at then, as whoever computed it knows that they are stable.
     samples : int, optional
         Number of states that P is the mean of; 0 if it is no such mean.
 

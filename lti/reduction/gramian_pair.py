@@ -33,7 +33,7 @@ from lti.systems.protocol import System, SystemLike
 from lti.systems.sparse import SparseStateSpace
 from lti.systems.split import Split
 from lti.systems.stability import require_stable
-from lti.systems.statespace import StateSpace
+from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["GramianPair", "choose_pair"]
 
@@ -165,7 +165,13 @@ def choose_pair(
             S=found.S, R=found.R, name="", error_bounds=error_bound, of_system=(True, True),
             roundoff_gain=found.roundoff_gain, roundoff=found.roundoff,
         )  # fmt: skip
-    require_stable(sys)
+    exact = (controllability is None and not W_i, observability is None and not W_o)
+    plain, factors_of, names = (None, None), double_factors, []
+    given = [getattr(x, "name", None) == "" for x in (controllability, observability)]
+    if limited or not any((*exact, *given)):
+        require_stable(sys)
+    elif any(exact):  # where the poles are checked as well
+        plain = double_factors(sys if all(exact) else _read_only(sys, *exact))
 
     dense, k = sys.to_dense(), parts.rest.order
     systems, weights = (dense, dual(dense)), (W_i, dual(W_o) if W_o else None)
@@ -173,21 +179,19 @@ def choose_pair(
         _supplied("controllability", controllability, systems[0], parts.W, k),
         _supplied("observability", observability, systems[1], H(parts.T), k),
     )
-    factors_of, names = double_factors, []
     if frequencies is not None:
         factors_of, names = partial(frequency_limited_factors, bands=frequencies), ["band-limited"]
     elif times is not None:
         factors_of, names = partial(time_limited_factors, windows=times), ["time-limited"]
     if W_i or W_o:
         names.append(f"weighted by the rule of {RULES[weighting]}")
-    names += dict.fromkeys(x.name for x in own if x is not None)
-    plain = (None, None)
-    if any(x is None and not W for x, W in zip(own, weights, strict=True)):
+    names += dict.fromkeys(x.name for x in own if x is not None and x.name)
+    if limited and any(exact):
         plain = factors_of(sys)
 
     factors, gain = [], spectral_norm(sys.B[..., :0, :0]) + 1.0
-    for G, weight, supply, exact in zip(systems, weights, own, plain, strict=True):
-        S = exact if supply is None else supply.factor
+    for G, weight, supply, one in zip(systems, weights, own, plain, strict=True):
+        S = one if supply is None else supply.factor
         if weight:
             S = weighted_factor(G, weight, weighting, factors_of)
         if weighting == "wang" and (limited or weight or supply is not None):
@@ -201,6 +205,15 @@ def choose_pair(
         weights=(W_o, W_i),
         of_system=(own[0] is None, own[1] is None),
     )
+
+
+def _read_only(sys: Any, inputs: bool, outputs: bool) -> Any:
+    """The system without the inputs, or the outputs, whose Gramian nobody reads."""
+    diagonal = isinstance(sys, DiagonalStateSpace)
+    if not (sys.batch_shape or diagonal):  # both show what rounding costs, and which units do not
+        return sys
+    B, C = sys.B if inputs else sys.B[..., :0], sys.C if outputs else sys.C[..., :0, :]
+    return replace(sys, B=B, C=C, D=None)
 
 
 def _sparse_pair(

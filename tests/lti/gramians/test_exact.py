@@ -6,6 +6,7 @@ from hypothesis import given
 
 import lti
 from lti import DiagonalStateSpace, StateSpace
+from lti.gramians import lyapunov
 from tests.lti.helpers import diagonal_systems, impulse, random_dense, random_ring, systems
 
 
@@ -161,3 +162,58 @@ def test_the_units_of_states_do_not_matter():
     A = np.array([[0, 0, 0], [1e-17, 0, 0], [0, 1e17, 0]])  # two steps of delay
     sys = lti.StateSpace(A, np.eye(3, 1), np.eye(1, 3, k=2), dt=True)
     np.testing.assert_allclose(lti.hankel_singular_values(sys), np.ones(3), rtol=1e-12)
+
+
+def sampled(n=80, count=3, seed=0):
+    """A batch of large systems, one at several sampling times."""
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((n, n)) / n**0.5 - 1.5 * np.eye(n)
+    half = np.array([0.05, 0.2, 0.5])[:count, None, None]
+    A = np.linalg.solve(np.eye(n) - half * A, np.eye(n) + half * A)
+    return StateSpace(
+        A, rng.standard_normal((count, n, 2)), rng.standard_normal((count, 1, n)), dt=True
+    )
+
+
+def test_an_unstable_system_of_a_large_batch_is_named():
+    sys = sampled()
+    A = sys.A.copy()
+    A[1] *= 1.01 / abs(np.linalg.eigvals(A[1])).max()
+    unstable = StateSpace(A, sys.B, sys.C, dt=True)
+    for call in (lti.gramian_factors, lambda x: lti.balance(x, controllability=np.eye(80))):
+        with pytest.raises(lti.UnstableError, match=r"system \[1\] of the batch"):
+            call(unstable)
+
+
+def test_a_factor_without_a_name_is_the_exact_one():
+    sys = sampled(n=8)
+    S, R = np.eye(8), lti.gramian_factors(sys)[1]
+    one = lti.balance(sys, controllability=S)
+    other = lti.balance(sys, controllability=S, observability=lti.GramianFactor(R, name=""))
+    assert np.allclose(one.hsv, other.hsv, rtol=1e-12)
+    assert one.truncate(3).method == other.truncate(3).method
+
+
+@pytest.mark.parametrize(("pole", "soon"), [(0.5, True), (0.97, True), (0.9999, False)])
+def test_doubling_that_will_not_converge_is_seen_early(pole, soon, monkeypatch):
+    joins = []
+    monkeypatch.setattr(lyapunov, "_joined", lambda S, *_: joins.append(1) or S)
+    found = lyapunov.smith_factors(
+        np.diag([0.3, pole])[None], np.ones((1, 2, 1)), np.ones((1, 1, 2)), 12
+    )
+    assert (found is not None) == soon
+    assert soon or len(joins) == 2 * lyapunov.PROBE
+
+
+@pytest.mark.parametrize("conjugate", [False, True])
+def test_one_exact_gramian_of_a_diagonal_system_is_computed_alone(conjugate):
+    rng = np.random.default_rng(0)
+    poles = 0.9 * np.exp(1j * rng.uniform(0, 3, (2, 5)))
+    B, C = rng.standard_normal((2, 5, 1)) + 0j, rng.standard_normal((2, 1, 5)) + 0j
+    sys = DiagonalStateSpace(poles, B, C, None, True, conjugate)
+    S, R = lti.gramian_factors(sys)
+    identity = np.eye(sys.order)
+    values = lti.balance(sys, controllability=identity).hsv
+    assert np.allclose(values, np.linalg.svd(R)[1], rtol=1e-12, atol=0)
+    values = lti.balance(sys, observability=identity).hsv
+    assert np.allclose(values, np.linalg.svd(S)[1], rtol=1e-12, atol=0)
