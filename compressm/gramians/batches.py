@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from compressm.errors import OptionError
 from compressm.gramians.signals import Signal
 
-__all__ = ["PADDING", "run", "valid_steps", "without_padding"]
+__all__ = ["padding_of", "run", "valid_steps", "without_padding"]
 
 PADDING = ("attention_mask", "lengths")  # names of what tells a model which steps are valid
 
@@ -51,6 +51,13 @@ def run(model: nn.Module, batch: Any) -> Any:
             f"{', '.join(taken)}; rename them, or give tensors"
         )
     return model(**{name: moved(batch[name]) for name in names})
+
+
+def padding_of(given: Any) -> dict[str, Any] | None:
+    """Of the arguments of a model those that say what is padding."""
+    if not isinstance(given, Mapping):
+        return None
+    return {name: given[name] for name in PADDING if name in given}
 
 
 def without_padding(signals: Mapping[str, Sequence[Signal]]) -> dict[str, list[Signal]]:

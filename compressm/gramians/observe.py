@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from compressm.errors import OptionError
-from compressm.gramians.batches import PADDING, run, without_padding
+from compressm.gramians.batches import padding_of, run, without_padding
 from compressm.gramians.signals import Signal
 from compressm.systems.convert import layer_input, output_is_the_system
 from compressm.systems.find import compressible_layers
@@ -114,7 +114,7 @@ class Observer:
         given = dict(kwargs)
         with suppress(TypeError):  # of a wrong call the model speaks itself
             given |= inspect.signature(model.forward).bind_partial(*args).arguments
-        self.padding = {name: given[name] for name in PADDING if name in given}
+        self.padding = padding_of(given)
 
     def _leave(self, *_: Any) -> None:
         self._before, self.padding = self.padding, None
@@ -210,7 +210,7 @@ def observe(
     try:
         with torch.set_grad_enabled(gradients):
             for batch in batches:
-                observer.padding = batch
+                observer.padding = padding_of(batch)
                 y = run(model, batch)
                 y = y[0] if isinstance(y, tuple) else getattr(y, "logits", y)
                 if gradients:  # on their way to the parameters they pass the layers' outputs

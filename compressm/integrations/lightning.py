@@ -69,6 +69,7 @@ class CompressionCallback(Deferred, pl.Callback):
                 "CompressionCallback counts the steps of one optimizer, got "
                 f"{len(trainer.optimizers)}; build a Compressor in the module, and step it there"
             )
+        self._release()  # that of an earlier fit
         self._compressor = self._build(model, trainer.optimizers[0])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

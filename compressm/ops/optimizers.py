@@ -13,6 +13,8 @@ from compressm.errors import OptionError
 
 __all__ = ["optimizers_of", "refuse_forgotten", "require_optimizers", "states_of_others"]
 
+LBFGS = "use another optimizer, or compress_(model, policy) and build a new LBFGS"
+
 
 def optimizers_of(optimizer: Any) -> list[Any]:
     """Every optimizer that may hold state of a parameter, wrapped ones included.
@@ -49,7 +51,10 @@ def optimizers_of(optimizer: Any) -> list[Any]:
 
 def _wrapped(optimizer: Any) -> list[Any]:
     """What SAM, Lookahead, accelerate, ... hold, each under a name of its own."""
-    held = (x if isinstance(x, (list, tuple)) else [x] for x in vars(optimizer).values())
+    held = (
+        x if isinstance(x, (list, tuple)) else [x]
+        for x in getattr(optimizer, "__dict__", {}).values()
+    )
     return [x for several in held for x in several if _is_optimizer(x)]
 
 
@@ -77,7 +82,7 @@ def require_optimizers(optimizer: Any, parameters: Iterable[tuple[str, nn.Parame
     if any(isinstance(x, torch.optim.LBFGS) for x in optimizers):
         raise OptionError(
             "LBFGS keeps one history for all parameters together, which no longer fits after a "
-            "cut; use another optimizer, or compress_(model, policy) and build a new LBFGS"
+            f"cut; {LBFGS}"
         )
     sharded = [x for x in optimizers if hasattr(x, "consolidate_state_dict")]
     if sharded:
@@ -116,9 +121,14 @@ def refuse_forgotten(
     gc.collect()  # one that nobody can step any more may still be in memory
     for (_, kind, name), state in states_of_others(parameters, optimizer).items():
         if idle.get((_, kind, name)) != state:
+            remedy = (
+                LBFGS
+                if kind == "LBFGS"
+                else ("pass it, as in Compressor(model, optimizer, ...), with all others as a list")
+            )
             raise OptionError(
                 f"{kind} holds state of {name} that no longer fits after a cut, and was not given: "
-                "pass it, as in Compressor(model, optimizer, ...), with all others as a list"
+                f"{remedy}"
             )
 
 
@@ -149,11 +159,12 @@ def states_of_others(
         for name, parameter in parameters:
             state = _state_of(other, parameter)
             if state:
-                found[id(other), type(other).__name__, name] = tuple(map(_version, state.values()))
+                values = state.values() if isinstance(state, Mapping) else [state]
+                found[id(other), type(other).__name__, name] = tuple(map(_version, values))
     return found
 
 
-def _state_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> Mapping[str, Any]:
+def _state_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> Any:
     if isinstance(optimizer, torch.optim.LBFGS):  # under its first parameter, of all of them
         held = (p for group in optimizer.param_groups for p in group["params"])
         return next(iter(optimizer.state.values()), {}) if any(p is parameter for p in held) else {}

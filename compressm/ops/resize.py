@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -45,7 +46,8 @@ def resize_(parameter: nn.Parameter, data: Tensor, optimizer: Any = None) -> nn.
 
 def _reset(optimizer: Any, parameter: nn.Parameter, data: Tensor) -> None:
     state = optimizer.state.pop(parameter, {})
-    momentum = state.get("momentum_buffer") if len(state) == 1 else None
+    only = isinstance(state, Mapping) and len(state) == 1
+    momentum = state.get("momentum_buffer") if only else None
     groups = optimizer.param_groups
     fused = any(x.get("fused") and any(p is parameter for p in x["params"]) for x in groups)
     if fused and momentum is not None:  # fused SGD takes the momenta of all parameters, or none

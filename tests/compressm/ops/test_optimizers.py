@@ -173,10 +173,10 @@ def test_a_sharded_optimizer_is_refused(tmp_path):
         torch.distributed.destroy_process_group()
 
 
-def refused(compressor, kind, model):
+def refused(compressor, kind, model, remedy="pass it, as in"):
     """The cut is refused because of that optimizer, twice, and nothing changes."""
     for _ in range(2):
-        with pytest.raises(OptionError, match=f"{kind} holds state of .*pass it"):
+        with pytest.raises(OptionError, match=f"{kind} holds state of .*: {remedy}"):
             compressor.step()
     assert [block.layer.d_state for block in model.blocks] == [8, 8]
 
@@ -218,7 +218,7 @@ def test_lbfgs_that_was_not_given_is_refused_at_the_cut():
 
     compressor = Compressor(model, policy=States(5), schedule=Every(1))
     optimizer.step(closure)
-    refused(compressor, "LBFGS", model)
+    refused(compressor, "LBFGS", model, "use another optimizer")
 
 
 def test_an_optimizer_of_which_nothing_is_used_any_more_is_no_obstacle():
