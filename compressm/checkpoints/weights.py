@@ -58,7 +58,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # a damaged file may fail anywhere in the two readers
         foreign = isinstance(error, UnpicklingError)
-        reason = "it holds more than tensors" if foreign else str(error).partition("\n")[0]
+        said = str(error).partition("\n")[0] or type(error).__name__
+        reason = "it holds more than tensors" if foreign else said
         raise CheckpointError(
             f"{path} holds no weights that can be read without running code from it ({reason}); "
             "save the state dict, by torch.save(model.state_dict(), ...) or as safetensors"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -200,6 +200,13 @@ def _observed(
         raise OptionError(
             f"data must be an iterable of batches, got one {type(data).__name__} of shape "
             f"{tuple(data.shape)}; pass a list of tensors, such as tensor.split(50)"
+        )
+    if isinstance(data, (str, bytes, Mapping)) or not (
+        hasattr(data, "__iter__") or hasattr(data, "__getitem__")
+    ):
+        raise OptionError(
+            f"data must be an iterable of batches, got {data!r:.60}; pass a list of batches, such "
+            "as [batch], or leave it out"
         )
     given = not (isinstance(data, tuple) and not data)
     if measure and not given:

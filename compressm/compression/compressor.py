@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,16 +21,16 @@ from compressm.compression.decide import (
 from compressm.compression.distributed import from_first, propose_together, replica_of, rewrap_
 from compressm.compression.event import CompressionEvent
 from compressm.compression.options import Options
-from compressm.compression.padding import Unpadded
 from compressm.compression.policies import AnyPolicy, Policy
 from compressm.compression.proposal import Proposal
 from compressm.compression.rollback import Rollback, RollbackMonitor
 from compressm.compression.schedules import Schedule, require_schedule
 from compressm.compression.uniform import refuse_unequal
-from compressm.errors import OptionError
+from compressm.errors import CheckpointError, OptionError
+from compressm.gramians.batches import without_padding
 from compressm.gramians.observe import Observer
 from compressm.gramians.types import GramianType
-from compressm.ops.optimizers import optimizers_of, refuse_forgotten, require_optimizers
+from compressm.ops.optimizers import refuse_forgotten, require_optimizers, states_of_others
 from compressm.sizes import AnySizes
 from compressm.systems.find import compressible_layers, layer_parameters, selective_layers
 from compressm.systems.sizes import resize_on_load
@@ -51,8 +52,9 @@ class Compressor:
         A ``DistributedDataParallel`` is cut alike on all ranks: pass it, not the model inside.
     optimizer : torch.optim.Optimizer, sequence of these, or None
         All that train the layers, wrappers such as SAM included; their state of the parameters that
-        are cut is reset, see `resize_`. LBFGS is refused: its history is not kept parameter by
-        parameter.
+        are cut is reset, see `resize_`. LBFGS is refused, as its history is not kept parameter by
+        parameter, and so are optimizers sharded over processes. One that is missing is refused at
+        the cut, before anything is changed.
     policy : Policy, optional
         How far to cut: ``KeepEnergy(0.99)``, ``ErrorBound(1e-2)``, ``States(32)``,
         ``Budget(256)``. If left out, ``OutputError(0.005)``, or
@@ -135,14 +137,15 @@ class Compressor:
         require_sizes(model, self.options.sizes)
         self.model = resize_on_load(model if self._replica is None else self._replica.module)
         self.optimizer = optimizer
+        self._idle = states_of_others(layer_parameters(model), optimizer) if optimizer else {}
         self.schedule = schedule
         self._steps = 0
         self.rollback = rollback
         self._monitor = rollback and RollbackMonitor(
-            rollback, self.model, optimizer, self._on_first_rank
+            rollback, self.model, optimizer, partial(_on_first_rank, self._replica)
         )
         scored = self.options.gramians
-        observer = Observer(
+        self._observer = Observer(
             self.model,
             gradients=scored is not None and scored.needs_gradients,
             training=True,
@@ -150,7 +153,6 @@ class Compressor:
             if scored is None or scored.needs_inputs
             else selective_layers,
         )
-        self._observer = Unpadded(observer)
         self._observe_if_due()
 
     @property
@@ -179,7 +181,7 @@ class Compressor:
             self._steps = step
             self._observe_if_due()
             return None
-        observed, kept, grad = self._observer.observed, self.state_dict(), torch.is_grad_enabled()
+        observed, kept, grad = self._observer.signals, self.state_dict(), torch.is_grad_enabled()
         try:
             self._steps = step
             event = self._monitor.judge(step, self._finish) if self._monitor else None
@@ -197,9 +199,8 @@ class Compressor:
 
     def _cut(self) -> CompressionEvent:
         """observe -> plan and select (propose) -> veto -> snapshot -> apply."""
-        if not optimizers_of(self.optimizer):
-            refuse_forgotten(layer_parameters(self.model))
-        signals = self._observer.stop()
+        refuse_forgotten(layer_parameters(self.model), self.optimizer, self._idle)
+        signals = without_padding(self._observer.stop())
         if self._replica is None:
             proposals = self._proposals(signals)
         else:
@@ -225,9 +226,6 @@ class Compressor:
         if self._replica is not None:
             rewrap_(self._replica)
 
-    def _on_first_rank(self, measure: Callable[[], float]) -> float:
-        return measure() if self._replica is None else from_first(self._replica, measure)
-
     def _observe_if_due(self) -> None:
         """Observe the layers if the step that begins now ends in a cut."""
         if self.schedule(self._steps + 1):
@@ -248,9 +246,24 @@ class Compressor:
         ----------
         state : dict
             Load those of the model and the optimizer as well.
+
+        Raises
+        ------
+        CheckpointError
+            If it is none; nothing has changed then.
         """
-        self._steps = int(state["steps"])
+        steps = state.get("steps") if isinstance(state, Mapping) else None
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
+            raise CheckpointError(
+                "the state of a compressor holds steps, an integer of at least 0; got "
+                f"{state!r:.60}; load what Compressor.state_dict() returned"
+            )
         if self._monitor:
             self._monitor.load_state_dict(state.get("rollback", {"refused": {}, "pending": {}}))
+        self._steps = steps
         self._observer.stop()
         self._observe_if_due()
+
+
+def _on_first_rank(replica: Any, measure: Callable[[], float]) -> float:
+    return measure() if replica is None else from_first(replica, measure)

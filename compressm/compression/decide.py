@@ -131,6 +131,32 @@ def balance_layers(model: nn.Module, signals: Signals | None, options: Options) 
 
 
 def _planned(name: str, layer: nn.Module, signals: Sequence[Signal], options: Options) -> Planned:
+    try:
+        return _scored(name, layer, signals, options)
+    except lti.NonFiniteError as error:
+        raise SkipError(_not_finite(layer, signals) or str(error)) from error
+
+
+def _not_finite(layer: nn.Module, signals: Sequence[Signal]) -> str | None:
+    """What of a layer is not finite, with what to do."""
+    counts = {name: int((~p.isfinite()).sum()) for name, p in layer.named_parameters()}
+    broken = [f"{name} has {n} entries that are not finite" for name, n in counts.items() if n]
+    if broken:
+        return (
+            f"{', '.join(broken)}; go back to a checkpoint with a lower learning rate, or skip "
+            "steps whose gradients are not finite"
+        )
+    if not all(x.u.isfinite().all() for x in signals):
+        return "its inputs are not finite; check the data, and the layers before it"
+    if not all(x.g is None or x.g.isfinite().all() for x in signals):
+        return (
+            "the gradients at its output are not finite, as in a step that a GradScaler skips; cut "
+            "after another step, or use gramians='input'"
+        )
+    return None
+
+
+def _scored(name: str, layer: nn.Module, signals: Sequence[Signal], options: Options) -> Planned:
     observed, held_out = hold_out(signals)
     about: dict[str, Any] = {"name": name, "layer": layer, "sizes": options.sizes}
     if signals:

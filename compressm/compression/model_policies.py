@@ -6,7 +6,6 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from compressm._renamed import renamed
 from compressm.compression.policies import Policy, ScoredLayer, pooled
 from compressm.errors import OptionError
+from compressm.ops.checks import as_number
 
 __all__ = ["Budget", "MetricDrop"]
 
@@ -171,18 +171,15 @@ class MetricDrop(Policy):
         -------
         list of int
         """
-        full = self.metric(model)
-        if not isinstance(full, Real) or not math.isfinite(full):
+        full = as_number(self.metric(model))
+        if not math.isfinite(full):
             raise OptionError(
                 f"metric must return a finite number, got {full!r} for the model as it is"
             )
         levels, least = _Levels(spectra), full - self.tol
 
         def falls(orders: list[int]) -> bool:
-            value = self.metric(cut(orders))
-            if not isinstance(value, Real):
-                raise OptionError(f"metric must return a number, got {value!r} for a cut model")
-            return not value >= least  # NaN is no metric to accept a cut by
+            return not as_number(self.metric(cut(orders))) >= least  # NaN does not accept a cut
 
         refused = levels.last(falls)
         if refused + 1 == len(levels):  # not even rounding is allowed

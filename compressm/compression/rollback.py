@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,10 +15,13 @@ from compressm.compression.event import CompressionEvent
 from compressm.compression.proposal import Proposal, unscored
 from compressm.compression.snapshot import restore_, snapshot
 from compressm.compression.whole import Saved
-from compressm.errors import OptionError
+from compressm.errors import CheckpointError, OptionError
+from compressm.ops.checks import as_number
 from compressm.systems.find import compressible_layers, stored_states
 
 __all__ = ["Rollback", "RollbackMonitor"]
+
+PENDING = {"step", "metric", "sizes", "saved"}
 
 
 @renamed(tolerance="tol")
@@ -178,7 +181,7 @@ class RollbackMonitor:
     def _measured(self) -> float:
         modes = {module: module.training for module in self.model.modules()}
         try:
-            return float(self.rollback.metric(self.model))
+            return as_number(self.rollback.metric(self.model))
         finally:
             for module, mode in modes.items():
                 module.training = mode
@@ -189,5 +192,14 @@ class RollbackMonitor:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from what `state_dict` returned."""
-        self.refused, self.pending = dict(state["refused"]), dict(state["pending"])
+        refused, pending = (
+            state.get(x) if isinstance(state, Mapping) else None for x in ("refused", "pending")
+        )
+        whole = isinstance(pending, Mapping) and (not pending or pending.keys() >= PENDING)
+        if not (isinstance(refused, Mapping) and isinstance(pending, Mapping) and whole):
+            raise CheckpointError(
+                f"the state of a rollback holds refused and pending; got {state!r:.60}; load what "
+                "Compressor.state_dict() returned"
+            )
+        self.refused, self.pending = dict(refused), dict(pending)
         self._known = (-1, math.nan)

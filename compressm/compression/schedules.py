@@ -73,7 +73,7 @@ class Every:
     Raises
     ------
     OptionError
-        If `n` is below 1 or `start` negative.
+        If `n` is below 1 or `start` negative, or no cut is due until `stop`.
 
     Examples
     --------
@@ -92,6 +92,8 @@ class Every:
             raise OptionError(f"n, start and stop must be integers, got {self}")
         if self.n < 1 or self.start < 0:
             raise OptionError(f"n must be at least 1 and start at least 0, got {self}")
+        if self.stop is not None and self.stop < (first := self.start or self.n):
+            raise OptionError(f"{self} is never due: its first step is {first}; raise stop")
 
     def __call__(self, step: int) -> bool:
         """Whether a cut is due; see `Schedule`."""

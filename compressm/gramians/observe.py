@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from contextlib import suppress
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from compressm.errors import OptionError
-from compressm.gramians.batches import run, valid_steps, without_padding
+from compressm.gramians.batches import padding_of, run, without_padding
 from compressm.gramians.signals import Signal
 from compressm.systems.convert import layer_input, output_is_the_system
 from compressm.systems.find import compressible_layers
@@ -19,19 +21,25 @@ from compressm.systems.find import compressible_layers
 __all__ = ["Observer", "observe"]
 
 Layers = Callable[[nn.Module], Iterator[tuple[str, nn.Module]]]
+Signals = dict[str, list[Signal]]
+PASSES = 512  # of a layer, that are kept in training: a step that never ends must not fill memory
 
 
 class Observer:
     """Records the signals of a model's layers, from `start` to `stop`.
 
+    What an ``attention_mask`` or ``lengths`` of the model calls padding is recorded as well, with
+    this argument; see `without_padding`. It is not read where a compiler traces the whole model.
+
     Parameters
     ----------
     model : nn.Module
-        Its state-space layers, and selective ones, are observed.
+        Its state-space layers, and selective ones, are observed. It does not keep the observer
+        alive, and copies of it are not observed.
     gradients : bool
         Whether to record the gradients at the layers' outputs too, in the backward passes.
     training : bool
-        Record forward passes in training mode only.
+        Record forward passes in training mode only, of each layer the first `PASSES`.
     layers : callable, optional
         From the model to those of its layers that are to be observed, with their names.
     """
@@ -47,27 +55,38 @@ class Observer:
         self.layers = layers
         self.gradients = gradients
         self.training = training
-        self.signals: dict[str, list[Signal]] = {}
-        self._hooks: list[RemovableHandle] = []
+        self.signals: Signals = {}
+        self.padding: Any = None  # what the pass that runs now is told of it
+        self._before: Any = None  # the same of the last pass, which is perhaps computed again
+        self._hooks: list[tuple[RemovableHandle, _Hook]] = []
         self._passed: set[str] = set()  # layers seen outside of backward passes
 
     def start(self) -> None:
         """Start recording; no effect if it has started."""
-        if not self._hooks:
-            for name, layer in self.layers(self.model):
-                hook = partial(self._keep, name, layer)
-                self._hooks.append(layer.register_forward_hook(hook, with_kwargs=True))
+        if self._hooks:
+            return
+        if self.training:
+            hook = _Hook(self, "_enter")
+            handle = self.model.register_forward_pre_hook(hook, with_kwargs=True)
+            self._hooks.append((handle, hook))
+            self._listen(self.model, _Hook(self, "_leave"))
+        for name, layer in self.layers(self.model):
+            self._listen(layer, _Hook(self, "_keep", name, layer))
 
-    def stop(self) -> dict[str, list[Signal]]:
-        """Stop recording, and return the signals by the layers' names."""
+    def _listen(self, module: nn.Module, hook: _Hook) -> None:
+        self._hooks.append((module.register_forward_hook(hook, with_kwargs=True), hook))
+
+    def stop(self) -> Signals:
+        """Stop recording, and return the signals, padding included, by the layers' names."""
         signals, self.signals = self.signals, {}
-        for hook in self._hooks:
-            hook.remove()
+        for handle, _ in self._hooks:
+            handle.remove()
         self._hooks.clear()
         self._passed.clear()
+        self.padding = self._before = None
         return signals
 
-    def restart(self, signals: dict[str, list[Signal]]) -> None:
+    def restart(self, signals: Signals) -> None:
         """Observe as if it had never been stopped.
 
         Parameters
@@ -78,6 +97,27 @@ class Observer:
         self.stop()
         self.signals = signals
         self.start()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy, made together with the model, observes that copy."""
+        vars(self).update(state)
+        for _, hook in self._hooks:
+            hook.observer = ref(self)
+
+    def __del__(self) -> None:
+        for handle, _ in vars(self).get("_hooks", ()):
+            handle.remove()
+
+    def _enter(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if torch.compiler.is_compiling():
+            return
+        given = dict(kwargs)
+        with suppress(TypeError):  # of a wrong call the model speaks itself
+            given |= inspect.signature(model.forward).bind_partial(*args).arguments
+        self.padding = padding_of(given)
+
+    def _leave(self, *_: Any) -> None:
+        self._before, self.padding = self.padding, None
 
     def _keep(
         self,
@@ -90,6 +130,7 @@ class Observer:
     ) -> None:
         if module is not layer or (self.training and not module.training):
             return  # a copy, or an evaluation
+        padding = self.padding
         if self.training and not torch.compiler.is_compiling():
             if not torch.is_grad_enabled():
                 return
@@ -97,17 +138,38 @@ class Observer:
                 self._passed.add(name)
             elif name in self._passed:
                 return  # computed again, by activation checkpointing
+            else:
+                padding = self._before
         u = args[0] if args else next(iter(kwargs.values()), None)
-        if not isinstance(u, Tensor):
+        seen = self.signals.setdefault(name, []) if isinstance(u, Tensor) else []
+        if not isinstance(u, Tensor) or (self.training and len(seen) == PASSES):
             return
         u = u.detach()
-        signal = Signal(layer_input(layer, u))
+        signal = Signal(layer_input(layer, u), padding=padding)
         if signal.u is not u:
             signal.given = u[:1]
-        self.signals.setdefault(name, []).append(signal)
+        seen.append(signal)
         y = output[0] if isinstance(output, tuple) else output
         if self.gradients and y.requires_grad and output_is_the_system(layer):
             y.register_hook(lambda g: setattr(signal, "g", g.detach()))
+
+
+class _Hook:
+    """Calls a method of an observer as long as there is one; a copy of the hook has none."""
+
+    observer: Callable[[], Observer | None] = staticmethod(lambda: None)
+
+    def __init__(self, observer: Observer, method: str, *args: Any) -> None:
+        self.observer = ref(observer)
+        self.method, self.args = method, args
+
+    def __call__(self, *args: Any) -> None:
+        observer = self.observer()
+        if observer is not None:
+            getattr(observer, self.method)(*self.args, *args)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"method": self.method, "args": self.args}
 
 
 def observe(
@@ -124,7 +186,7 @@ def observe(
         Its parameters and modes do not change.
     batches : iterable
         Inputs of the model: tensors, tuples and lists whose first element is one, or mappings; see
-        `run`. Steps that a mapping marks as padding do not count; see `valid_steps`.
+        `run`. Steps that a mapping marks as padding do not count; see `without_padding`.
     gradients : bool
         Whether to record gradients too: of a random projection of the model's output, one a batch.
     layers : callable, optional
@@ -135,6 +197,7 @@ def observe(
     dict of str to list of Signal
     """
     observer = Observer(model, gradients, training=False, layers=layers)
+    signals: Signals = {}
     modes = {module: module.training for module in model.modules()}
     parameters = [p for p in model.parameters() if p.requires_grad]
     if gradients and not parameters:
@@ -147,17 +210,16 @@ def observe(
     try:
         with torch.set_grad_enabled(gradients):
             for batch in batches:
-                seen = {name: len(signals) for name, signals in observer.signals.items()}
+                observer.padding = padding_of(batch)
                 y = run(model, batch)
                 y = y[0] if isinstance(y, tuple) else getattr(y, "logits", y)
                 if gradients:  # on their way to the parameters they pass the layers' outputs
                     torch.autograd.grad(y, parameters, torch.randn_like(y), allow_unused=True)
-                if (spans := valid_steps(batch)) is not None:
-                    for name, signals in observer.signals.items():
-                        new = signals[seen.get(name, 0) :]
-                        signals[-len(new) :] = [x for s in new for x in without_padding(s, spans)]
+                for name, own in without_padding(observer.signals).items():
+                    signals.setdefault(name, []).extend(own)
+                observer.signals = {}
     finally:
         for module, mode in modes.items():
             module.training = mode
-        signals = observer.stop()
+        observer.stop()
     return signals

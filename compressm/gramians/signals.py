@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -21,11 +22,14 @@ class Signal:
         The gradient at its output.
     given : Tensor, optional
         The first sequence as the layer was given it, where that is of another form than `u`.
+    padding : mapping, optional
+        What the model was told of padding in `u`; see `without_padding`.
     """
 
     u: Tensor
     g: Tensor | None = None
     given: Tensor | None = None
+    padding: Any = None
 
     @property
     def example(self) -> Tensor:

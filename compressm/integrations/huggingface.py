@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -49,7 +49,7 @@ class CompressionCallback(Deferred, TrainerCallback):
     >>> callback = CompressionCallback(schedule=At(1_000))
     """
 
-    _compressor: Compressor
+    _compressor: Compressor | None = None
 
     def on_init_end(
         self,
@@ -91,16 +91,16 @@ class CompressionCallback(Deferred, TrainerCallback):
                 f"processes with {args.n_gpu} devices each; use a loop of your own with "
                 "DistributedDataParallel and Compressor, or CUDA_VISIBLE_DEVICES=0"
             )
-        self._compressor = self._build(model, optimizer)
+        compressor = self._compressor = self._build(model, optimizer)
         path, saved = self._path(args, state), {}
-        if self._compressor.rollback and state.global_step:
+        if compressor.rollback and state.global_step:
             if not path.is_file():
                 raise CheckpointError(
                     f"there is no file {path}, without which a run with a Rollback cannot resume; "
                     "give the output_dir that it was saved in"
                 )
             saved = load_tree(path)
-        self._compressor.load_state_dict({**saved, "steps": state.global_step})
+        compressor.load_state_dict({**saved, "steps": state.global_step})
 
     def on_step_end(
         self,
@@ -116,7 +116,7 @@ class CompressionCallback(Deferred, TrainerCallback):
         args, state, control, **kwargs
             As the trainer passes them.
         """
-        event = self._step(self._compressor)
+        event = self._step(cast(Compressor, self._compressor))
         if event is not None:
             state.log_history.append({"step": state.global_step, **event.metrics()})
 
@@ -134,8 +134,24 @@ class CompressionCallback(Deferred, TrainerCallback):
         args, state, control, **kwargs
             As the trainer passes them.
         """
-        if self._compressor.rollback:
+        if self._compressor and self._compressor.rollback:
             save_tree(self._path(args, state), self._compressor.state_dict())
+
+    def on_train_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Observe the model no longer.
+
+        Parameters
+        ----------
+        args, state, control, **kwargs
+            As the trainer passes them.
+        """
+        self._compressor = None
 
     def _path(self, args: TrainingArguments, state: TrainerState) -> Path:
         folder = f"checkpoint-{state.global_step}"

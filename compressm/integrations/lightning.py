@@ -69,7 +69,7 @@ class CompressionCallback(Deferred, pl.Callback):
                 "CompressionCallback counts the steps of one optimizer, got "
                 f"{len(trainer.optimizers)}; build a Compressor in the module, and step it there"
             )
-        self._state = self.state_dict()  # of an earlier fit
+        self._release()  # that of an earlier fit
         self._compressor = self._build(model, trainer.optimizers[0])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -96,6 +96,19 @@ class CompressionCallback(Deferred, pl.Callback):
             if event is not None:
                 for logger in trainer.loggers:  # now: self.log waits for every 50th step or so
                     logger.log_metrics(event.metrics(), trainer.global_step)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Observe `pl_module` no longer; `trainer` and `exception` do not matter."""
+        self._release()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Observe `pl_module` no longer; `trainer` and `stage` do not matter."""
+        self._release()
+
+    def _release(self) -> None:
+        self._state, self._compressor = self.state_dict(), None
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds beside the module and its optimizer."""

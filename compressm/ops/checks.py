@@ -8,9 +8,18 @@ import torch
 from torch import Tensor
 
 import lti
+from compressm.errors import OptionError
 from compressm.ops.precision import in_autocast
 
-__all__ = ["require_sequence", "require_state", "require_step"]
+__all__ = ["as_number", "require_sequence", "require_state", "require_step"]
+
+
+def as_number(value: Any) -> float:
+    """The number that a metric returned, perhaps as a tensor or an array of one element."""
+    try:
+        return float("" if isinstance(value, (str, bytes)) else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise OptionError(f"metric must return a number, got {value!r:.60}") from error
 
 
 def require_sequence(u: Any, width: int, like: Tensor, *, cast: bool = True) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,9 +11,9 @@ from torch import nn
 
 from compressm.errors import OptionError
 
-__all__ = ["optimizers_of", "refuse_forgotten", "require_optimizers"]
+__all__ = ["optimizers_of", "refuse_forgotten", "require_optimizers", "states_of_others"]
 
-WRAPPED = ("base_optimizer", "optimizer")  # what wrappers (SAM, Lookahead, accelerate) call theirs
+LBFGS = "use another optimizer, or compress_(model, policy) and build a new LBFGS"
 
 
 def optimizers_of(optimizer: Any) -> list[Any]:
@@ -34,22 +34,28 @@ def optimizers_of(optimizer: Any) -> list[Any]:
         If something is no optimizer.
     """
     found: list[Any] = []
-    for one in optimizer if isinstance(optimizer, (list, tuple)) else [optimizer]:
-        if one is not None:
-            found += (x for x in _with_wrapped(one) if not any(x is y for y in found))
+    given = optimizer if isinstance(optimizer, (list, tuple)) else [optimizer]
+    ahead = [x for x in given if x is not None]
+    for one in ahead:
+        if not _is_optimizer(one):
+            raise OptionError(
+                f"optimizer must be a torch.optim.Optimizer, or a list of them, got {one!r}"
+            )
+    while ahead:
+        one = ahead.pop(0)
+        if not any(one is x for x in found):
+            found.append(one)
+            ahead = _wrapped(one) + ahead
     return found
 
 
-def _with_wrapped(optimizer: Any) -> Iterator[Any]:
-    if not _is_optimizer(optimizer):
-        raise OptionError(
-            f"optimizer must be a torch.optim.Optimizer, or a list of them, got {optimizer!r}"
-        )
-    yield optimizer
-    for name in WRAPPED:
-        inner = getattr(optimizer, name, None)
-        if inner is not None and inner is not optimizer and _is_optimizer(inner):
-            yield from _with_wrapped(inner)
+def _wrapped(optimizer: Any) -> list[Any]:
+    """What SAM, Lookahead, accelerate, ... hold, each under a name of its own."""
+    held = (
+        x if isinstance(x, (list, tuple)) else [x]
+        for x in getattr(optimizer, "__dict__", {}).values()
+    )
+    return [x for several in held for x in several if _is_optimizer(x)]
 
 
 def _is_optimizer(x: object) -> bool:
@@ -69,14 +75,21 @@ def require_optimizers(optimizer: Any, parameters: Iterable[tuple[str, nn.Parame
     Raises
     ------
     OptionError
-        If something is no optimizer, keeps one history for all parameters (LBFGS), or if no
-        optimizer holds one of the parameters.
+        If something is no optimizer, keeps one history for all parameters (LBFGS), is sharded, or
+        if no optimizer holds one of the parameters.
     """
     optimizers = optimizers_of(optimizer)
     if any(isinstance(x, torch.optim.LBFGS) for x in optimizers):
         raise OptionError(
             "LBFGS keeps one history for all parameters together, which no longer fits after a "
-            "cut; use another optimizer, or compress_(model, policy) and build a new LBFGS"
+            f"cut; {LBFGS}"
+        )
+    sharded = [x for x in optimizers if hasattr(x, "consolidate_state_dict")]
+    if sharded:
+        raise OptionError(
+            f"{type(sharded[0]).__name__} divides its state, and buckets of parameters, among "
+            "processes by the shapes before a cut; use the one inside it, or compress_(model, "
+            "policy) and build a new one"
         )
     held = {id(p) for x in optimizers for group in x.param_groups for p in group["params"]}
     lost = [name for name, p in parameters if p.requires_grad and id(p) not in held]
@@ -88,19 +101,75 @@ def require_optimizers(optimizer: Any, parameters: Iterable[tuple[str, nn.Parame
         )
 
 
-def refuse_forgotten(parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
-    """OptionError if an optimizer in this process holds state of one of these parameters.
+def refuse_forgotten(
+    parameters: Iterable[tuple[str, nn.Parameter]], optimizer: Any, idle: Mapping[Any, Any]
+) -> None:
+    """OptionError if an optimizer that was not given has state of one of these parameters.
 
     Parameters
     ----------
     parameters : iterable of (str, Parameter)
-        By name; no optimizer was given for them.
+        By name.
+    optimizer : torch.optim.Optimizer, sequence of these, or None
+        What was given.
+    idle : mapping
+        What `states_of_others` was earlier: those whose state has not changed since do not count.
     """
+    parameters = list(parameters)
+    if states_of_others(parameters, optimizer).items() <= idle.items():
+        return
+    gc.collect()  # one that nobody can step any more may still be in memory
+    for (_, kind, name), state in states_of_others(parameters, optimizer).items():
+        if idle.get((_, kind, name)) != state:
+            remedy = (
+                LBFGS
+                if kind == "LBFGS"
+                else ("pass it, as in Compressor(model, optimizer, ...), with all others as a list")
+            )
+            raise OptionError(
+                f"{kind} holds state of {name} that no longer fits after a cut, and was not given: "
+                f"{remedy}"
+            )
+
+
+def states_of_others(
+    parameters: Iterable[tuple[str, nn.Parameter]], optimizer: Any
+) -> dict[tuple[int, str, str], tuple[Any, ...]]:
+    """What tells whether optimizers of this process that were not given train these parameters.
+
+    Parameters
+    ----------
+    parameters : iterable of (str, Parameter)
+        By name.
+    optimizer : torch.optim.Optimizer, sequence of these, or None
+        What was given.
+
+    Returns
+    -------
+    dict
+        From an optimizer and a parameter to the versions of the state, which every step increases.
+    """
+    parameters = list(parameters)
+    known = [x.state for x in optimizers_of(optimizer)]
     alive = [x for x in gc.get_objects() if issubclass(type(x), torch.optim.Optimizer)]
-    for name, parameter in parameters:
-        for optimizer in alive:
-            if parameter in optimizer.state:
-                raise OptionError(
-                    f"{type(optimizer).__name__} holds state of {name} that no longer fits after a "
-                    "cut, and was not given: pass it, as in Compressor(model, optimizer, ...)"
-                )
+    found = {}
+    for other in alive:
+        if not _is_optimizer(other) or any(other.state is state for state in known):
+            continue  # its construction failed, or a wrapper of one that was given
+        for name, parameter in parameters:
+            state = _state_of(other, parameter)
+            if state:
+                values = state.values() if isinstance(state, Mapping) else [state]
+                found[id(other), type(other).__name__, name] = tuple(map(_version, values))
+    return found
+
+
+def _state_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> Any:
+    if isinstance(optimizer, torch.optim.LBFGS):  # under its first parameter, of all of them
+        held = (p for group in optimizer.param_groups for p in group["params"])
+        return next(iter(optimizer.state.values()), {}) if any(p is parameter for p in held) else {}
+    return optimizer.state.get(parameter, {})
+
+
+def _version(value: Any) -> Any:
+    return value._version if isinstance(value, torch.Tensor) else str(value)[:80]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ def resize_(parameter: nn.Parameter, data: Tensor, optimizer: Any = None) -> nn.
         `parameter`.
     """
     for one in optimizers_of(optimizer):  # first: fails if it is no optimizer
-        one.state.pop(parameter, None)
+        _reset(one, parameter, data)
     # An assignment alone leaves autograd's gradient accumulator of the old shape behind while a
     # graph is alive (the loop's `loss`), and the next backward fails; a change of dtype drops it.
     other = torch.float32 if parameter.dtype == torch.float64 else torch.float64
@@ -41,6 +42,17 @@ def resize_(parameter: nn.Parameter, data: Tensor, optimizer: Any = None) -> nn.
     parameter.data = data.to(device=parameter.device)
     parameter.grad = None
     return parameter
+
+
+def _reset(optimizer: Any, parameter: nn.Parameter, data: Tensor) -> None:
+    state = optimizer.state.pop(parameter, {})
+    only = isinstance(state, Mapping) and len(state) == 1
+    momentum = state.get("momentum_buffer") if only else None
+    groups = optimizer.param_groups
+    fused = any(x.get("fused") and any(p is parameter for p in x["params"]) for x in groups)
+    if fused and momentum is not None:  # fused SGD takes the momenta of all parameters, or none
+        zeros = torch.zeros_like(data, dtype=momentum.dtype, device=momentum.device)
+        optimizer.state[parameter] = {"momentum_buffer": zeros}
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:

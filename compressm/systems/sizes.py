@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -39,8 +39,8 @@ def resize_on_load(model: nn.Module) -> nn.Module:
     Parameters
     ----------
     model : nn.Module
-        Its layers may get more or fewer states; parameters keep their identity. Twice is as good as
-        once.
+        Its layers may get more or fewer states; parameters keep their identity. Layers that it
+        gets later count too. Twice is as good as once.
 
     Returns
     -------
@@ -58,9 +58,9 @@ def resize_on_load(model: nn.Module) -> nn.Module:
     >>> model = resize_on_load(torch.nn.Linear(2, 2))  # has no such layer, and stays as it is
     """
     for _, layer in compressible_layers(model):
-        hooks = [getattr(x, "hook", x) for x in layer._load_state_dict_pre_hooks.values()]
-        if not isinstance(layer, (SSMLayer, Mamba)) and _resize not in hooks:
-            layer.register_load_state_dict_pre_hook(_resize)
+        if not isinstance(layer, (SSMLayer, Mamba)):
+            _before_load(layer, _resize)
+    _before_load(model, _resize_on_load)  # for layers that are built later
     if _agree not in model._load_state_dict_post_hooks.values():
         model.register_load_state_dict_post_hook(_agree)
     for part, _ in with_config(model):
@@ -68,6 +68,16 @@ def resize_on_load(model: nn.Module) -> nn.Module:
             # a partial, as deepcopy and pickle bind it to the copy
             part.save_pretrained = partial(_save_pretrained, part)
     return model
+
+
+def _before_load(module: nn.Module, hook: Callable[..., None]) -> None:
+    """Register the hook, once."""
+    if hook not in [getattr(x, "hook", x) for x in module._load_state_dict_pre_hooks.values()]:
+        module.register_load_state_dict_pre_hook(hook)
+
+
+def _resize_on_load(model: nn.Module, *_: Any) -> None:
+    resize_on_load(model)
 
 
 def _resize(layer: nn.Module, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:

@@ -22,9 +22,11 @@ WRAPPERS = (
         r"\1\2",
         "is parametrized; first torch.nn.utils.parametrize.remove_parametrizations",
     ),
+    (r"_v$", "", "has the old weight norm; first remove it by torch.nn.utils.remove_weight_norm"),
     (r"\.base_layer\.", ".", "has an adapter (LoRA); first merge it, as merge_and_unload of peft"),
 )
-ADDED = re.compile(r"_mask$|(^|\.)lora_\w+(\.|$)|(^|\.)parametrizations\.\w+\.\d+\.")
+SPECTRAL = "has the old spectral norm; first remove it by torch.nn.utils.remove_spectral_norm"
+ADDED = re.compile(r"_mask$|_g$|_u$|(^|\.)lora_\w+(\.|$)|(^|\.)parametrizations\.\w+\.\d+\.")
 
 
 def wrapping(module: nn.Module) -> str | None:
@@ -32,13 +34,15 @@ def wrapping(module: nn.Module) -> str | None:
     tensors, plain, reason = tensors_of(module), dict[str, Tensor](), None
     if not tensors:
         return None
+    spectral = {x[:-2] for x in tensors if x.endswith("_u") and f"{x[:-2]}_orig" in tensors}
     for name, tensor in tensors.items():
-        if ADDED.search(name):
+        if ADDED.search(name) or (name.endswith("_v") and name[:-2] in spectral):
             continue
         for pattern, own, remedy in WRAPPERS:
             unwrapped, count = re.subn(pattern, own, name)
             if count:
-                reason, name = f"{unwrapped} {remedy}", unwrapped
+                said = SPECTRAL if unwrapped in spectral else remedy
+                reason, name = f"{unwrapped} {said}", unwrapped
         plain[name] = tensor
     known = reason and (
         any(family.fits(plain) for family in FAMILIES)

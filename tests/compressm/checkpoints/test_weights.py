@@ -109,7 +109,7 @@ def test_damaged_missing_and_foreign_files(tmp_path, name):
     whole = path.read_bytes()
     for content in (b"", whole[: len(whole) // 2], b"hello"):
         path.write_bytes(content)
-        with pytest.raises(CheckpointError, match="no weights that can be read"):
+        with pytest.raises(CheckpointError, match=r"no weights that can be read .* from it \([^)]"):
             read_checkpoint(path)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from compressm import Compressor, Every, KeepEnergy, States
+from compressm import CheckpointError, Compressor, Every, KeepEnergy, Rollback, States
 from tests.compressm.helpers import model_of, parameters_of
 
 
@@ -77,3 +77,27 @@ def test_model_optimizer_and_compressor_resume_to_the_same_run():
     train(resumed, 5)
     for a, b in zip(whole[0].parameters(), resumed[0].parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        None,
+        {"steps": -5},
+        {"steps": 2.7},
+        {"steps": "x"},
+        {"steps": None},
+        {"steps": True},
+        {"steps": 1, "rollback": {}},
+        {"steps": 1, "rollback": None},
+        {"steps": 1, "rollback": {"refused": {}, "pending": {"step": 1}}},
+    ],
+)
+def test_what_is_no_state_of_a_compressor_is_refused_and_changes_nothing(state):
+    compressor = Compressor(model_of(), schedule=Every(9), rollback=Rollback(lambda model: 1.0, 0))
+    compressor.step()
+    before = compressor.state_dict()
+    with pytest.raises(CheckpointError, match=r"got .*; load what Compressor.state_dict\(\)"):
+        compressor.load_state_dict(state)
+    assert compressor.state_dict() == before

@@ -10,6 +10,7 @@ from compressm import (
     Compressor,
     Every,
     KeepEnergy,
+    Mamba,
     OptionError,
     Policy,
     States,
@@ -34,7 +35,7 @@ def test_nan_weights_are_skipped_with_the_reason_and_the_rest_is_cut():
         model.blocks[0].layer.C[0, 0, 0] = math.nan
     before = parameters_of(model)
     first, second = compress_(model, States(4)).layers
-    assert first.after == 16 and "C has" in first.skipped and "nan" in first.skipped
+    assert first.after == 16 and "C has 1 entries that are not finite" in first.skipped
     assert second.after == 4 and second.skipped is None
     for name, parameter in model.named_parameters():
         if name.startswith("blocks.0"):
@@ -115,3 +116,57 @@ def test_a_policy_that_overrides_nothing_says_so():
 
     with pytest.raises(OptionError, match="Empty overrides none of __call__, order and orders"):
         compress_(model_of(), Empty())
+
+
+def of_layer(name, what):
+    """The reason for a layer at a step whose `what` is not finite."""
+    model = nn.Sequential(LAYERS[name]())
+    scale = 1e38 if what == "gradient" else 1.0
+    compressor = Compressor(model, policy=States(2), schedule=Every(1), gramians="data")
+    u = torch.randn(3, 12, 4)
+    if what == "input":
+        u[1, 2] = math.nan
+    (model(u).square().sum() * scale * scale).backward()
+    if what == "parameter":
+        parameter = next(model.parameters())
+        parameter.data.view(-1)[0] = math.nan
+    return compressor.step().layers[0].skipped
+
+
+LAYERS = {"LRU": lru, "Mamba": lambda: Mamba(4, 8)}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize(
+    "what, reason",
+    [
+        ("parameter", "has 1 entries that are not finite; go back to a checkpoint with a lower"),
+        ("input", "its inputs are not finite; check the data, and the layers before it"),
+        ("gradient", "gradients at its output are not finite, as in a step that a GradScaler"),
+    ],
+)
+def test_what_is_not_finite_is_named_with_its_remedy(layer, what, reason):
+    assert reason in of_layer(layer, what)
+
+
+@pytest.mark.parametrize("data", [None, 5, "text", b"text", {"u": torch.zeros(2, 9, 2)}, nn.ReLU()])
+def test_what_is_no_iterable_of_batches_is_refused(data):
+    for act in (compress_, preview):
+        with pytest.raises(OptionError, match="data must be an iterable of batches, got"):
+            act(model_of(), data=data)
+
+
+OLD = {"weight": nn.utils.weight_norm, "spectral": nn.utils.spectral_norm}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm")
+@pytest.mark.parametrize("kind", OLD)
+def test_an_old_norm_inside_a_layer_is_named_with_its_remedy(kind):
+    model = nn.Sequential(Mamba(4, 8), Mamba(4, 8))
+    OLD[kind](model[0].in_proj)
+    data = [torch.randn(3, 12, 4)]
+    first, second = compress_(model, States(2), data=data).layers
+    assert f"in_proj.weight has the old {kind} norm; first remove it by" in first.skipped
+    assert first.skipped.endswith(f"torch.nn.utils.remove_{kind}_norm") and second.after == 2
+    getattr(nn.utils, f"remove_{kind}_norm")(model[0].in_proj)
+    assert compress_(model, States(2), data=data).layers[0].after == 2

@@ -198,7 +198,7 @@ def coarse(layer):
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (with_nan, "B has 2 entries that are not finite"),
+        (with_nan, "B has 4 entries that are not finite; go back to a checkpoint"),
         (with_infinity, "not finite"),
         (unstable, "1 of 16 poles are unstable"),
         (coarse, "it would differ from the reduced system"),

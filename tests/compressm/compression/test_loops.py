@@ -177,9 +177,18 @@ def test_every_parameter_moves_after_a_cut(loop):
 
 
 @pytest.mark.parametrize("variant", ["foreach", "fused"])
-def test_every_variant_of_an_optimizer_goes_on(variant):
+@pytest.mark.parametrize(
+    "make, options",
+    [
+        (torch.optim.AdamW, {}),
+        (torch.optim.SGD, {}),
+        (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+        (torch.optim.Adagrad, {}),
+    ],
+)
+def test_every_variant_of_an_optimizer_goes_on(make, options, variant):
     model = model_of()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, **{variant: True})
+    optimizer = make(model.parameters(), lr=1e-2, **options, **{variant: True})
     trains_through_a_cut(model, optimizer, plain(model, optimizer))
 
 
@@ -286,3 +295,14 @@ def test_an_average_of_the_layer_before_a_cut_is_refused_by_torch():
     compress_(model, States(6))
     with pytest.raises(RuntimeError, match="size of tensor"):
         averaged.update_parameters(model)
+
+
+def test_after_a_cut_to_one_state_torch_repeats_it_in_an_average_of_before():
+    """What docs/training-loops.md warns of: nothing is refused, and the average is wrong."""
+    model = model_of()
+    averaged = average_of(model)
+    averaged.update_parameters(model)
+    compress_(model, States(1))
+    averaged.update_parameters(model)
+    layers = [x.blocks[0].layer for x in (model, averaged.module)]
+    assert [len(layer.nu_log) for layer in layers] == [1, 16]

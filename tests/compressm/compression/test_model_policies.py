@@ -1,12 +1,23 @@
 """Policies for the whole model: a budget, and a metric that decides."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressm import Budget, MetricDrop, States, compress_
+from compressm import (
+    Budget,
+    Compressor,
+    Every,
+    MetricDrop,
+    OptionError,
+    Rollback,
+    States,
+    compress_,
+)
 from tests.compressm.helpers import is_unchanged, model_of, parameters_of
 
 # ------------------------------------------------------------------ Budget
@@ -79,11 +90,35 @@ def test_a_metric_decides():
         assert orders == needed and len(tried) <= 3
     always = MetricDrop(lambda orders: 0.9 if orders == "model" else float("nan"), 0.05)
     assert always.search(spectra, "model", lambda orders: orders) == [4, 2]  # nothing is cut
-    for said in (float("nan"), float("inf"), None):
-        with pytest.raises(ValueError, match=f"return a finite number, got {said} for the model"):
+    for said in (float("nan"), float("inf"), torch.tensor(math.inf)):
+        with pytest.raises(ValueError, match="return a finite number, got (nan|inf) for the model"):
             MetricDrop(lambda orders, said=said: said, 0.05).search(spectra, "model", list)
     with pytest.raises(ValueError, match="tol must"):
         MetricDrop(evaluate, -1.0)
+
+
+@pytest.mark.parametrize("number", [torch.tensor, lambda x: torch.tensor([x]), np.float32])
+def test_a_metric_may_return_a_tensor_of_one_element(number):
+    def metric(model):
+        return number(float(model.blocks[0].layer.d_state))
+
+    model = model_of()
+    compressor = Compressor(
+        model, policy=States(4), schedule=Every(1, stop=1), rollback=Rollback(metric, 1, window=1)
+    )
+    assert compressor.step().layers[0].after == 4 and compressor.step().layers[0].after == 16
+    compress_(model, MetricDrop(metric, 6))
+    assert 10 <= model.blocks[0].layer.d_state < 16
+
+
+@pytest.mark.parametrize("said", [None, "0.9", torch.ones(2), 1j, {}])
+def test_a_metric_that_returns_no_number_is_refused(said):
+    with pytest.raises(OptionError, match="metric must return a number, got"):
+        compress_(model_of(), MetricDrop(lambda model: said, 0.1))
+    rollback = Rollback(lambda model: said, 0)
+    compressor = Compressor(model_of(), policy=States(4), schedule=Every(1), rollback=rollback)
+    with pytest.raises(OptionError, match="metric must return a number, got"):
+        compressor.step()
 
 
 def test_the_smallest_order_that_the_metric_allows_is_found_on_copies():

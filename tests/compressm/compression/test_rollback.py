@@ -96,7 +96,7 @@ def test_model_and_optimizer_go_back_to_the_bit_and_train_on(layer, optimizer):
 
 
 def test_after_a_rollback_training_goes_on_as_if_there_had_been_no_cut():
-    run, other = Run(Rollback(Metric(), 0, window=2)), Run(None, stop=0)
+    run, other = Run(Rollback(Metric(), 0, window=2)), Run(None, n=99, stop=99)
     run.train(5)
     other.train(3)
     other.step = run.step

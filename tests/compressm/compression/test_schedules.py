@@ -4,12 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressm import At, Compressor, Every, KeepEnergy
+from compressm import At, Compressor, Every, KeepEnergy, OptionError
 from tests.compressm.helpers import model_of
 
 
-@given(st.integers(1, 20), st.integers(0, 30), st.none() | st.integers(0, 100))
+@given(st.integers(1, 20), st.integers(0, 30), st.none() | st.integers(-1, 100))
 def test_every_is_start_plus_multiples_up_to_stop(n, start, stop):
+    if stop is not None and stop < (start or n):
+        with pytest.raises(OptionError, match=f"never due: its first step is {start or n};"):
+            Every(n, start=start, stop=stop)
+        return
     fired = {step for step in range(0, 120) if Every(n, start=start, stop=stop)(step)}
     last = 119 if stop is None else min(stop, 119)
     assert fired == set(range(start, last + 1, n)) - {0}

@@ -1,6 +1,9 @@
 """Observing layers: which forward and backward passes count, and that they leave no trace."""
 
 import copy
+import gc
+import io
+import pickle
 
 import numpy as np
 import pytest
@@ -15,11 +18,12 @@ from compressm import (
     Every,
     KeepEnergy,
     OptionError,
+    Rollback,
     SequenceModel,
     States,
     compress_,
 )
-from compressm.gramians.observe import observe
+from compressm.gramians.observe import Observer, observe
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import state_values
 from tests.compressm.helpers import cut_by, lru, model_of, smooth
@@ -165,12 +169,90 @@ def test_inputs_of_another_shape_are_ignored():
     for given, cut in ((None, "model"), ("input", "")):
         model = Wrapped()
         compressor = Compressor(model, policy=States(4), schedule=At(1), gramians=given)
-        hooked = compressor._observer._observer
+        hooked = compressor._observer
         hooked._keep("layer", model.layer, model.layer, (torch.randn(17, 3),), {}, torch.zeros(1))
         hooked._keep("layer", model.layer, model.layer, ({"u": 1},), {}, torch.zeros(1))
         (found,) = compressor.step().layers
         assert (found.gramians, found.output_error) == (cut, None)
         assert (found.after == 4) == (given is None)
+
+
+def recording(model):
+    """How many hooks its modules have."""
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def passes(model, n):
+    for _ in range(n):
+        model(torch.randn(3, 20, 2)).sum().backward()
+
+
+@pytest.mark.parametrize("options", [{}, {"rollback": Rollback(lambda model: 1.0, 0)}])
+def test_a_compressor_that_is_gone_leaves_no_hook(options):
+    model = model_of()
+    compressor = Compressor(model, policy=States(4), schedule=Every(1), **options)
+    passes(model, 1)
+    assert recording(model) == 4
+    del compressor
+    assert recording(model) == 0
+
+
+def test_a_step_that_never_ends_keeps_a_bounded_number_of_signals(monkeypatch):
+    monkeypatch.setattr("compressm.gramians.observe.PASSES", 3)
+    model = model_of()
+    compressor = Compressor(model, policy=States(4), schedule=Every(1))
+    passes(model, 5)
+    assert [len(x) for x in compressor._observer.signals.values()] == [3, 3]
+    data = [torch.randn(3, 20, 2) for _ in range(5)]  # these are the caller's to choose
+    assert [len(x) for x in observe(model.eval(), data, False).values()] == [5, 5]
+
+
+def test_copies_of_an_observed_model_record_nothing_and_hold_no_inputs():
+    model = model_of()
+    compressor = Compressor(model, policy=States(4), schedule=Every(1), gramians="input")
+    sizes = []
+    for _ in range(2):
+        torch.save(model, file := io.BytesIO())
+        sizes.append(len(file.getvalue()))
+        passes(model, 1)
+    assert sizes[0] == sizes[1]
+    before = {id(x) for x in gc.get_objects() if type(x) is Observer}
+    alone = copy.deepcopy(model)
+    assert {id(x) for x in gc.get_objects() if type(x) is Observer} <= before
+    passes(alone, 5)
+    assert [len(x) for x in compressor._observer.signals.values()] == [2, 2]
+    assert [cut.after for cut in compressor.step().layers] == [4, 4]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("by", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_of_model_and_compressor_observes_on_its_own(order, by):
+    parts = [model_of(), None]
+    parts[1] = Compressor(parts[0], policy=States(4), schedule=At(1), gramians="input")
+    copies = by([parts[i] for i in order])
+    model, compressor = (copies[i] for i in order)
+    passes(model, 2)
+    assert not parts[1]._observer.signals
+    assert [(cut.after, cut.gramians) for cut in compressor.step().layers] == [(4, "input")] * 2
+    assert recording(model) == 0
+
+
+def test_a_layer_that_a_pass_leaves_out_keeps_what_other_passes_showed():
+    class Routed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = lru(8, 4), lru(8, 4)
+
+        def forward(self, u, attention_mask=None, both=True):
+            y = self.a(u)
+            return self.b(y) if both else y
+
+    mask = torch.ones(3, 9)
+    mask[1, 5:] = 0
+    data = [{"u": smooth(3, 9, 4), "attention_mask": mask, "both": both} for both in (True, False)]
+    for given in (data, data[::-1]):
+        signals = observe(Routed(), given, False)
+        assert {name: len(own) for name, own in signals.items()} == {"a": 4, "b": 2}
 
 
 def test_a_model_that_is_observed_can_be_saved(tmp_path):

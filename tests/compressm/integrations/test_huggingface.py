@@ -60,9 +60,13 @@ def losses(trainer):
 
 def test_it_steps_with_the_optimizer_and_logs_what_it_did(tmp_path):
     model = Classifier()
-    callback = CompressionCallback(policy=States(6), schedule=Every(2, stop=2))
+    callback = CompressionCallback(
+        policy=States(6),
+        schedule=lambda step: step in (2, 5),  # the last would come after the end
+    )
     trainer = trainer_of(tmp_path, model, callback, gradient_accumulation_steps=3)
     trainer.train()
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert trainer.state.global_step == 4  # of 12 batches
     (event,) = callback.events
     assert event.step == 2 and [(c.after, c.skipped) for c in event.layers] == [(6, None)] * 2

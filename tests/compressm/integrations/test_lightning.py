@@ -232,6 +232,44 @@ def test_foreign_layers_resume_and_are_tested_at_the_sizes_of_a_checkpoint(tmp_p
         assert states(first) == expected
 
 
+class Late(Foreign):
+    """The same, built where Lightning builds models that are large."""
+
+    def configure_model(self):
+        if not isinstance(self.model.blocks[0].layer, MinimalLRU):
+            self.model.blocks[0].layer = MinimalLRU(4, 8)
+
+    def __init__(self, seed=0):
+        super().__init__(seed)
+        self.model.blocks[0].layer = torch.nn.Identity()
+
+
+def test_foreign_layers_that_are_built_late_resume(tmp_path):
+    first, resumed = Late(), Late(seed=1)
+    fit(first, four_states(1), saver(tmp_path), n_batches=2)
+    (path,) = tmp_path.glob("*.ckpt")
+    fit(resumed, four_states(9), n_batches=2, max_epochs=2, ckpt_path=path)
+    assert states(resumed) == states(first) < [8, 16]
+
+
+def test_a_fit_that_ends_or_fails_leaves_no_hook():
+    class Fails(pl.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            raise ArithmeticError("diverged")
+
+    module = Module()
+    callback = CompressionCallback(
+        policy=States(6), schedule=Every(1), rollback=Rollback(lambda module: 1.0, 0)
+    )
+    fit(module, callback, n_batches=2)
+    assert [event.step for event in callback.events] == [1, 2]
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
+    with pytest.raises(ArithmeticError, match="diverged"):
+        fit(module, callback, Fails(), n_batches=2)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
+    assert callback.state_dict()["rollback"]["pending"] == {} and len(callback.events) == 3
+
+
 def test_load_from_checkpoint_into_a_model_that_resizes(tmp_path):
     class Ready(Foreign):
         def __init__(self, seed=0):

@@ -22,6 +22,34 @@ class Sharp(torch.optim.Optimizer):
         self.base_optimizer.step()
 
 
+class Around(torch.optim.Optimizer):
+    """The shape of PostLocalSGDOptimizer: groups and state are those of what it holds."""
+
+    def __init__(self, optim):
+        self.optim = optim
+        self.param_groups = optim.param_groups
+
+    state = property(lambda self: self.optim.state)
+
+    def step(self, closure=None):
+        self.optim.step()
+
+    def zero_grad(self, set_to_none=True):
+        self.optim.zero_grad(set_to_none)
+
+
+class Chained(torch.optim.Optimizer):
+    """Several, one after the other, in a list."""
+
+    def __init__(self, optimizers):
+        super().__init__([p for x in optimizers for p in x.param_groups], {})
+        self.chain = optimizers
+
+    def step(self, closure=None):
+        for optimizer in self.chain:
+            optimizer.step()
+
+
 def model_of():
     torch.manual_seed(0)
     return SequenceModel(2, 2, d_model=4, d_state=8, n_layers=2)
@@ -106,3 +134,108 @@ def test_a_forgotten_optimizer_is_refused_at_the_cut_before_anything_is_written(
             compressor.step()
     assert [block.layer.d_state for block in model.blocks] == [8, 8]
     train(model, optimizer)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda model: Chained(halves(model)), lambda m: Around(torch.optim.Adam(m.parameters()))],
+)
+def test_an_optimizer_is_found_in_a_wrapper_whatever_its_name(wrap):
+    model = model_of()
+    optimizer = wrap(model)
+    compressor = Compressor(model, optimizer, policy=States(5), schedule=Every(2, stop=2))
+    for _ in range(4):
+        train(model, optimizer)
+        compressor.step()
+    assert [block.layer.d_state for block in model.blocks] == [5, 5]
+
+
+def test_wrappers_that_hold_each_other_are_followed_once():
+    first, second = (Around(torch.optim.Adam(model_of().parameters())) for _ in range(2))
+    first.next, second.back = second, first
+    assert optimizers_of(first) == [first, first.optim, second, second.optim]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_sharded_optimizer_is_refused(tmp_path):
+    from torch.distributed.optim import ZeroRedundancyOptimizer  # which gives many warnings
+
+    model = model_of()
+    store = f"file://{tmp_path}/store"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    try:
+        sharded = ZeroRedundancyOptimizer(model.parameters(), torch.optim.Adam)
+        with pytest.raises(OptionError, match="ZeroRedundancyOptimizer divides its state"):
+            Compressor(model, sharded, schedule=Every(1))
+        with pytest.raises(OptionError, match="ZeroRedundancyOptimizer divides its state"):
+            compress_(model, States(4), sharded)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def refused(compressor, kind, model, remedy="pass it, as in"):
+    """The cut is refused because of that optimizer, twice, and nothing changes."""
+    for _ in range(2):
+        with pytest.raises(OptionError, match=f"{kind} holds state of .*: {remedy}"):
+            compressor.step()
+    assert [block.layer.d_state for block in model.blocks] == [8, 8]
+
+
+def test_an_optimizer_that_replaces_the_one_given_is_refused_at_the_cut():
+    model = model_of()
+    given = torch.optim.Adam(model.parameters())
+    compressor = Compressor(model, given, policy=States(5), schedule=Every(2))
+    train(model, given)
+    compressor.step()
+    other = torch.optim.SGD(model.parameters(), lr=1e-2, momentum=0.9)
+    train(model, other)
+    refused(compressor, "SGD", model)
+    train(model, other)
+    compressor.optimizer = [given, other]  # as the message says
+    assert [cut.after for cut in compressor.step().layers] == [5, 5]
+    train(model, other)
+
+
+def test_a_second_optimizer_for_a_layer_that_was_frozen_is_refused_at_the_cut():
+    model = model_of()
+    first, second = (block.layer.requires_grad_(False) for block in model.blocks)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
+    compressor = Compressor(model, optimizer, policy=States(5), schedule=Every(1))
+    other = torch.optim.AdamW(second.requires_grad_(True).parameters())
+    train(model, optimizer, other)
+    refused(compressor, "AdamW", model)
+
+
+def test_lbfgs_that_was_not_given_is_refused_at_the_cut():
+    model = model_of()
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=2)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(torch.ones(3, 9, 2)).square().mean()
+        loss.backward()
+        return loss
+
+    compressor = Compressor(model, policy=States(5), schedule=Every(1))
+    optimizer.step(closure)
+    refused(compressor, "LBFGS", model, "use another optimizer")
+
+
+def test_an_optimizer_of_which_nothing_is_used_any_more_is_no_obstacle():
+    """Of an earlier stage, of a failed construction, or unreachable."""
+    model = model_of()
+    earlier = torch.optim.Adam(model.parameters())
+    train(model, earlier)
+    with pytest.raises(ValueError, match="Invalid learning rate") as failed:
+        torch.optim.AdamW(model.parameters(), lr=-1)  # kept alive by its traceback
+    optimizer = torch.optim.Adam(model.parameters())
+    compressor = Compressor(model, optimizer, policy=States(5), schedule=Every(2))
+    unreachable = torch.optim.Adam(model.parameters())
+    unreachable.itself = unreachable
+    train(model, unreachable, optimizer)
+    del unreachable
+    compressor.step()
+    train(model, optimizer)
+    assert [cut.after for cut in compressor.step().layers] == [5, 5]
+    assert failed and earlier
+    assert Compressor(model_of(), policy=States(5), schedule=Every(1)).step().removed

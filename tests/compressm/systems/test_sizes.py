@@ -138,7 +138,16 @@ def test_it_is_put_on_once_and_survives_a_copy():
     full = model("Mamba")
     for _ in range(3):
         resize_on_load(full)
-    assert len(full[1]._load_state_dict_pre_hooks) == 1
+    assert [len(m._load_state_dict_pre_hooks) for m in full] == [0, 1]
     twin = copy.deepcopy(full)
     twin.load_state_dict(cut(full, "Mamba").state_dict())
     assert stored_states(twin[1]) == 3 and stored_states(full[1]) != 3
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_layers_that_are_built_later_count_too(name):
+    small, late = cut(model(name), name), nn.Sequential()
+    resize_on_load(late)
+    late.extend(model(name))
+    late.load_state_dict(small.state_dict())
+    assert torch.equal(run(late, name), run(small, name))
