@@ -15,10 +15,14 @@ __all__ = ["Side", "above", "remaining"]
 
 
 class Side:
-    """One of the two equations: its factor so far, and the factor W of its residual."""
+    """One of the two equations: its factor so far, and the factor W L of its residual.
+
+    Of B = U diag(s) X^H, W begins as U s^1/2 and L = diag(s)^1/2, relative to the largest: a small
+    direction of the inputs counts by what it adds to the values, not by its square.
+    """
 
     def __init__(self, pencil: Pencil, B: Array, units: Array, dual: bool, drop: float) -> None:
-        self.pencil, self.dual, self.drop, self.units = pencil, dual, drop, units[:, None]
+        self.pencil, self.dual, self.units = pencil, dual, units[:, None]
         B = self.units * B
         top = float(abs(B).max(initial=0.0)) or 1.0
         self.scale = top * float(np.linalg.norm(B / top, 2) or 1.0) if B.size else 1.0
@@ -26,7 +30,10 @@ class Side:
         # Inputs that say the same as others take no columns
         Q, R = np.linalg.qr(B)
         U, s, _ = np.linalg.svd(R)
-        self.W = Q @ above(U * s, 1e-15) / self.units
+        k = int(np.count_nonzero(s > 1e-15 * s.max(initial=0.0)))
+        self.level = np.sqrt(s[:k])
+        self.drop = max(drop * float(self.level.min(initial=1.0)), 1e-14)
+        self.W = Q @ (U[:, :k] * self.level) / self.units
         self.blocks: list[Array] = []
         self.columns, self.last = 0, self.W
         self.best = np.zeros((len(B), 0), dtype=B.dtype)
@@ -38,7 +45,7 @@ class Side:
     @property
     def size(self) -> float:
         """|W|, in the units of the Gramian."""
-        return float(self.scale) * float(np.linalg.norm(self.W))
+        return float(self.scale) * float(np.linalg.norm(self.W * self.level))
 
     def step(self, inverse: Factored, p: complex, real: bool) -> None:
         """One shift, or in real arithmetic a pair of conjugate ones."""
@@ -47,12 +54,13 @@ class Side:
         V: Any = (inverse.adjoint if self.dual else inverse.solve)(self.W)
         a = p.real
         if not real or p.imag == 0:
-            self._append((-2 * a) ** 0.5 * V)
+            self._append((-2 * a) ** 0.5 * self.level * V)
             self.W = self.W - 2 * a * self.product(0.0, 1.0, V)
         else:
             d = a / (-p.imag if self.dual else p.imag)
             X = V.real + d * V.imag
-            self._append(2 * (-a) ** 0.5 * np.hstack([X, (d * d + 1) ** 0.5 * V.imag]))
+            columns = [self.level * X, (d * d + 1) ** 0.5 * self.level * V.imag]
+            self._append(2 * (-a) ** 0.5 * np.hstack(columns))
             self.W = self.W - 4 * a * self.product(0.0, 1.0, X)
         W = self.units * self.W
         self.residual = float(np.linalg.norm(W.conj().T @ W, 2))

@@ -123,7 +123,7 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
     # reduction by 1/q^2 goes on as a geometric series. What was dropped hides less than the
     # smallest directions that were not
     S, R = (side.factor() for side in sides)
-    large = [above(X, 10 * drop).shape[1] for X in (S, R)]
+    large = [above(X, 10 * side.drop).shape[1] for side, X in zip(sides, (S, R), strict=True)]
     product = R.conj().T @ sys.times_E(S)
     values, less = (_scaled_sum(x, sides) for x in (product, product[: large[1], : large[0]]))
     hidden = max(0.0, values - less)
