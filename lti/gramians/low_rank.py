@@ -8,7 +8,8 @@ import numpy as np
 
 from lti._backend.arrays import Array, frobenius
 from lti.errors import ConvergenceError, UnstableError
-from lti.gramians.adi import Side, above, remaining
+from lti.gramians.adi import Side, above
+from lti.gramians.probe import Resonances
 from lti.systems.pencil import residual_units
 from lti.systems.sparse import SparseStateSpace
 
@@ -18,7 +19,7 @@ TOL = 1e-10  # |residual| / |B B^H|
 DROP = 1e-8  # directions of a factor smaller than this times its largest are left out
 MOST = 500  # solutions, after which an equation counts as not converging
 GROWTH = 1e8  # of the residual, beyond which a pole is unstable
-MISSED = 1e-7  # of the sum of values: what may be left out of a mode of little damping
+SOME = 20  # solutions, or as many as before, for what is left of random columns
 CHECK = 1e2  # times the tolerance: the residual from which on the estimate watches the values
 
 
@@ -38,6 +39,8 @@ class LowRank:
         computed ones.
     solves : int
         Number of sparse decompositions.
+    flags : tuple of str
+        What the user should know of them.
     """
 
     S: Array
@@ -45,6 +48,7 @@ class LowRank:
     residuals: tuple[float, float]
     hidden: float
     solves: int
+    flags: tuple[str, ...] = ()
 
 
 def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP) -> LowRank:
@@ -87,21 +91,24 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
              Side(pencil, gain * sys.C.conj().T, units[1], True, drop))  # fmt: skip
     shifts: list[complex] = []
     solves, real = 0, not pencil.is_complex and all(side.W.dtype.kind == "f" for side in sides)
-    before, start, growth = None, 0.0, None
-    # Of what belongs to a pole, the shifts leave left^2 in either Gramian
-    known, decay = _inside(sys.poles, sys.is_discrete, real)
-    left = np.ones(len(known))
+    before, start, growth, most = None, 0.0, None, None
+    resonances = Resonances(pencil, units, sys, real)
     while True:
         worst = max(sides, key=lambda side: side.residual)
+        size = sides[0].size * sides[1].size
         if before is None and worst.residual <= CHECK * tol:
-            before, start = _sum_so_far(sys, sides), worst.residual
-        elif worst.residual <= tol:
-            missed = _missed(decay, left, sides, before or 0.0)
-            if missed.max(initial=0.0) <= MISSED * (before or 0.0):
-                break
             # Modes of little damping are large in a Gramian, however small in a residual
-            growth = _sum_so_far(sys, sides) - (before or 0.0) if growth is None else growth
-            shifts = [complex(known[np.argmax(missed)].conj())]
+            if most is None:
+                most, total = min(MOST, solves + max(solves, SOME)), _sum_so_far(sys, sides)
+            at_end = size * min(1.0, tol / worst.residual) if worst.residual else 0.0
+            shifts = resonances.shifts(at_end, total, solves < most)
+            if not shifts:
+                before, start = _sum_so_far(sys, sides), worst.residual
+        elif before is not None and worst.residual <= min(tol, 0.1 * start):
+            shifts = resonances.shifts(size, before, False)
+            if not shifts:
+                break
+            growth = _sum_so_far(sys, sides) - before if growth is None else growth
         if solves >= MOST:
             raise ConvergenceError(
                 f"the low-rank iteration has a relative residual of {worst.residual:.2g} after "
@@ -114,7 +121,7 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
         p = shifts.pop(0)
         inverse = pencil.factor(1.0, p.real if real and p.imag == 0 else p)
         solves += 1
-        left = left * remaining(known, p, real)
+        resonances.step(inverse, p)
         for side in sides:
             side.step(inverse, p, real)
             if not np.isfinite(side.residual) or side.residual > GROWTH:
@@ -131,22 +138,11 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
         q = min(0.99, (worst.residual / start) ** 0.5) if start else 0.0
         growth = values - before if growth is None else growth
         hidden += max(0.0, growth) * max(1.0, q / (1 - q))
-        hidden += float(_missed(decay, left, sides, before).sum())
+        hidden += float(resonances.missed(sides[0].size * sides[1].size, before).sum())
     S, R = (side.scale * X for side, X in zip(sides, (S, R), strict=True))
     hidden += 2.0**-52 * float(frobenius(S)) * float(frobenius(R))  # rounding
-    return LowRank(S, R, (sides[0].residual, sides[1].residual), hidden, solves)
-
-
-def _inside(poles: Array, discrete: bool, real: bool) -> tuple[Array, Array]:
-    """The stable ones of the poles, as those of the pencil of stability, and ``|w^H W|^2 / P``.
-
-    Of conjugate pairs one. P is what W W^H makes of the Gramian in the direction of a pole.
-    """
-    poles = np.asarray(poles, dtype=complex)
-    decay = 2 * (1 - abs(poles) ** 2) if discrete else -2 * poles.real
-    at = (decay > 0) & (poles.imag >= 0 if real else True)
-    poles = poles[at]
-    return (poles - 1) / (poles + 1) if discrete else poles, decay[at]
+    residuals = sides[0].residual, sides[1].residual
+    return LowRank(S, R, residuals, hidden, solves, resonances.flags)
 
 
 def _scaled_sum(product: Array, sides: tuple[Side, Side]) -> float:
@@ -159,15 +155,6 @@ def _sum_so_far(sys: SparseStateSpace, sides: tuple[Side, Side]) -> float:
     """The same of the factors so far."""
     S, R = (side.all_columns() for side in sides)
     return _scaled_sum(R.conj().T @ sys.times_E(S), sides)
-
-
-def _missed(decay: Array, left: Array, sides: tuple[Side, Side], total: float) -> Array:
-    """Estimates of what the factors miss of the values of some poles, all that both of these allow.
-
-    The residuals: ``|w^H W| |x^H V| / decay``, with eigenvectors w and x of a pole and the residual
-    factors W and V; and the shifts, which have left the part ``left^2`` of the value.
-    """
-    return np.minimum(sides[0].size * sides[1].size / decay, total * left**2)
 
 
 def _growth(sys: SparseStateSpace, side: Side) -> str:
