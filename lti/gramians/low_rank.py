@@ -19,7 +19,7 @@ TOL = 1e-10  # |residual| / |B B^H|
 DROP = 1e-8  # directions of a factor smaller than this times its largest are left out
 MOST = 500  # solutions, after which an equation counts as not converging
 GROWTH = 1e8  # of the residual, beyond which a pole is unstable
-SOME = 20  # solutions, or as many as before, for what is left of random columns
+SOME = 50  # solutions, or as many as before, for what is left of random columns
 CHECK = 1e2  # times the tolerance: the residual from which on the estimate watches the values
 
 

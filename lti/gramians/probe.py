@@ -69,7 +69,11 @@ class Resonances:
         if missed.max(initial=0.0) > limit:
             return [complex(self._poles[np.argmax(missed)].conj())]
         if more and self._unseen > CLEAN:
-            return max(self._sides, key=lambda side: side.residual).next_shifts(self._real)
+            values = self._ritz()[0]
+            values = values[values.real < 0]
+            if values.size:  # where the shifts have left most
+                p = complex(values[np.argmax(self._left(values))].conj())
+                return [complex(p.real) if abs(p.imag) <= 1e-10 * abs(p) else p]
         return []
 
     def missed(self, size: float, total: float) -> Array:
@@ -85,10 +89,14 @@ class Resonances:
         decay = -2 * t.real
         if self._sys.is_discrete:  # 2 (1 - |z|^2)
             decay = 4 * decay / abs(1 - t) ** 2
+        return np.minimum(size / decay, total * self._left(t) ** 2)
+
+    def _left(self, t: Array) -> Array:
+        """What all shifts have left of the residuals at the poles t."""
         left = np.ones(len(t))
         for p in self._shifts:
             left = left * remaining(t, p, self._real)
-        return np.minimum(size / decay, total * left**2)
+        return left
 
     @property
     def flags(self) -> tuple[str, ...]:

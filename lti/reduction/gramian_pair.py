@@ -231,7 +231,7 @@ def _sparse_pair(
         name=", ".join(names),
         error_bounds=None if hidden is None else partial(_estimated_bounds, hidden),
         hidden=hidden,
-        flags=() if hidden is None else found.flags,
+        flags=() if found is None or names else found.flags,
     )
 
 
