@@ -211,6 +211,8 @@ class ExactFactors:
         How far the Schur form may have moved the Hankel singular values.
     hidden : float, optional
         Of low-rank factors: an estimate of what they leave out of the sum of these values.
+    flags : tuple of str, optional
+        What the user should know of them.
     """
 
     system: System
@@ -221,6 +223,7 @@ class ExactFactors:
     roundoff_gain: float = 1.0
     roundoff: float = 0.0
     hidden: float = 0.0
+    flags: tuple[str, ...] = ()
 
     def in_given_coordinates(self) -> tuple[Array, Array]:
         """The factors of P and Q themselves."""
@@ -243,7 +246,9 @@ def exact_factors(sys: System) -> ExactFactors:
         even, left, right = sys.equilibrated
         found = low_rank_factors(even)
         X, inverse = diags_array(right), diags_array(left)
-        return ExactFactors(even, found.S, found.R, X, inverse, hidden=found.hidden)
+        return ExactFactors(
+            even, found.S, found.R, X, inverse, hidden=found.hidden, flags=found.flags
+        )
     sys = sys.double()
     follows = tracked(*sys.matrices)
     if follows:

@@ -72,6 +72,8 @@ class GramianPair:
     hidden : float, optional
         An estimate of what low-rank factors leave out of the sum of the values: then the error
         bounds are estimates.
+    flags : tuple of str, optional
+        What the user of a reduction should know of the factors.
 
     Examples
     --------
@@ -94,6 +96,7 @@ class GramianPair:
     roundoff_gain: float = 1.0
     roundoff: float = 0.0
     hidden: float | None = None
+    flags: tuple[str, ...] = ()
 
     @cached_property
     def product_scale(self) -> Array:
@@ -241,6 +244,7 @@ def _sparse_pair(
         name=", ".join(names),
         error_bounds=None if hidden is None else partial(_estimated_bounds, hidden),
         hidden=hidden,
+        flags=() if found is None or names else found.flags,
     )
 
 

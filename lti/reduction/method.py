@@ -80,7 +80,7 @@ class ReductionMethod:
         if choice.tol is not None and (order > rank or order == n > 0):
             reduction = as_it_is(balancing, choice.tol, name)
         else:
-            flags = list(balancing.near_unstable)
+            flags = [*balancing.near_unstable, *balancing.factors.flags]
             flags += cancelling(balancing) if order > kept else []
             if order > rank:
                 rest = "the others are below rounding" if balancing.exact else "the Gramians' rank"

@@ -22,6 +22,7 @@ SEEN = 0.1  # and of one that is to be refined
 LIGHT = 1e-2  # damping ratio below which a pole is lightly damped
 VERY = 1e-6  # and decay in discrete time, also of a real pole close to -1
 SOME = 10  # lightly damped poles that are refined
+NEXT_TO = 1e-2  # relative residual of an estimate that is close to a pole
 SAME = 1e-6  # relative distance of two values of one pole
 ROUNDS = 3  # of inverse iteration
 OFF = 0.03  # of a suspected pole: the distance of the shift, so that others are seen as well
@@ -93,43 +94,50 @@ def lightly_damped(pencil: Pencil, near: Array, discrete: bool) -> tuple[Array, 
     ratio = np.where(discrete & (decay < VERY) & (np.real(near) < 0), decay, ratio)
     light = (away > 0) & (ratio < LIGHT)
     found: list[complex] = []
+    tries = SOME
     for at in np.argsort(ratio, kind="stable"):
         pole = complex(near[at])
         known = [*found, *np.conj(found)] if not pencil.is_complex else found
-        if len(found) >= SOME or not light[at]:
+        if not tries or not light[at]:
             break
         if any(abs(pole - x) <= SAME * abs(x) for x in known):
             continue
-        found.append(refined(pencil, pole))
+        tries -= 1
+        if (better := refined(pencil, pole)) is not None:
+            found.append(better)
     poles: Any = np.array(found, dtype=complex)
     if not pencil.is_complex:
         poles = np.concatenate([poles, poles[poles.imag != 0].conj()])
     return light, poles
 
 
-def refined(pencil: Pencil, pole: complex) -> complex:
-    """The pole next to an estimate, ``y^H A x / y^H E x`` of its two eigenvectors."""
-    x = y = np.cos(np.arange(1.0, pencil.order + 1) ** 1.5)[:, None]
+def refined(pencil: Pencil, pole: complex, x: Array = None, y: Array = None) -> complex | None:
+    """The pole next to an estimate, ``y^H A x / y^H E x`` of its two eigenvectors.
+
+    None if the estimate is close to no pole. x and y are where the iteration starts.
+    """
+    if x is None or y is None:
+        x = y = np.cos(np.arange(1.0, pencil.order + 1) ** 1.5)[:, None]
     for _ in range(ROUNDS):
         try:
             inverse = pencil.factor(1.0, -pole)
         except OptionError:  # that is a pole
-            break
+            return pole
         for _ in range(2):
             x = inverse.solve(pencil.product(0.0, 1.0, x / np.linalg.norm(x)))
             y = inverse.adjoint(pencil.adjoint_product(0.0, 1.0, y / np.linalg.norm(y)))
         x, y = x / np.linalg.norm(x), y / np.linalg.norm(y)
+        Ax, Ex = (pencil.product(*which, x) for which in ((1.0, 0.0), (0.0, 1.0)))
         with np.errstate(all="ignore"):
-            better = complex(
-                np.vdot(y, pencil.product(1.0, 0.0, x)) / np.vdot(y, pencil.product(0.0, 1.0, x))
-            )
+            better = complex(np.vdot(y, Ax) / np.vdot(y, Ex))
         moved = abs(better - pole)
         if not moved <= 0.1 * abs(pole):  # of a defective pole, not even a number
             break
         pole = better
         if moved <= CLOSE * abs(pole):
             break
-    return pole
+    rest, size = np.linalg.norm(Ax - pole * Ex), np.linalg.norm(Ax) + abs(pole) * np.linalg.norm(Ex)
+    return pole if rest <= NEXT_TO * size else None
 
 
 def unstable_subspaces(pencil: Pencil, near: complex, discrete: bool) -> tuple[Array, Array]:

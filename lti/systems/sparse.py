@@ -228,17 +228,21 @@ class SparseStateSpace:
         """E X."""
         return self.pencil.product(0.0, 1.0, X)
 
-    @cached_property
+    @property
     def poles(self) -> Array:
         """Some finite eigenvalues of (A, E), those closest to zero, or in discrete time to one.
 
-        And unstable and lightly damped ones that a few Arnoldi steps see. All of them of a system
-        of up to 200 states.
+        And unstable and lightly damped ones that a few Arnoldi steps see, or the computation of
+        the Gramians. All of them of a system of up to 200 states.
         """
-        if self.finite_part is not self:
-            return self.finite_part.poles
-        if (even := self.equilibrated.system) is not self:
-            return even.poles
+        return self.finite_part.equilibrated.system._some_poles
+
+    def learn_poles(self, poles: Any) -> None:
+        """Add some to those that are known."""
+        vars(self.finite_part.equilibrated.system)["_some_poles"] = np.append(self.poles, poles)
+
+    @cached_property
+    def _some_poles(self) -> Array:
         pencil = self.pencil
         if self.order <= SMALL:
             poles = self.small_dense().poles

@@ -162,3 +162,14 @@ def test_values_of_any_magnitude(b, c):
         warnings.simplefilter("error")
         found = lti.hankel_singular_values(replace(sys, B=b * sys.B, C=c * sys.C))
     np.testing.assert_allclose(found[:5], b * c * usual[:5], rtol=1e-10)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_inputs_and_outputs_of_very_different_gain(turned):
+    """The bound is about as tight as that of the dense route."""
+    sys, turn = rod(210, m=2, p=2), np.array([[0.6, -0.8], [0.8, 0.6]])
+    B, C = sys.B * [1.0, 1e8], sys.C * [[1e8], [1.0]]
+    sys = replace(sys, B=B @ turn, C=turn @ C) if turned else replace(sys, B=B, C=C)
+    found, dense = (lti.balance(x) for x in (sys, sys.small_dense()))
+    for order in (8, 16):
+        assert found.error_bound(order) == pytest.approx(dense.error_bound(order), rel=0.3)
