@@ -5,22 +5,29 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from lti._backend.arrays import H, frobenius, lq_factor, real, times
+from lti._backend.arrays import frobenius, lq_factor, real, times
 from lti._backend.checks import in_range
 from lti.errors import UnstableError
 from lti.gramians.hammarling import factor
 from lti.gramians.lyapunov import EPS, TINY, gap
-from lti.systems.schur import SchurForm, choose_scaling, quasi_triangular_poles, schur_form
+from lti.systems.schur import (
+    SchurForm,
+    choose_scaling,
+    quasi_triangular_poles,
+    schur_form,
+    sylvester,
+)
 from lti.systems.stability import require_stable_poles, time_unit
 from lti.systems.units import BACKWARD, differ, least_rounding
 
 __all__ = ["SchurFactors", "schur_factors"]
 
 POOR = 1e-12  # a rounding that another scaling of the states may mend
-ALIKE = 1e5  # the size of a pole in units of the smallest decay
+ALIKE = 4e3  # the size of a pole in units of the smallest decay
 SAMPLES = 6
 CERTAIN = 1e-3  # a rounding that has made no pole stable
 
@@ -128,7 +135,9 @@ def _factors(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> S
         turned = _roundoff(form.T / rate, moved[0] / h2, moved[1] / h2, form.edges)
         ports = _turned(V / h2, inputs, form.edges) + _turned(U / h2, outputs.T, form.edges)
         size = float(frobenius(product))
-        roundoff = max(2 * (turned * size + ports), _sampled(form, B, C, discrete) / size)
+        roundoff = 2 * (turned * size + ports)
+        if size > TINY:
+            roundoff = max(roundoff, _sampled(form, B, C, discrete) / size)
     return SchurFactors(form, B, C, U, V, product, roundoff)
 
 
@@ -178,15 +187,13 @@ def _sampled(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> f
     if alike or (np.diff(form.edges) == 1).all():
         return 0.0
     at = decay.argsort()[np.unique(np.linspace(0, n - 1, SAMPLES).astype(int))]
-    s = -poles[at].conj()
+    s: Any = -poles[at].conj()
     if discrete:
         s = np.exp(1j * np.angle(poles[at])) / abs(poles[at]).clip(0.5)
-    E = s[:, None, None] * np.eye(n) - form.T
+    flipped = form.T.conj().T[::-1, ::-1]
     with np.errstate(all="ignore"):
-        try:
-            X, Y = np.linalg.solve(E, B + 0j), np.linalg.solve(H(E), C.conj().T + 0j)
-        except np.linalg.LinAlgError:  # a pole on the boundary to rounding, which is flagged
-            return 0.0
+        X = _resolvents(form.T, B, s)
+        Y = _resolvents(flipped, C.conj().T[::-1], s.conj())[:, ::-1]
         start, turned = form.edges[:-1], np.diff(form.edges) > 1
         x, y, b, c = (
             np.sqrt(np.add.reduceat(abs(F) ** 2, start, axis=-2).sum(axis=-1))
@@ -196,6 +203,25 @@ def _sampled(form: SchurForm, B: np.ndarray, C: np.ndarray, discrete: bool) -> f
         ports = EPS * (y * b + x * c)[:, turned].sum(axis=-1)
         lost = float((math.sqrt(n) * through + ports).max())
     return lost if math.isfinite(lost) else 0.0
+
+
+def _resolvents(T: np.ndarray, B: np.ndarray, s: Any) -> np.ndarray:
+    """(s - T)^-1 B (k, n, m) at the points s (k,), by one Sylvester equation.
+
+    T X + X M^H = -[B ... B] with M = diag(-conj(s)), or of a real T the real form of that.
+    """
+    (n, m), k = B.shape, len(s)
+    if T.dtype.kind == "c":
+        return (
+            sylvester(T, np.diag(-s.conj().repeat(m)), np.tile(B, k))
+            .reshape(n, k, m)
+            .swapaxes(0, 1)
+        )
+    M, F = np.diag(-s.real.repeat(2 * m)), np.zeros((n, k, m, 2))
+    even, w = np.arange(0, 2 * k * m, 2), s.imag.repeat(m)
+    M[even, even + 1], M[even + 1, even], F[..., 0] = w, -w, B[:, None]
+    X = sylvester(T, M, F.reshape(n, -1)).reshape(F.shape)
+    return (X[..., 0] + 1j * X[..., 1]).swapaxes(0, 1)
 
 
 def _turned(V: np.ndarray, B: np.ndarray, edges: np.ndarray) -> float:

@@ -41,8 +41,11 @@ def diagonal_factors(sys: DiagonalStateSpace) -> tuple[Array, Array]:
     xp, p, B, C = namespace(closed.poles), closed.poles, closed.B, H(closed.C)
     wide = max(B.shape[-1], C.shape[-1])
     # R is S of the dual system
-    if min(B.shape[-1], C.shape[-1]) == 0:
-        S, R = (cauchy_factor(*x, sys.is_discrete) for x in ((p, B), (conj(p), C)))
+    if 0 == min(B.shape[-1], C.shape[-1]) < wide:
+        S, R = (
+            cauchy_factor(q, x, sys.is_discrete) if x.shape[-1] else _wider(x, p.shape[-1])
+            for q, x in ((p, B), (conj(p), C))
+        )
     else:  # one loop over the pivots for both
         ports = xp.stack([_wider(B, wide), _wider(C, wide)])
         both = cauchy_factor(xp.stack([p, conj(p)]), ports, sys.is_discrete)

@@ -16,14 +16,18 @@ __all__ = ["even_units", "largest_to_one", "rescaled"]
 
 SMALLEST = -30.0  # log2: entries so far below the largest of their row or column are rounding
 STEPS = 500
+EVEN = 12.0  # log2: rows, and columns, whose largest entries spread no more keep their units
 
 
 def even_units(matrices: Sequence[Any], B: Array, C: Array) -> tuple[Array, Array, float]:
     """l, r (n,) and w, powers of two: min sum_k,i,j log^2(l_i |M_k,ij| r_j w^k).
 
-    The result does not depend on the units in which the matrices, by rising powers of d/dt, come:
-    of other units D_1 M_k D_2 it is l / D_1, r / D_2, up to rounding. Where nothing connects some
-    states with the others, their units make B and C equal in size.
+    All l, and all r, are equal where the largest entries of the rows of each matrix, and those of
+    its columns, differ by a factor of 4,096 at most: a Toeplitz matrix that is not symmetric would
+    be made so, by units that grow from state to state. Else the result does not depend on the units
+    in which the matrices, by rising powers of d/dt, come: of other units D_1 M_k D_2 it is l / D_1,
+    r / D_2, up to rounding. Where nothing connects some states with the others, their units make B
+    and C equal in size.
 
     References
     ----------
@@ -32,8 +36,9 @@ def even_units(matrices: Sequence[Any], B: Array, C: Array) -> tuple[Array, Arra
     """
     n = matrices[0].shape[0]
     logs = [_logarithms(M) for M in matrices]
-    z = np.zeros(2 * n + 1)
-    for _ in range(2):
+    even = all(len(x) and _spread(x, k, n) <= EVEN for i, j, x in logs for k in (i, j))
+    z = _alike(logs, n) if even else np.zeros(2 * n + 1)
+    for _ in range(0 if even else 2):
         z = _fitted(logs, z)
         sizes = [x + z[i] + z[n + j] + k * z[-1] for k, (i, j, x) in enumerate(logs)]
         i, j = (np.concatenate(x) for x in list(zip(*logs, strict=True))[:2])
@@ -60,9 +65,9 @@ def largest_to_one(M: Any) -> tuple[Array, Array]:
 
 def rescaled(M: Any, left: Array, right: Array) -> Any:
     """L M R, where no product leaves the range of numbers that l_i r_j and the result are in."""
-    M = csc_matrix(M)
-    values = M.data * (left[M.indices] * np.repeat(right, np.diff(M.indptr)))
-    return csc_matrix((values, M.indices, M.indptr), M.shape)
+    M = csc_matrix(M, copy=True)
+    M.data *= left[M.indices] * np.repeat(right, np.diff(M.indptr))
+    return M
 
 
 def _logarithms(M: Any) -> tuple[Array, Array, Array]:
@@ -95,6 +100,19 @@ def _fitted(logs: Sequence[tuple[Array, Array, Array]], start: Array) -> Array:
     N = block_array([[N, w.T], [w, csr_array([[pairs]])]], format="csr")
     inverse = diags_array(1 / np.maximum(N.diagonal(), 1.0))
     return cg(N, rhs, start, rtol=1e-6, maxiter=STEPS, M=inverse)[0]
+
+
+def _alike(logs: Sequence[tuple[Array, Array, Array]], n: int) -> Array:
+    """log2 of l, r and w with all l, and all r, equal."""
+    means = np.array([x.mean() for *_, x in logs])
+    fit = np.linalg.lstsq(np.vander(np.arange(len(logs)), 2)[:, ::-1], -means)[0]
+    return np.append(np.full(2 * n, fit[0] / 2), fit[1])
+
+
+def _spread(x: Array, labels: Array, n: int) -> float:
+    """The range of the largest entries of rows, or of columns, that have any."""
+    sizes = _largest(x, labels, n)
+    return float(np.ptp(sizes[np.isfinite(sizes)]))
 
 
 def _size(X: Array, axis: int) -> Array:

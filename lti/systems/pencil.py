@@ -260,7 +260,6 @@ def _solved(lu: Any, is_complex: bool, trans: str, X: Any) -> Array:
 
 def nearly_symmetric(M: Any) -> bool:
     """Whether most entries off the diagonal have a partner."""
-    M = csc_matrix(M)
-    pattern = csc_matrix((np.ones(M.nnz), M.indices, M.indptr), M.shape)
+    pattern = csc_matrix(M, dtype=bool, copy=True)
     both = pattern.multiply(pattern.T).nnz
-    return both >= 0.8 * M.nnz
+    return both >= 0.8 * pattern.nnz

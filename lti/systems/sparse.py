@@ -339,7 +339,10 @@ class Equilibrated(NamedTuple):
 
 
 def as_sparse(name: str, x: Any) -> Any:
-    """A sparse matrix in double precision, compressed by columns and finite."""
+    """A copy in double precision, finite, compressed by columns and sorted.
+
+    What scipy sorts in place, when it decomposes, must share no array with a matrix of the user.
+    """
     if x is None:
         return None
     if not issparse(x):
@@ -348,7 +351,8 @@ def as_sparse(name: str, x: Any) -> Any:
             raise DimensionError(f"{name} must be a matrix, got shape {x.shape}")
     if x.dtype.kind not in "biufc":
         raise DimensionError(f"{name} has dtype {x.dtype}; pass real or complex numbers")
-    x = csc_matrix(x, dtype=complex if x.dtype.kind == "c" else float)
+    x = csc_matrix(x, dtype=complex if x.dtype.kind == "c" else float, copy=True)
+    x.sum_duplicates()
     if not np.isfinite(x.data).all():
         bad = int(np.count_nonzero(~np.isfinite(x.data)))
         raise NonFiniteError(f"{name} has {bad} entries that are not finite; clean the data first")

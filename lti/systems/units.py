@@ -19,6 +19,7 @@ STEPS = 20  # at most, of the search for units
 ENOUGH = 0.8  # of the rounding before a step, which ends it
 RIDGE = 1e-8
 SAMPLES = 4
+HUGE = 2.0**900
 FAR = 4.0  # log of the largest change of a unit by Newton's method
 
 
@@ -52,7 +53,11 @@ def _samples(poles: np.ndarray, discrete: bool) -> np.ndarray:
     if discrete:
         radii = np.array([1.0, 2 * max(1.0, high)])
     else:
-        radii = np.append(np.geomspace(low, high, SAMPLES), high / EPS) if high else np.ones(1)
+        radii = (
+            np.append(np.geomspace(low, high, SAMPLES), min(high, HUGE) / EPS)
+            if high
+            else np.ones(1)
+        )
     return radii * np.exp(0.2j * np.pi)
 
 

@@ -36,7 +36,7 @@ ROWS = {
     7: "unstable system: reduction",
     8: "order smaller than the number of unstable poles",
     9: "pole at 0 or on the unit circle; a very slow pole",
-    10: "Lyapunov equation with unstable A",
+    10: "Gramian of an unstable A",
     11: "non-minimal system, order above the minimal order",
     12: "order 0, order n",
     13: "order that is no order",

@@ -307,7 +307,7 @@ def test_the_estimate_of_rounding_is_honest_where_all_values_are_equal(spread):
     T, inverse = one * np.geomspace(1, spread, n) @ two, two.T / np.geomspace(1, spread, n) @ one.T
     found = schur_factors(T @ A @ inverse, T @ b, b.T @ inverse, False)
     error = abs(np.linalg.svd(found.product, compute_uv=False) - 1).max()
-    assert error <= 4 * found.roundoff + 1e-14  # the products above have rounded as well
+    assert error <= 10 * found.roundoff + 1e-14  # the products above have rounded as well
     assert found.roundoff <= 1e-13 * spread**2
 
 

@@ -231,3 +231,17 @@ def test_no_value_is_lost_where_time_constants_are_far_apart(form, e):
     if form != "discrete":
         flags = lti.balanced_truncation(sys, 3).flags
         assert any("of the stability boundary" in flag for flag in flags)
+
+
+@pytest.mark.parametrize(("below", "above"), [(0.3, 0.2), (0.3, 0.0), (0.1, 0.7)])
+@pytest.mark.parametrize("n", [40, 202])
+def test_a_mass_matrix_that_is_toeplitz(n, below, above):
+    rng = np.random.default_rng(0)
+    E = sparse.diags([below, 1.0, above], [-1, 0, 1], shape=(n, n)).tocsc()
+    blocks = [[[-0.1 * w, w], [-w, -0.1 * w]] for w in np.geomspace(1, 30, n // 2)]
+    A = sparse.block_diag(blocks, format="csc")
+    B, C = rng.standard_normal((n, 1)), rng.standard_normal((1, n))
+    sys = lti.SparseStateSpace(E @ A, E @ B, C, E=E)
+    expected = lti.hankel_singular_values(lti.StateSpace(A.toarray(), B, C))
+    found = lti.hankel_singular_values(sys)[:6]
+    np.testing.assert_allclose(found, expected[:6], atol=1e-6 * expected[0])

@@ -148,3 +148,24 @@ def test_stays_sparse():
         reduction = lti.balanced_truncation(sys, order=3)
         reduction.verify()
         assert reduction.original is sys
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("n", [40, 700])
+def test_matrices_of_the_user_stay_as_they_are(n, index):
+    # Products of sparse matrices are not sorted, and decompositions sort in place
+    E = sparse.diags([0.2, 1.0, 0.2], [-1, 0, 1], shape=(n, n)).tocsc()
+    blocks = [[[-0.1 * w, w], [-w, -0.1 * w]] for w in np.geomspace(1, 30, n // 2)]
+    A = E @ sparse.block_diag(blocks, format="csc")
+    A.indices, A.indptr = A.indices.astype(index), A.indptr.astype(index)
+    assert not A.has_sorted_indices
+    before, B = [x.copy() for x in (A.data, A.indices, E.data, E.indices)], np.ones((n, 1))
+    sys = lti.SparseStateSpace(A, E @ B, B.T, E=E)
+    lti.balanced_truncation(sys, 4)
+    lti.frequency_response(sys, [1.0])
+    for x, old in zip((A.data, A.indices, E.data, E.indices), before, strict=True):
+        np.testing.assert_array_equal(x, old)
+    blocks = lti.StateSpace(sparse.block_diag(blocks).toarray(), B, B.T)
+    if n < SMALL:
+        expected = lti.hankel_singular_values(blocks)
+        np.testing.assert_allclose(lti.hankel_singular_values(sys), expected, atol=1e-9)
