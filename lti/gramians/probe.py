@@ -21,7 +21,7 @@ SEEN = 0.1  # relative residual of a pole that is looked at
 SLACK = 10.0  # times the product of both residuals: how far such a pole may be off
 SAME = 1e-6  # relative distance of two values of one pole
 MISSED = 1e-7  # of the sum of values: what may be left out of a mode of little damping
-TRIES = 10  # poles that are refined in vain
+TRIES = 20  # poles that are refined in vain
 CLEAN = 0.01  # what is left of the random columns (norm) where nothing can hide
 
 

@@ -65,9 +65,9 @@ def largest_to_one(M: Any) -> tuple[Array, Array]:
 
 def rescaled(M: Any, left: Array, right: Array) -> Any:
     """L M R, where no product leaves the range of numbers that l_i r_j and the result are in."""
-    M = csc_matrix(M, copy=True)
-    M.data *= left[M.indices] * np.repeat(right, np.diff(M.indptr))
-    return M
+    M = csc_matrix(M)
+    values = M.data * (left[M.indices] * np.repeat(right, np.diff(M.indptr)))
+    return csc_matrix((values, M.indices.copy(), M.indptr.copy()), M.shape)
 
 
 def _logarithms(M: Any) -> tuple[Array, Array, Array]:

@@ -238,7 +238,7 @@ class SparseStateSpace:
         return self.finite_part.equilibrated.system._some_poles
 
     def learn_poles(self, poles: Any) -> None:
-        """Add some to those that are known."""
+        """Add `poles` (k,) to those that are known."""
         vars(self.finite_part.equilibrated.system)["_some_poles"] = np.append(self.poles, poles)
 
     @cached_property

@@ -19,45 +19,54 @@ STEPS = 20  # at most, of the search for units
 ENOUGH = 0.8  # of the rounding before a step, which ends it
 RIDGE = 1e-8
 SAMPLES = 4
-HUGE = 2.0**900
 FAR = 4.0  # log of the largest change of a unit by Newton's method
 
 
 def form_with_ports(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool) -> SchurForm:
-    """A Schur form of A in units in which C (s - A)^-1 B keeps its digits, at a few points s."""
+    """A Schur form of A in units in which C (s - A)^-1 B keeps its digits, at a few points s.
+
+    Of the form of A alone and one in units that weigh B and C as well, the one that rounds less.
+    """
     form = schur_form(A)
     if not B.any() or not C.any() or (np.diff(form.edges) == 1).all():
         return form
     B, C = B / abs(B).max(), C / abs(C).max()
-    inputs, outputs = form.Q.conj().T @ (B / form.d[:, None]), (C * form.d) @ form.Q
-    E = _samples(form.poles, discrete)[:, None, None] * np.eye(len(A)) - form.T
-    with np.errstate(all="ignore"):
-        try:
-            S, R = np.linalg.solve(E, inputs), np.linalg.solve(H(E), outputs.conj().T)
-        except np.linalg.LinAlgError:  # a pole
-            return form
-        a, s, r, b, c = (_size(X) for X in (form.T, S, R, inputs, outputs))
-        lost = EPS * (BACKWARD / len(A) * r * a * s + r * b + c * s) / _size(outputs @ S)
+    points = _samples(form.poles, discrete)
+    lost, S, R = _lost(form, B, C, points)
     k = int(np.argmax(lost))
     if not POOR < lost[k] < np.inf:
         return form
     S, R = (np.linalg.norm(form.Q @ X[k], axis=1) for X in (S, R))
     units = least_rounding(form, A, B, C, S, R)
-    return schur_form(A, choose_scaling(A, units)) if differ(units, form.d) else form
+    if not differ(units, form.d):
+        return form
+    other = schur_form(A, choose_scaling(A, units))
+    return other if _lost(other, B, C, points)[0].max() < lost[k] else form
+
+
+def _lost(form: SchurForm, B: np.ndarray, C: np.ndarray, s: np.ndarray) -> Any:
+    """The rounding of G(s_k), relative to the largest |G(s_k)|, and both resolvents' factors."""
+    inputs, outputs = form.Q.conj().T @ (B / form.d[:, None]), (C * form.d) @ form.Q
+    n = len(form.T)
+    E = s[:, None, None] * np.eye(n) - form.T
+    with np.errstate(all="ignore"):
+        try:
+            S, R = np.linalg.solve(E, inputs), np.linalg.solve(H(E), outputs.conj().T)
+        except np.linalg.LinAlgError:  # a pole
+            return np.full(len(s), np.inf), E, E
+        a, x, y, b, c = (_size(X) for X in (form.T, S, R, inputs, outputs))
+        lost = EPS * (BACKWARD / n * y * a * x + y * b + c * x) / _size(outputs @ S).max()
+    return lost, S, R
 
 
 def _samples(poles: np.ndarray, discrete: bool) -> np.ndarray:
-    """Points on the circle and beyond all poles; in continuous time as far as poles, and beyond."""
+    """Points on the circle and beyond all poles; in continuous time as far from zero as poles."""
     size = abs(poles[poles != 0])
     low, high = size.min(initial=np.inf), size.max(initial=0.0)
     if discrete:
         radii = np.array([1.0, 2 * max(1.0, high)])
     else:
-        radii = (
-            np.append(np.geomspace(low, high, SAMPLES), min(high, HUGE) / EPS)
-            if high
-            else np.ones(1)
-        )
+        radii = np.geomspace(low, high, SAMPLES) if high else np.ones(1)
     return radii * np.exp(0.2j * np.pi)
 
 
