@@ -275,11 +275,13 @@ def _size(x: np.ndarray) -> str:
 
 
 def _timebase(Ts: Any, dt: Any, default: float | bool | None) -> float | bool:
-    stated = dt if Ts is None else Ts
-    if not (Ts is None or dt is None or np.array_equal(Ts, dt)):
+    stated = [_sampling_time(x) for x in (Ts, dt) if x is not None]
+    if stated and any(x is not stated[0] and x != stated[0] for x in stated):
         raise TimebaseError(f"Ts={Ts!r:.60} and dt={dt!r:.60} differ; save one of them")
-    if stated is None:
-        return default or 0
+    return stated[0] if stated else default or 0
+
+
+def _sampling_time(stated: Any) -> float | bool:
     value: Any = np.asarray(stated)
     if value.size != 1 or value.dtype.kind not in "biuf":
         raise TimebaseError(f"a sampling time is one number, got {stated!r:.60}; save Ts as one")
@@ -372,7 +374,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         if key.upper() in ("A", "B", "C", "D", "E"):  # MATLAB writes a matrix of one entry as it
             record[key] = from_json([[value]] if isinstance(value, (int, float)) else value, 2)
         elif key == "poles":
-            record[key] = from_json(value, 1)
+            record[key] = from_json([value] if isinstance(value, (int, float)) else value, 1)
     if np.shape(record.get("B", 0)) == (0,) and "D" in record:  # no states: a list of no rows
         record["B"] = np.zeros((0, record["D"].shape[1]))
         record |= {"A": np.zeros((0, 0))} if "A" in record else {}

@@ -119,8 +119,9 @@ def refuse_forgotten(
     if states_of_others(parameters, optimizer).items() <= idle.items():
         return
     gc.collect()  # one that nobody can step any more may still be in memory
-    for (_, kind, name), state in states_of_others(parameters, optimizer).items():
-        if idle.get((_, kind, name)) != state:
+    for which, state in states_of_others(parameters, optimizer).items():
+        if idle.get(which) != state:
+            _, kind, name = which
             remedy = (
                 LBFGS
                 if kind == "LBFGS"

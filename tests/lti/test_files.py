@@ -429,5 +429,6 @@ def test_sampling_times_that_differ_are_refused(tmp_path):
     path.write_text('{"A": 0.5, "B": 1, "C": 1, "Ts": 0.1, "dt": 0.2}')
     with pytest.raises(lti.TimebaseError, match="differ"):
         load(path)
-    path.write_text('{"A": 0.5, "B": 1, "C": 1, "Ts": 0.1, "dt": 0.1}')
-    assert load(path).dt == 0.1
+    for Ts, dt, read in (("0.1", "[0.1]", 0.1), ("-1", "true", True), ("-1", "-1", True)):
+        path.write_text(f'{{"A": 0.5, "B": 1, "C": 1, "Ts": {Ts}, "dt": {dt}}}')
+        assert load(path).dt == read

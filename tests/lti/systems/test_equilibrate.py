@@ -245,3 +245,13 @@ def test_a_mass_matrix_that_is_toeplitz(n, below, above):
     expected = lti.hankel_singular_values(lti.StateSpace(A.toarray(), B, C))
     found = lti.hankel_singular_values(sys)[:6]
     np.testing.assert_allclose(found, expected[:6], atol=1e-6 * expected[0])
+
+
+@pytest.mark.parametrize(("below", "above"), [(3.0, 1.0), (1.0, 0.1), (1.0, 0.0)])
+def test_convection_that_is_toeplitz(below, above, n=210):
+    rng = np.random.default_rng(0)
+    A = sparse.diags([below, -below - above - 0.3, above], [-1, 0, 1], shape=(n, n)).tocsc()
+    B, C = rng.standard_normal((n, 1)), rng.standard_normal((1, n))
+    expected = lti.hankel_singular_values(lti.StateSpace(A.toarray(), B, C))
+    found = lti.hankel_singular_values(lti.SparseStateSpace(A, B, C))[:6]
+    np.testing.assert_allclose(found, expected[:6], atol=1e-6 * expected[0])
