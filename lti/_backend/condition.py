@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any, cast
 
-__all__ = ["EPS", "condition", "singular_to_rounding"]
+import numpy as np
+from scipy.sparse.linalg import LinearOperator, onenormest
+
+__all__ = ["EPS", "condition", "inverse_singular_to_rounding", "singular_to_rounding"]
 
 EPS = 2.0**-52
 TINY = 2.0**-1000
@@ -13,8 +16,29 @@ SWEEPS = 8
 
 def singular_to_rounding(E: np.ndarray) -> bool:
     """Whether changes of its entries by about eps, relatively, make any E (..., n, n) singular."""
-    rounding = 16 * EPS * np.sqrt(E.shape[-1])
-    return any(condition(E[i]) * rounding > 1 for i in np.ndindex(E.shape[:-2]))
+    return any(_beyond(condition(E[i]), E.shape[-1]) for i in np.ndindex(E.shape[:-2]))
+
+
+def inverse_singular_to_rounding(size: np.ndarray, solve: Any, adjoint: Any) -> bool:
+    """The same of M, even in its units, of which the row sums (n,) of |M| and M^-1 are known.
+
+    By Skeel's condition, max |M^-1| |M| 1, as Hager's method estimates it.
+    """
+    w, shape = size[:, None], (len(size), len(size))
+    flipped = cast(Any, LinearOperator)(
+        shape,
+        dtype=complex,
+        matvec=lambda x: w * adjoint(x.reshape(-1, 1)),
+        rmatvec=lambda x: solve(w * x.reshape(-1, 1)),
+        matmat=lambda X: w * adjoint(X),
+        rmatmat=lambda X: solve(w * X),
+    )
+    found: Any = onenormest(flipped, t=1) if len(size) else 1.0
+    return _beyond(float(found), len(size))
+
+
+def _beyond(condition: float, n: int) -> bool:
+    return not condition * 16 * EPS * np.sqrt(n) <= 1
 
 
 def condition(E: np.ndarray) -> float:

@@ -21,10 +21,12 @@ def dual(sys: System) -> StateSpace:
     return StateSpace(H(sys.A), H(sys.C), H(sys.B), H(sys.D), sys.dt)
 
 
-def has_pole_at(sys: System, s: float) -> bool:
+def has_pole_at(sys: System | SparseStateSpace, s: float) -> bool:
     """Whether a pole is s, to the rounding of the entries of A."""
     if isinstance(sys, DiagonalStateSpace):
         return bool((to_numpy(sys.poles) == s).any())
+    if isinstance(sys, SparseStateSpace):
+        return sys.has_pole_at(s)
     A = to_numpy(sys.A)
     return singular_to_rounding(s * np.eye(sys.order) - A)
 

@@ -25,6 +25,7 @@ __all__ = ["dcgain", "frequency_response"]
 TINY = 2.0**-1000
 MANY = 32  # states and points, from which on a Schur form pays
 BLOCK = 16  # states that are eliminated at once, where there are few points
+INFINITE = "the system has a pole at frequency zero, where its gain is infinite"
 CHUNK = 1 << 22  # numbers in one batch of n x n matrices, 64 MB
 
 
@@ -58,6 +59,9 @@ def frequency_response(sys: SystemLike, w: Array) -> Array:
     """
     sys = as_statespace(sys)
     s, like = points(sys, w), sys.B
+    zero = 1.0 if sys.is_discrete else 0.0
+    if bool(namespace(like).any(s == zero)) and has_pole_at(sys, zero):
+        raise OptionError(f"{INFINITE}; leave frequency 0 out of w")
     if isinstance(sys, SparseStateSpace):
         return sys.transfer_function(s)
     try:
@@ -97,22 +101,23 @@ def dcgain(sys: SystemLike) -> Array:
     array([[1.5]])
     """
     sys = as_statespace(sys)
+    zero = 1.0 if sys.is_discrete else 0.0
     if isinstance(sys, SparseStateSpace):
-        return sys.gain(1.0 if sys.is_discrete else 0.0)
+        if has_pole_at(sys, zero):
+            raise OptionError(f"{INFINITE}; take the frequency response close to zero")
+        return sys.gain(zero)
     G = sys.double()
     dense, xp = G.to_dense(), namespace(G.B)
-    pole = 1.0 if sys.is_discrete else 0.0
     gain = None
-    if not has_pole_at(G, pole):
+    if not has_pole_at(G, zero):
         try:
-            E = pole * eye(G.order, like=dense.A) - dense.A
+            E = zero * eye(G.order, like=dense.A) - dense.A
             gain = dense.D + dense.C @ xp.linalg.solve(E, dense.B)
         except (np.linalg.LinAlgError, RuntimeError):
             gain = None
     if gain is None or not bool(xp.all(xp.isfinite(gain))):
         raise OptionError(
-            "the system has a pole at frequency zero, where its gain is infinite; split it off "
-            "(lti.freqsep), or take the frequency response close to zero"
+            f"{INFINITE}; split it off (lti.freqsep), or take the frequency response close to zero"
         )
     return narrow(gain, like=sys.B)
 

@@ -7,11 +7,12 @@ from functools import cached_property
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from scipy.sparse import csc_matrix, issparse
+from scipy.sparse import csc_matrix, eye_array, issparse
 
 from lti._backend.arrays import Array, is_tensor, widen
 from lti._backend.checks import common, timebase
-from lti.errors import DenseWarning, DimensionError, NonFiniteError, warn
+from lti._backend.condition import inverse_singular_to_rounding
+from lti.errors import DenseWarning, DimensionError, NonFiniteError, OptionError, warn
 from lti.systems.constrained import ConstrainedPencil
 from lti.systems.index_one import IndexOnePencil, algebraic_part
 from lti.systems.labels import Labels
@@ -317,6 +318,21 @@ class SparseStateSpace:
         if even.n_inputs <= even.n_outputs:
             return even.C @ inverse.solve(even.B) + even.D
         return inverse.adjoint(even.C.conj().T).conj().T @ even.B + even.D
+
+    def has_pole_at(self, s: float) -> bool:
+        """Whether a pole is s, to the rounding of the entries of A and E; not known of a pencil."""
+        even = self.equilibrated.system
+        if not issparse(even.A):
+            return False
+        M = abs(even.A)
+        if s:
+            M = M + abs(s) * abs(eye_array(self.order) if even.E is None else even.E)
+        try:
+            inverse = even.pencil.factor(-1.0, s)
+        except OptionError:
+            return True
+        size = np.ravel(M.sum(axis=1))
+        return inverse_singular_to_rounding(size, inverse.solve, inverse.adjoint)
 
     def dual(self) -> SparseStateSpace:
         """E^H x' = A^H x + C^H u, y = B^H x + D^H u."""

@@ -131,8 +131,12 @@ def test_an_integrator_in_any_basis_has_no_gain_at_zero(dt, seed):
     R, units = rng.standard_normal((6, 6)), 10 ** rng.uniform(-6, 6, 6)
     poles = np.array([0.0, -0.3, -0.5, -0.7, -0.9, -1.1]) + bool(dt)
     A = R @ np.diag(poles) @ np.linalg.inv(R) / units[:, None] * units
+    sys = lti.as_statespace((A, np.ones((6, 1)), np.ones((1, 6)), None, dt))
     with pytest.raises(lti.OptionError, match="pole at frequency zero"):
-        lti.dcgain((A, np.ones((6, 1)), np.ones((1, 6)), None, dt))
+        lti.dcgain(sys)
+    with pytest.raises(lti.OptionError, match="pole at frequency zero"):
+        lti.frequency_response(sys, [0.1, 0.0])
+    assert np.isfinite(lti.frequency_response(sys, [0.1])).all()
 
 
 def test_slow_poles_that_the_entries_determine_are_no_integrators():

@@ -79,10 +79,39 @@ def test_refuses_what_is_no_system(matrices, options, error, message):
 def test_a_frequency_at_a_pole_is_refused():
     n = 4
     sys = lti.SparseStateSpace(sparse.csc_array((n, n)), np.ones((n, 1)), np.ones((1, n)))
-    with pytest.raises(lti.OptionError, match="singular"):
+    with pytest.raises(lti.OptionError, match="pole at frequency zero"):
         lti.frequency_response(sys, [0.0])
-    with pytest.raises(lti.OptionError, match="singular"):
+    with pytest.raises(lti.OptionError, match="pole at frequency zero"):
         lti.dcgain(sys)
+    moved = lti.SparseStateSpace(sparse.eye_array(n) * 1j, sys.B, sys.C)
+    with pytest.raises(lti.OptionError, match="singular"):
+        lti.frequency_response(moved, [1.0])
+
+
+@pytest.mark.parametrize("dt", [0, True])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("with_E", [False, True])
+def test_a_sparse_integrator_in_any_units_has_no_gain_at_zero(with_E, seed, dt):
+    n, rng = 300, np.random.default_rng(seed)
+    between = rng.uniform(0.5, 2.0, n - 1)  # conductances of a bar that no end cools
+    L = sparse.diags_array([between, between], offsets=[-1, 1])
+    L = L - sparse.diags_array(L.sum(axis=1))
+    row, column = (sparse.diags_array(10.0 ** rng.uniform(-4, 4, n)) for _ in "ab")
+    M = sparse.diags_array(rng.uniform(0.5, 2.0, n))
+
+    def in_units(A):
+        if with_E:
+            E = row @ M @ column
+            return lti.SparseStateSpace(row @ A @ column + E * bool(dt), b, b.T, E=E, dt=dt)
+        A = sparse.linalg.inv(column.tocsc()) @ A @ column
+        return lti.SparseStateSpace(A + sparse.eye_array(n) * bool(dt), b, b.T, dt=dt)
+
+    b = np.eye(n)[:, :1]
+    for of in (lti.dcgain, lambda G: lti.frequency_response(G, [0.0])):
+        with pytest.raises(lti.OptionError, match="pole at frequency zero"):
+            of(in_units(0.1 * L))
+        cooled = of(in_units(0.1 * L - sparse.diags_array(np.eye(n)[-1] * 1e-3)))
+        assert np.isfinite(cooled).all()
 
 
 @pytest.mark.parametrize("dt", [0, 0.5])
