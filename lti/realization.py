@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lti._backend.arrays import Array, H, namespace, narrow, to_numpy, tracked, widen
-from lti._backend.checks import as_array, common, timebase
-from lti.errors import DerivativeError, DimensionError, OptionError, OrderError, TimebaseError
+from lti._backend.arrays import Array, H, namespace, narrow, to_numpy, widen
+from lti._backend.checks import as_array, common, no_derivative, timebase
+from lti.errors import DimensionError, OptionError, OrderError, TimebaseError
 from lti.hankel import check_order, energy_order
 from lti.systems.statespace import StateSpace
 
@@ -104,8 +104,7 @@ def era(
             f"markov must be (..., k, p, m) with k >= 3 samples, got shape {tuple(data.shape)}; "
             "of one input and one output pass markov[:, None, None]"
         )
-    if tracked(data):
-        raise DerivativeError("era has no derivative; detach markov from its graph first")
+    no_derivative("era has", data)
     h, xp = widen(data), namespace(data)
     last = h.shape[-3] - 1
     rows = _checked_rows(rows, last)

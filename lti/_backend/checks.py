@@ -19,8 +19,9 @@ from lti._backend.arrays import (
     to_numpy,
     torch_backend,
     tracing,
+    tracked,
 )
-from lti.errors import DimensionError, NonFiniteError, OptionError, TimebaseError
+from lti.errors import DerivativeError, DimensionError, NonFiniteError, OptionError, TimebaseError
 
 DTYPES = {np.dtype(name) for name in ("float32", "float64", "complex64", "complex128")}
 
@@ -178,6 +179,12 @@ def finite_number(x: Any) -> bool:
         return isinstance(x, (int, float)) and math.isfinite(x)
     except OverflowError:  # 10**400
         return False
+
+
+def no_derivative(what: str, *arrays: Array) -> None:
+    """`DerivativeError` if torch records derivatives of any array; `what` is as "irka has"."""
+    if tracked(*arrays):
+        raise DerivativeError(f"{what} no derivative; detach the system from its graph first")
 
 
 def positive(name: str, value: Any) -> None:

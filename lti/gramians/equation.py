@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from scipy.linalg import get_lapack_funcs, schur, solve_triangular
 
-from lti._backend.arrays import Array, from_numpy, is_complex, narrow, to_numpy, tracked
-from lti._backend.checks import common, require_matrix, timebase
-from lti.errors import DerivativeError, DimensionError, UnstableError
+from lti._backend.arrays import Array, from_numpy, is_complex, narrow, to_numpy
+from lti._backend.checks import common, no_derivative, require_matrix, timebase
+from lti.errors import DimensionError, UnstableError
 
 __all__ = ["solve_lyapunov"]
 
@@ -70,10 +70,7 @@ def solve_lyapunov(A: Array, Q: Array, dt: float | bool = 0) -> Array:
         raise DimensionError(
             f"A and Q must be square and of one shape, got {tuple(A.shape)} and {tuple(Q.shape)}"
         )
-    if tracked(A, Q):
-        raise DerivativeError(
-            "the solution has no derivative here; detach A and Q, or use controllability_gramian"
-        )
+    no_derivative("solve_lyapunov (unlike controllability_gramian) has", A, Q)
     discrete = bool(timebase(dt))
     a, q = (to_numpy(x).astype(complex) for x in (A, Q))
     X = np.empty_like(q)

@@ -305,9 +305,8 @@ def balance(
         What to do about unstable poles, on or beyond the stability boundary: refuse the system, or
         reduce its stable part and keep the rest as it is. The states kept count, and come first.
     alpha : float, optional
-        With ``unstable="split"``: the boundary between the poles that are kept and the part that is
-        reduced, a real part <= 0, or in discrete time a radius <= 1. The slow poles of a stable
-        system can so be kept as they are.
+        With ``unstable="split"``: the boundary of the poles that are kept, a real part <= 0, or in
+        discrete time a radius <= 1, so that slow poles of a stable system can be kept as well.
     method : {"square-root", "balancing-free"}, optional
         The coordinates of the reduced system: balanced, or orthonormal bases of the same spaces,
         which are better conditioned where the values span many orders of magnitude.
@@ -330,8 +329,7 @@ def balance(
         part, a dense `StateSpace` in double precision (for the observability with its dual), or
         for both with the stable part of a sparse system, and returns one of the two.
     gramians : callable, optional
-        Makes both Gramians of the stable part: ``gramians(G)`` returns a `GramianPair`, which also
-        says what error bound holds.
+        ``gramians(G)`` returns a `GramianPair` of the stable part, which says what bound holds.
 
     Returns
     -------
@@ -350,6 +348,8 @@ def balance(
         If a user-supplied factor has an entry that is not finite.
     DimensionError
         If a weight or a factor does not fit.
+    DerivativeError
+        If torch records derivatives, and none is known of these Gramians or of the split.
 
     References
     ----------

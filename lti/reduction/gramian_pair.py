@@ -14,11 +14,10 @@ from lti._backend.arrays import (
     is_like,
     spectral_norm,
     to_numpy,
-    tracked,
     widen,
 )
-from lti._backend.checks import as_array, common, one_of
-from lti.errors import DerivativeError, DimensionError, OptionError
+from lti._backend.checks import as_array, common, no_derivative, one_of
+from lti.errors import DimensionError, OptionError
 from lti.gramians.exact import double_factors, exact_factors
 from lti.gramians.limited import frequency_limited_factors, time_limited_factors
 from lti.gramians.supplied import GramianFactor, named
@@ -151,10 +150,8 @@ def choose_pair(
     W_o = _weight("output_weight", output_weight, sys)
     if (W_i and controllability is not None) or (W_o and observability is not None):
         raise OptionError("a user-supplied factor has its weight in it; leave one of the two out")
-    if (weighted or limited) and tracked(*sys.matrices):
-        raise DerivativeError(
-            "weights and limits have no derivative; detach the system from its graph first"
-        )
+    if weighted or limited:
+        no_derivative("a weighted or limited Gramian has", *sys.matrices)
     if weighting == "wang" and not (weighted or limited or supplied):
         raise OptionError(
             'weighting="wang" changes Gramians that are weighted, limited or user-supplied; leave '

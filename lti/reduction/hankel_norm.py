@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from lti._backend.arrays import Array, H, block_diag, from_numpy, namespace, spectral_norm
+from lti._backend.checks import no_derivative
 from lti.errors import DimensionError, LTIError, OptionError, ReductionWarning, warn
 from lti.hankel import EQUAL, OrderChoice, error_bound
 from lti.norms import hankel_norm
@@ -80,6 +81,8 @@ def hankel_norm_approximation(
         is less than the number of unstable poles.
     DimensionError
         If the systems of a batch need different orders.
+    DerivativeError
+        If torch records derivatives of the system.
 
     Warns
     -----
@@ -139,6 +142,7 @@ HANKEL_NORM = register_method(HankelNormApproximation())
 
 
 def _reduced(balancing: Balancing, choice: OrderChoice) -> Reduction:
+    no_derivative("hankel_norm_approximation has", *balancing.system.matrices)
     sys, parts = balancing.system, balancing.parts
     n, rank, kept = sys.order, balancing.minimal_order, balancing.smallest_order
     asked = balancing.select_order(choice, balancing.error_bounds / 2)

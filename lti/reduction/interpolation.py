@@ -9,10 +9,9 @@ import numpy as np
 from scipy.linalg import lu_factor, lu_solve
 from scipy.optimize import linear_sum_assignment
 
-from lti._backend.arrays import Array, from_numpy, narrow, to_numpy, tracked
-from lti._backend.checks import positive
+from lti._backend.arrays import Array, from_numpy, narrow, to_numpy
+from lti._backend.checks import no_derivative, positive
 from lti.errors import (
-    DerivativeError,
     DimensionError,
     OptionError,
     OrderError,
@@ -106,8 +105,7 @@ def irka(
     sys = sys.finite_part if isinstance(sys, SparseStateSpace) else sys
     if sys.batch_shape:
         raise DimensionError(f"irka takes one system, got a batch of shape {sys.batch_shape}")
-    if tracked(*sys.matrices):
-        raise DerivativeError("irka has no derivative; detach the system from its graph first")
+    no_derivative("irka has", *sys.matrices)
     positive("rtol", rtol)
     if not (isinstance(most_iterations, (int, np.integer)) and most_iterations > 0):
         raise OptionError(f"most_iterations must be an integer above 0, got {most_iterations!r}")

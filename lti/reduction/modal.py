@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lti._backend.arrays import from_numpy, is_complex, namespace, narrow, tail_sums, to_numpy
+from lti._backend.checks import no_derivative
 from lti.errors import DimensionError, OptionError, ReductionWarning, warn
 from lti.hankel import OrderChoice, hankel_singular_values, pad
 from lti.reduction.balancing import Balancing
@@ -17,7 +18,7 @@ from lti.systems.diagonalize import eigenvectors
 from lti.systems.protocol import System, SystemLike
 from lti.systems.split import Split, parts_of
 from lti.systems.stability import close_to_boundary, is_stable, require_stable
-from lti.systems.statespace import StateSpace
+from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = ["modal_truncation"]
 
@@ -70,6 +71,8 @@ def modal_truncation(
         If `sys` is a batch.
     OrderError
         If not just one of `order`, `tol` and `energy` is given, or it is out of range.
+    DerivativeError
+        If torch records derivatives of A, but of a diagonal system.
 
     Warns
     -----
@@ -124,6 +127,8 @@ def _require_one(sys: System) -> None:
 
 
 def _reduced(sys: System, parts: Split, choice: OrderChoice) -> Reduction:
+    if not isinstance(sys, DiagonalStateSpace):
+        no_derivative("modal_truncation, but of a diagonal system, has", sys.A)
     k, n = parts.rest.order, sys.order
     T, W, sizes, gains, scale, size = _modes(parts.stable.to_dense())
     ends = np.cumsum([k, *sizes])  # the orders that part no pair

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from lti._backend.arrays import Array, to_numpy, tracked
-from lti._backend.checks import positive
-from lti.errors import DerivativeError, DimensionError, OptionError
+from lti._backend.arrays import Array, to_numpy
+from lti._backend.checks import no_derivative, positive
+from lti.errors import DimensionError, OptionError
 from lti.gramians.exact import balanced_units, double_factors
 from lti.hankel import error_bound
 from lti.norms import hinf_norm
@@ -324,10 +324,7 @@ def _on_host(sys: StateSpace) -> tuple[StateSpace, np.ndarray]:
             f"Riccati equations are solved for one system, got a batch of shape {sys.batch_shape}; "
             "balance each of them"
         )
-    if tracked(*sys.matrices):
-        raise DerivativeError(
-            "Riccati equations have no derivative; detach the system from its graph first"
-        )
+    no_derivative("a solution of Riccati equations has", *sys.matrices)
     A, B, C, D = (to_numpy(x) for x in sys.double().to_dense().matrices)
     G = StateSpace(A, B, C, D, sys.dt)
     d = balanced_units(G)

@@ -19,12 +19,11 @@ from lti._backend.arrays import (
     narrow,
     real,
     to_numpy,
-    tracked,
 )
-from lti._backend.checks import one_of, timebase
+from lti._backend.checks import no_derivative, one_of, timebase
 from lti._backend.condition import EPS, condition
 from lti._backend.exponential import expm
-from lti.errors import DerivativeError, OptionError, TimebaseError
+from lti.errors import OptionError, TimebaseError
 from lti.systems.algebra import has_pole_at, host_copy, in_units, member, state_scaling
 from lti.systems.convert import as_statespace, without_sparse
 from lti.systems.protocol import System, SystemLike
@@ -211,10 +210,7 @@ def undiscretize(sys: SystemLike, method: str = "zoh", prewarp: float | None = N
         rest = xp.where(p == 0, 1.0, p)
         hold = dt * xp.where(p == 0, 1.0 + 0 * p, xp.expm1(rest) / rest)
         return _narrowed(replace(sys, poles=p / dt, B=sys.B / hold[..., :, None], dt=0), original)
-    if tracked(*sys.matrices):
-        raise DerivativeError(
-            "the logarithm of a matrix has no derivative here; detach the system, or diagonalize it"
-        )
+    no_derivative("undiscretize, but of a diagonal system, has", *sys.matrices)
     host: Any = host_copy(sys)
     A, B = np.empty_like(host.A), np.empty_like(host.B)
     for i in np.ndindex(host.batch_shape):

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lti._backend.arrays import frobenius, from_numpy, narrow, to_numpy, tracked
-from lti._backend.checks import positive
-from lti.errors import DefectiveError, DerivativeError, DimensionError
+from lti._backend.arrays import frobenius, from_numpy, narrow, to_numpy
+from lti._backend.checks import no_derivative, positive
+from lti.errors import DefectiveError, DimensionError
 from lti.systems.algebra import state_scaling
 from lti.systems.convert import as_statespace
 from lti.systems.decouple import decouple
@@ -265,8 +265,7 @@ def _on_host(sys: Any, name: str) -> StateSpace:
         raise DimensionError(
             f"{name} takes one system, got a batch of shape {sys.batch_shape}; pass each of them"
         )
-    if tracked(*sys.matrices):
-        raise DerivativeError(f"{name} has no derivative; detach the system from its graph first")
+    no_derivative(f"{name} has", *sys.matrices)
     dense = sys.to_dense().double()
     A, B, C, D = (to_numpy(x) for x in dense.matrices)
     return StateSpace(A, B, C, D, dense.dt)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lti._backend.arrays import Array, block_diag, eye, from_numpy, namespace, to_numpy
-from lti._backend.checks import one_of
+from lti._backend.checks import no_derivative, one_of
 from lti.errors import DefectiveError, DimensionError, OptionError
 from lti.systems.decouple import block_sizes, decouple
 from lti.systems.labels import Labels
@@ -155,6 +155,8 @@ def split(sys: System, alpha: float | None = None) -> Split:
         rate = 1.0 if discrete else _rate(A[i], B[i], C[i])
         form = form_with_ports(A[i], B[i], C[i], discrete)
         T[i], W[i], k[i] = _bases(form, discrete, margin, rate)
+    if _common(k):  # with A, states pass from one part to the other
+        no_derivative("a split of unstable poles, but of a diagonal system, has", sys.A)
     return _parts(sys.to_dense(), T, W, _common(k))
 
 

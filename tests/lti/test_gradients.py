@@ -266,8 +266,72 @@ def test_single_precision_is_computed_in_double(single):
 def test_what_has_no_derivative_says_so():
     arrays, make = drawn("dense real", True)
     for options in ({"frequencies": (0.1, 1)}, {"times": (0, 4)}):
-        with pytest.raises(lti.DerivativeError, match="weights and limits have no derivative"):
+        with pytest.raises(lti.DerivativeError, match="limited Gramian has no derivative"):
             lti.balance(make(*arrays), **options)
+
+
+WITHOUT = {
+    "modal": lambda G: lti.modal_truncation(G, order=2),
+    "hankel norm": lambda G: lti.hankel_norm_approximation(G, order=2),
+    "irka": lambda G: lti.irka(G, order=2),
+    "minimal": lti.minimal,
+    "split": lambda G: lti.balanced_truncation(shifted(G), order=3, unstable="split"),
+    "a shifted split": lambda G: lti.balance(G, unstable="split", alpha=-2.0),
+}
+
+
+def shifted(G):
+    """The same with some poles beyond the boundary."""
+    return lti.StateSpace(G.A + 2.0 * torch.eye(G.order, dtype=G.A.dtype), G.B, G.C)
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_no_derivative_is_wrong_for_want_of_one(name):
+    A = np.diag(-np.arange(1.0, 6)) + 0.1
+    arrays = leaf(A), leaf(np.ones((5, 1))), leaf(np.ones((1, 5)))
+    with pytest.raises(lti.DerivativeError, match="no derivative"):
+        WITHOUT[name](lti.StateSpace(*arrays))
+    detached = lti.StateSpace(*(x.detach() for x in arrays))
+    WITHOUT[name](detached)
+
+
+@pytest.mark.parametrize("conjugate", [False, True])
+@pytest.mark.parametrize(
+    "reduce",
+    [
+        lambda G: lti.modal_truncation(G, order=2),
+        lambda G: lti.balanced_truncation(G, order=3, unstable="split", alpha=-1.5),
+    ],
+)
+def test_modes_of_a_diagonal_system_have_derivatives(reduce, conjugate):
+    poles = [-1.0 + 0.5j, -2.0 + 1j, -3.0 + 4j] if conjugate else [-1.0, -2.0, -3.0, -4.0]
+    B, C = np.random.default_rng(0).standard_normal((2, len(poles), 1))
+    arrays = [leaf(x) for x in (poles, B + 0j * conjugate, C.T + 0j * conjugate)]
+    make = diagonal(0, conjugate)
+    assert gradcheck(lambda *x: markov(reduce(make(*x))), arrays)
+
+
+ALGEBRA = {
+    "feedback": lambda G: lti.feedback(G, 0.1),
+    "series": lambda G: lti.series(G, G),
+    "parallel": lambda G: lti.parallel(G, 2 * G),
+    "zoh": lambda G: lti.discretize(G, 0.1),
+    "bilinear": lambda G: lti.discretize(G, 0.1, "bilinear"),
+}
+
+
+@pytest.mark.parametrize("name", ALGEBRA)
+def test_systems_of_systems_have_derivatives_twice(name):
+    arrays, make = drawn("dense real", 0)
+    of = lambda *x: lti.dcgain(ALGEBRA[name](make(*x)))  # noqa: E731
+    assert gradcheck(of, arrays) and gradgradcheck(of, arrays)
+
+
+@pytest.mark.parametrize("simulated", [lti.step_response, lti.impulse_response])
+def test_responses_in_time_have_derivatives(simulated):
+    arrays, make = drawn("dense real", 0)
+    of = lambda *x: simulated(make(*x), torch.linspace(0, 1, 4, dtype=torch.float64))  # noqa: E731
+    assert gradcheck(of, arrays) and gradgradcheck(of, arrays)
 
 
 def test_a_given_factor_has_its_derivative():
