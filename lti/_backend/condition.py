@@ -7,6 +7,8 @@ from typing import Any, cast
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, onenormest
 
+from lti._backend.blocks import blocks_of, irreducible
+
 __all__ = ["EPS", "condition", "inverse_singular_to_rounding", "singular_to_rounding"]
 
 EPS = 2.0**-52
@@ -42,14 +44,20 @@ def _beyond(condition: float, n: int) -> bool:
 
 
 def condition(E: np.ndarray) -> float:
-    """rho(|E^-1| |E|) of E (n, n), the same in all units of its rows and columns.
+    """rho(|E^-1| |E|) of E (n, n), the same in any order and units of its states.
 
-    If no entry changes by more than its inverse, relatively, E stays regular: Rump, "Structured
-    perturbations part II: componentwise distances", SIAM J. Matrix Anal. Appl. 25 (2003). 1 without
-    entries.
+    It is the largest of its irreducible blocks, 1 without entries. If no entry changes by more than
+    its inverse, relatively, E stays regular: Rump, "Structured perturbations part II: componentwise
+    distances", SIAM J. Matrix Anal. Appl. 25 (2003).
     """
-    if not len(E):
-        return 1.0
+    order, edges = irreducible(E)
+    E = E[order[:, None], order]
+    return max((_of_block(E[k, k]) for k in blocks_of(edges)), default=1.0)
+
+
+def _of_block(E: np.ndarray) -> float:
+    if len(E) == 1:
+        return 1.0 if E.all() else np.inf
     for axis in (1, 0):
         largest = abs(E).max(axis=axis, keepdims=True)
         if not largest.all():

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from lti._backend.arrays import frobenius, lq_factor, real, times
+from lti._backend.blocks import choose_scaling
 from lti._backend.checks import in_range
 from lti.errors import UnstableError
 from lti.gramians.hammarling import factor
 from lti.gramians.lyapunov import EPS, TINY, gap
 from lti.systems.schur import (
     SchurForm,
-    choose_scaling,
     quasi_triangular_poles,
     schur_form,
     sylvester,

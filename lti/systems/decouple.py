@@ -8,7 +8,8 @@ import numpy as np
 from scipy.linalg import get_lapack_funcs
 
 from lti._backend.arrays import frobenius
-from lti.systems.schur import SchurForm, blocks_of, sylvester
+from lti._backend.blocks import blocks_of
+from lti.systems.schur import SchurForm, sylvester
 
 __all__ = ["block_sizes", "decouple"]
 

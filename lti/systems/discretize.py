@@ -20,6 +20,7 @@ from lti._backend.arrays import (
     real,
     to_numpy,
 )
+from lti._backend.blocks import solve
 from lti._backend.checks import no_derivative, one_of, timebase
 from lti._backend.condition import EPS, condition
 from lti._backend.exponential import expm
@@ -301,7 +302,7 @@ def _map(sys: System, a: Array, sign: int, dt: float | bool) -> System:
     xp = namespace(sys.A)
     identity = eye(n, like=sys.A)
     E = a * identity - sys.A if discrete else identity + sys.A
-    solved = xp.linalg.solve(E, xp.concat([xp.broadcast_to(identity, E.shape), sys.B], axis=-1))
+    solved = solve(E, xp.concat([xp.broadcast_to(identity, E.shape), sys.B], axis=-1))
     inverse, EB = solved[..., :n], solved[..., n:]
     root = (2 * a) ** 0.5
     return replace(

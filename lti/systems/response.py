@@ -10,12 +10,13 @@ from itertools import pairwise
 import numpy as np
 
 from lti._backend.arrays import Array, eye, from_numpy, namespace, narrow, to_numpy
+from lti._backend.blocks import choose_scaling, solve
 from lti._backend.checks import as_array, require_finite
 from lti.errors import DimensionError, OptionError
 from lti.systems.algebra import has_pole_at
 from lti.systems.convert import as_statespace
 from lti.systems.protocol import System, SystemLike
-from lti.systems.schur import choose_scaling, pairs_of, shows_poles
+from lti.systems.schur import pairs_of, shows_poles
 from lti.systems.sparse import SparseStateSpace
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 from lti.systems.units import form_with_ports
@@ -112,7 +113,7 @@ def dcgain(sys: SystemLike) -> Array:
     if not has_pole_at(G, zero):
         try:
             E = zero * eye(G.order, like=dense.A) - dense.A
-            gain = dense.D + dense.C @ xp.linalg.solve(E, dense.B)
+            gain = dense.D + dense.C @ solve(E, dense.B)
         except (np.linalg.LinAlgError, RuntimeError):
             gain = None
     if gain is None or not bool(xp.all(xp.isfinite(gain))):

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from scipy.linalg import get_lapack_funcs
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
+from lti._backend.blocks import Scaling, blocks_of, choose_scaling
 from lti.errors import LTIError
 
 __all__ = [
     "SchurForm",
-    "blocks_of",
-    "choose_scaling",
     "middle",
     "pairs_of",
     "poles_of",
@@ -28,9 +24,8 @@ __all__ = [
 
 TINY = 2.0**-1000
 WIDTH = 32  # states that LAPACK solves for at once, without matrix products
-dgebal, dgees, dtrsyl = get_lapack_funcs(("gebal", "gees", "trsyl"), dtype=np.float64)
+dgees, dtrsyl = get_lapack_funcs(("gees", "trsyl"), dtype=np.float64)
 zgees, ztrsyl = get_lapack_funcs(("gees", "trsyl"), dtype=np.complex128)
-Scaling = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,51 +68,11 @@ def schur_form(A: np.ndarray, scaling: Scaling | None = None) -> SchurForm:
     return SchurForm(T, Q, d, quasi_triangular_poles(T), edges)
 
 
-def choose_scaling(A: np.ndarray, units: np.ndarray | None = None) -> Scaling:
-    """order, edges, d: a block upper triangular order of A's states, where blocks begin, and units.
-
-    In these, A / d_i * d_j, each irreducible block has rows as large as columns, unless units are
-    given. The large ones come first, which lets small poles keep their digits.
-    """
-    order, edges = _irreducible(A)
-    d, local = np.ones(len(A)) if units is None else units[order], np.arange(len(A))
-    A = abs(A[order[:, None], order])
-    for k in blocks_of(edges):
-        if k.stop - k.start > 1:
-            if units is None:
-                balanced, *_, d[k], _ = dgebal(A[k, k], scale=1, permute=0)
-            else:
-                balanced = A[k, k] / d[k, None] * d[k]
-            local[k] = k.start + (-balanced.max(axis=1)).argsort(kind="stable")
-    order, units = order[local], np.empty_like(d)
-    units[order] = d[local]
-    return order, edges, units
-
-
-def evened(M: np.ndarray) -> np.ndarray:
-    """d (n, 1): rows and columns of |M| / d_i * d_j are equally large."""
-    return dgebal(M, scale=1, permute=0)[3][:, None]
-
-
 def _ordered(A: np.ndarray, order: np.ndarray, d: np.ndarray) -> np.ndarray:
     """A / d_i * d_j with its states in another order; columns are contiguous, as in LAPACK."""
     A = A.T[order[:, None], order].T
     A *= d / d[:, None]
     return A
-
-
-def blocks_of(edges: np.ndarray) -> list[slice]:
-    return [slice(*pair) for pair in pairwise(edges.tolist())]
-
-
-def _irreducible(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """An order of the states in which A is block upper triangular, and where its blocks begin."""
-    if A.all():
-        return np.arange(len(A)), np.array([0, len(A)][: len(A) + 1])
-    _, labels = connected_components(csr_array(A != 0), connection="strong")
-    # Tarjan's algorithm numbers a component after all that it leads to
-    edges = np.concatenate([[0], np.cumsum(np.bincount(labels)[::-1])])
-    return np.argsort(-labels, kind="stable"), edges
 
 
 def _schur(A: np.ndarray, vectors: bool = True) -> tuple[np.ndarray, np.ndarray]:

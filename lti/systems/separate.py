@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from lti._backend.arrays import frobenius, from_numpy, narrow, to_numpy
+from lti._backend.blocks import blocks_of
 from lti._backend.checks import no_derivative, positive
 from lti.errors import DefectiveError, DimensionError
 from lti.systems.algebra import state_scaling
 from lti.systems.convert import as_statespace
 from lti.systems.decouple import decouple
 from lti.systems.protocol import SystemLike
-from lti.systems.schur import blocks_of
 from lti.systems.statespace import StateSpace
 from lti.systems.units import form_with_ports
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from lti._backend.arrays import H, frobenius
-from lti.systems.schur import TINY, SchurForm, blocks_of, choose_scaling, evened, schur_form
+from lti._backend.blocks import blocks_of, choose_scaling, evened
+from lti.systems.schur import TINY, SchurForm, schur_form
 
 __all__ = ["BACKWARD", "differ", "form_with_ports", "least_rounding"]
 

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lti
+from lti._backend.blocks import choose_scaling
 from lti.gramians import dense, hammarling
 from lti.gramians.dense import schur_factors, to_continuous
-from lti.systems.schur import choose_scaling, schur_form
+from lti.systems.schur import schur_form
 from tests.lti.helpers import (
     all_pass,
     chain,
@@ -300,14 +301,16 @@ def test_entries_that_are_rounding_choose_no_units(n, k, discrete):
 @pytest.mark.parametrize("spread", [1e1, 1e3, 1e5])
 def test_the_estimate_of_rounding_is_honest_where_all_values_are_equal(spread):
     # P Q = 1 in any coordinates, so that no derivative of its trace shows what rounding does
-    rng, n = np.random.default_rng(0), 8
-    X, b = rng.standard_normal((n, n)), rng.standard_normal((n, 1))
+    rng, n, m = np.random.default_rng(0), 8, round(spread**0.25)
+    X, b = np.round(32 * rng.standard_normal((n, n))) / 32, np.round(4 * rng.random((n, 1))) / 4
     A = (X - X.T) / 2 - b @ b.T / 2  # balanced
-    one, two = (np.linalg.qr(rng.standard_normal((n, n)))[0] for _ in range(2))
-    T, inverse = one * np.geomspace(1, spread, n) @ two, two.T / np.geomspace(1, spread, n) @ one.T
+    one, zero, (F, G) = np.eye(4), np.zeros((4, 4)), m * rng.integers(-1, 2, (2, 4, 4))
+    T = np.block([[one, F], [zero, one]]) @ np.block([[one, zero], [G, one]])
+    inverse = np.block([[one, zero], [-G, one]]) @ np.block([[one, -F], [zero, one]])
+    assert np.array_equal(T @ inverse, np.eye(n))  # of whole numbers: no product rounds
     found = schur_factors(T @ A @ inverse, T @ b, b.T @ inverse, False)
     error = abs(np.linalg.svd(found.product, compute_uv=False) - 1).max()
-    assert error <= 10 * found.roundoff + 1e-14  # the products above have rounded as well
+    assert error <= 10 * found.roundoff + 1e-14
     assert found.roundoff <= 1e-13 * spread**2
 
 
