@@ -34,7 +34,7 @@ def solve(E: Array, F: Array) -> Array:
         return xp.linalg.solve(E, F)
     if batch:
         F = xp.broadcast_to(F, (*batch, *F.shape[-2:]))
-        each = [solve(E[i], F[i]) for i in np.ndindex(*batch)]
+        each = [solve(E[(*i, ...)], F[(*i, ...)]) for i in np.ndindex(*batch)]
         return xp.reshape(xp.stack(each), (*batch, *F.shape[-2:]))
     order, _, d = choose_scaling(host)
     back, units = (from_numpy(x, like=E) for x in (np.argsort(order), d[order, None]))

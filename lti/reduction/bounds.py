@@ -23,12 +23,15 @@ __all__ = [
     "cast_gain",
     "certified",
     "divided",
+    "may_exceed",
     "rounded",
     "stable_part",
 ]
 
 EPS = 2.0**-52
 LOST = 1e-12  # a pole of the reduced system this close to the stability boundary is flagged
+MUCH = 1e2  # times what is usual
+SURE = 10.0  # times what was lost, as that is an estimate
 CANCEL = 1e6  # and Gramians whose product is this much smaller than their sizes
 
 
@@ -50,17 +53,26 @@ def cancelling(balancing: Balancing) -> list[str]:
 
 def rounded(balancing: Balancing, order: int, bound: Array) -> list[str]:
     """The flag that rounding may have cost more than `bound` (...), where much was lost to it."""
-    n, scale = balancing.system.order, to_numpy(balancing.roundoff_scale)
-    pair, cost = balancing.factors, ROUNDING * n * EPS * scale
-    usual = ROUNDING * n * EPS * to_numpy(pair.product_scale)
-    lost = pair.roundoff + (pair.roundoff_gain - 1) * usual
-    bad = (to_numpy(bound) < cost) & (lost > usual)
-    if order >= n or not bad.any() or balancing.near_unstable:  # that flag says it
+    n, pair = balancing.system.order, balancing.factors
+    usual = n * EPS * to_numpy(pair.product_scale)
+    lost = to_numpy(pair.roundoff) + (pair.roundoff_gain - 1) * ROUNDING * usual
+    if order >= n or balancing.near_unstable:  # that flag says it
+        return []
+    return may_exceed(to_numpy(bound), lost, usual)
+
+
+def may_exceed(bound: Any, lost: Any, usual: Any) -> list[str]:
+    """The flag that rounding, which has moved the system by about `lost`, counts beside `bound`.
+
+    If that is more than `usual`, what a well-conditioned system loses, n eps |R| |S|.
+    """
+    bad = np.asarray((bound < SURE * lost) & (lost > MUCH * usual))
+    if not bad.any():
         return []
     return [
         f"the error may exceed its bound: rounding may have moved the system by about "
-        f"{cost[bad].max():.1g}, as its poles are of very different size or sensitive; choose an "
-        "order or a tolerance with a larger bound"
+        f"{np.asarray(lost)[bad].max():.1g}, as its poles are of very different size or sensitive; "
+        "choose an order or a tolerance with a larger bound"
     ]
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from lti._backend.arrays import from_numpy, is_complex, namespace, narrow, tail_sums, to_numpy
+from lti._backend.blocks import blocks_of, irreducible
 from lti._backend.checks import no_derivative
 from lti.errors import DimensionError, OptionError, ReductionWarning, warn
 from lti.hankel import OrderChoice, hankel_singular_values, pad
 from lti.reduction.balancing import Balancing
-from lti.reduction.bounds import cast_gain, stable_part
+from lti.reduction.bounds import cast_gain, may_exceed, stable_part
 from lti.reduction.certificate import Claim, Reduction
 from lti.reduction.methods import register_method
 from lti.systems.algebra import state_scaling
@@ -19,6 +20,7 @@ from lti.systems.protocol import System, SystemLike
 from lti.systems.split import Split, parts_of
 from lti.systems.stability import close_to_boundary, is_stable, require_stable
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
+from lti.systems.units import BACKWARD
 
 __all__ = ["modal_truncation"]
 
@@ -130,7 +132,7 @@ def _reduced(sys: System, parts: Split, choice: OrderChoice) -> Reduction:
     if not isinstance(sys, DiagonalStateSpace):
         no_derivative("modal_truncation, but of a diagonal system, has", sys.A)
     k, n = parts.rest.order, sys.order
-    T, W, sizes, gains, scale, size = _modes(parts.stable.to_dense())
+    T, W, sizes, gains, scale, lost, size = _modes(parts.stable.to_dense())
     ends = np.cumsum([k, *sizes])  # the orders that part no pair
     tails = np.append(tail_sums(gains), 0.0)
     bounds = np.full(n + 1, np.inf)
@@ -142,6 +144,8 @@ def _reduced(sys: System, parts: Split, choice: OrderChoice) -> Reduction:
     values = sigma if choice.energy is None else np.concatenate([kept, weights])
     asked = choice.select(values, bounds, k)
     r, flags = int(ends[ends <= asked].max()), close_to_boundary(parts.stable, size)
+    if r < n and not flags:
+        flags = may_exceed(bounds[r], lost, n * EPS * gains.sum())
     if r < asked:
         flags.append(f"order lowered from {asked} to {r}: a conjugate pair stays together")
     T, W = (from_numpy(x, like=sys.B) for x in (T[:, : r - k], W[: r - k]))
@@ -182,8 +186,10 @@ def _reduced(sys: System, parts: Split, choice: OrderChoice) -> Reduction:
 
 def _modes(
     sys: StateSpace,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float, np.ndarray]:
-    """T, W of the modes in descending order of gain; states and gain of each; sizes of G and A.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float, float, np.ndarray]:
+    """T, W of the modes in descending order of gain; states and gain of each; three sizes.
+
+    What the gains of the modes are computed from, what rounding of A has moved them by, and A.
 
     A pair p, conj(p) of a real system is one mode: x = v z + conj(v z) = 2 (Re v Re z - Im v Im z).
     """
@@ -199,6 +205,8 @@ def _modes(
     decay = 1 - np.abs(poles) if sys.is_discrete else -poles.real
     gains = b * c * np.linalg.norm(C @ V, axis=0) * np.linalg.norm(U @ B, axis=1) / decay
     scale = b * c * condition * np.linalg.norm(B) * np.linalg.norm(C) / decay.min(initial=np.inf)
+    moved = BACKWARD * EPS / max(sys.order, 1) * _turned(A) * np.linalg.norm(U, axis=1)
+    lost = float((gains * moved / decay).sum())
     first = np.flatnonzero(poles.imag >= 0) if is_real else np.arange(len(poles))
     pair = is_real & (poles[first].imag > 0)
     gains = np.where(pair, 2.0, 1.0) * gains[first]
@@ -216,5 +224,13 @@ def _modes(
         np.array(sizes, dtype=int),
         gains[descending],
         float(scale),
+        lost,
         np.asarray(np.abs(A).max(initial=0.0)),
     )
+
+
+def _turned(A: np.ndarray) -> float:
+    """|A|_F of its irreducible blocks, whose poles rounding moves; of a triangle it moves none."""
+    order, edges = irreducible(A)
+    blocks = [order[k] for k in blocks_of(edges) if k.stop - k.start > 1]
+    return float(np.sqrt(sum(np.linalg.norm(A[i[:, None], i]) ** 2 for i in blocks)))

@@ -311,7 +311,7 @@ def test_the_estimate_of_rounding_is_honest_where_all_values_are_equal(spread):
     found = schur_factors(T @ A @ inverse, T @ b, b.T @ inverse, False)
     error = abs(np.linalg.svd(found.product, compute_uv=False) - 1).max()
     assert error <= 10 * found.roundoff + 1e-14
-    assert found.roundoff <= 1e-13 * spread**2
+    assert found.roundoff <= 1e-14 * np.linalg.cond(T) ** 2
 
 
 @pytest.mark.parametrize("discrete", [False, True])
@@ -324,7 +324,7 @@ def test_the_estimate_sees_slow_states_that_fast_ones_hide(n, discrete):
         sys = lti.bilinear(sys, 1.0) if discrete else sys
         found = schur_factors(Q @ sys.A @ Q.T, Q @ sys.B, sys.C @ Q.T, discrete)
         error = abs(np.linalg.svd(found.product, compute_uv=False) - 1).max()
-        assert error <= 4 * found.roundoff * np.sqrt(n) <= 1e-7
+        assert error <= 8 * found.roundoff * np.sqrt(n) <= 1e-7  # Q A Q^T has rounded as well
 
 
 # ------------------------------------------------------------------ what must not matter

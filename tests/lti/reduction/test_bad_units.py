@@ -115,6 +115,64 @@ def test_stiff_systems_are_flagged_where_rounding_counts(n, ports, slow, fast):
         lti.balanced_truncation(tame, tol=1e-11, relative=True)
 
 
+@pytest.mark.parametrize("reduce", REDUCTIONS)
+def test_a_bound_below_the_rounding_of_a_rod_is_flagged(reduce):
+    n = 200
+    D = np.diag(np.ones(n - 1), 1)
+    A = 0.01 * (n + 1) ** 2 * (D + D.T - 2 * np.eye(n))
+    sys = lti.StateSpace(A, np.eye(n)[:, [n // 3]], np.eye(n)[[2 * n // 3]])
+    found = {}
+    for order in (6, 8, 16):
+        with warnings.catch_warnings(record=True):
+            warnings.simplefilter("always")
+            reduction = reduce(sys, order)
+        error = abs(lti.dcgain(reduction.system) - lti.dcgain(sys)).item()  # right to 4e-15
+        found[order] = error, reduction.error_bound.item(), reduction.flags
+        assert error <= reduction.error_bound or any("may exceed" in x for x in reduction.flags)
+    assert not found[6][2] and found[16][0] > 3 * found[16][1]
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_slow_poles_in_any_basis_make_no_false_bound(discrete):
+    exceeded = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(4, 8))
+        Q = np.linalg.qr(rng.standard_normal((n, n)))[0]
+        poles = -(10.0 ** rng.uniform(-5, 4, n))
+        B, C = rng.standard_normal((n, 1)), rng.standard_normal((1, n))
+        exact = lti.DiagonalStateSpace(poles, B, C, None, 0)
+        sys = lti.StateSpace(Q * poles @ Q.T, Q @ B, C @ Q.T)
+        if discrete:
+            sys, exact = lti.bilinear(sys), lti.bilinear(exact)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                reduction = lti.balanced_truncation(sys, n - 1)
+            except lti.UnstableError:  # of a pole that rounding has moved so far
+                continue
+        # Q poles Q^T has rounded as much as the factors, so that either explains an error
+        error = lti.linf_norm(exact - reduction.system).item()
+        exceeded += error > 2 * reduction.error_bound
+        assert error <= 3 * reduction.error_bound or reduction.flags, seed
+    assert exceeded > 2
+
+
+def test_a_slow_mode_that_rounding_moves_is_flagged():
+    rng = np.random.default_rng(327)
+    Q = np.linalg.qr(rng.standard_normal((5, 5)))[0]
+    B, C, poles = (
+        rng.standard_normal((5, 1)),
+        rng.standard_normal((1, 5)),
+        -np.geomspace(1e-4, 7e3, 5),
+    )
+    sys = lti.StateSpace(Q * poles @ Q.T, Q @ B, C @ Q.T)
+    with pytest.warns(lti.ReductionWarning, match="may exceed its bound"):
+        reduction = lti.modal_truncation(sys, 4)
+    exact = lti.DiagonalStateSpace(poles, B, C, None, 0)
+    assert lti.hinf_norm(exact - reduction.system) > reduction.error_bound
+
+
 @pytest.mark.parametrize("k", [1, 2])
 @pytest.mark.parametrize("reduce", REDUCTIONS[:2])
 def test_rounding_in_a_reduced_system_is_no_error(reduce, k):
