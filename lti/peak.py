@@ -10,7 +10,7 @@ import numpy as np
 
 from lti._backend.arrays import Array, from_numpy, namespace, narrow, torch_backend, tracked
 from lti._backend.checks import in_range
-from lti._backend.shifts import optimal_shift
+from lti._backend.shifts import shift_of
 from lti.errors import NonFiniteError, UnstableError
 from lti.gramians.exact import ExactFactors, exact_factors
 from lti.hankel import square_root
@@ -30,6 +30,7 @@ __all__ = ["peak", "peak_gain", "peak_or_pole", "stacked", "with_derivative"]
 
 EPS = 2.0**-52
 SCAN = 32  # frequencies at which a large system itself is looked at
+LOST = 1e-10  # relatively, by rounding of a Schur form: more, and each gain is of the system itself
 Peak = tuple[float, float]  # a gain, and its frequency
 
 
@@ -207,10 +208,12 @@ def _climbed(gains: Callable, t: float, reach: float) -> tuple[float, float]:
 def _by_level_sets(G: System, F: System | None, rtol: float, minimal: System | None) -> Peak:
     """The same by the Hamiltonian matrices of a model, the minimal system in balanced coordinates.
 
-    It has few states and no bad units. Every gain that is returned is one of the system itself.
+    It has few states and no bad units. The gain that is returned is one of the system itself.
     """
     size, G, F, minimal = _modest(G, F, minimal and replace(minimal, D=G.D))
     gain, t = _of_model(G, F, rtol, minimal)
+    if np.isfinite(t):
+        gain = _gain_at(G, F, t / (1.0 if G.dt in (0, True) else G.dt))
     return size * gain, t
 
 
@@ -293,7 +296,7 @@ def _quick_and_minimal(sys: System) -> tuple[System, StateSpace]:
     """The system where it is quick to evaluate, and what is above rounding of it, balanced."""
     try:
         found = exact_factors(sys)
-        quick, model = found.system, _balanced(found)
+        model = _balanced(found)
     except UnstableError:
         parts = split(sys)
         try:
@@ -302,7 +305,8 @@ def _quick_and_minimal(sys: System) -> tuple[System, StateSpace]:
             return sys, _in_units(sys.to_dense())
     if not is_stable(model):
         return sys, _in_units(sys.to_dense())
-    return sys if isinstance(sys, DiagonalStateSpace) else quick, model
+    rounded = found.roundoff > LOST * np.linalg.norm(found.R.conj().T @ found.S)
+    return sys if isinstance(sys, DiagonalStateSpace) or rounded else found.system, model
 
 
 def _balanced(found: ExactFactors) -> StateSpace:
@@ -313,7 +317,7 @@ def _balanced(found: ExactFactors) -> StateSpace:
 
 
 def _modes_of(sys: StateSpace) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """Poles and response of a model, by its modes: good enough to search with, and quick."""
+    """Poles and response of a model, by its modes."""
     poles, V = np.linalg.eig(sys.A)
     try:
         modes = DiagonalStateSpace(poles, np.linalg.solve(V, sys.B + 0j), sys.C @ V, sys.D, sys.dt)
@@ -335,7 +339,7 @@ def _on_the_line(sys: System, level: float) -> tuple[System, Callable]:
     """
     if not sys.is_discrete and np.linalg.norm(sys.D, ord=2) < 0.5 * level:
         return sys, lambda w: w
-    a = 1.0 if sys.is_discrete else _shift(sys.poles)
+    a = 1.0 if sys.is_discrete else shift_of(sys.poles)
     circle = sys if sys.is_discrete else to_discrete(sys, a)
     angles = np.pi * np.arange(16) / 8
     turns = np.exp(1j * angles)
@@ -350,20 +354,6 @@ def _on_the_line(sys: System, level: float) -> tuple[System, Callable]:
         return t if sys.is_discrete else a * np.tan(t / 2)
 
     return to_continuous(turned, 1.0), place
-
-
-def _shift(poles: Any) -> float:
-    """a > 0 of the bilinear map: that of `optimal_shift` if no pole is unstable."""
-    unstable = poles.real > 0
-    if not unstable.any():
-        return float(optimal_shift(poles).squeeze())
-    # 1 - |(a + p)/(a - p)|^2 for the mirror image of every pole: 0 if z is on the circle, 1 if z
-    # is in its centre, but then the z of an unstable pole is infinite
-    shifts = (np.abs(poles)[:, None] * np.array([0.4, 1.0, 2.5])).ravel()
-    decay = np.abs(poles.real)
-    depth = 4 * shifts[:, None] * decay / np.abs(shifts[:, None] + decay - 1j * poles.imag) ** 2
-    share = np.where(unstable, np.minimum(depth, 1 - depth), depth).min(axis=1)
-    return float(shifts[np.argmax(share)])
 
 
 def _crossings(sys: System, level: float) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from lti._backend.arrays import Array, from_numpy, namespace, real
@@ -31,3 +33,17 @@ def cheap_shift(A: Array) -> Array:
     x = xp.broadcast_to(from_numpy(x, like=A), (*A.shape[:-1], SAMPLES))
     A = A / top
     return top * xp.sqrt(norm(A) / norm(xp.linalg.solve(A, x)))[..., None, None]
+
+
+def shift_of(poles: Any) -> float:
+    """a > 0 of the bilinear map: that of `optimal_shift` if no pole is unstable."""
+    unstable = poles.real > 0
+    if not unstable.any():
+        return float(optimal_shift(poles).squeeze())
+    # 1 - |(a + p)/(a - p)|^2 for the mirror image of every pole: 0 if z is on the circle, 1 if z
+    # is in its centre, but then the z of an unstable pole is infinite
+    shifts = (np.abs(poles)[:, None] * np.array([0.4, 1.0, 2.5])).ravel()
+    decay = np.abs(poles.real)
+    depth = 4 * shifts[:, None] * decay / np.abs(shifts[:, None] + decay - 1j * poles.imag) ** 2
+    share = np.where(unstable, np.minimum(depth, 1 - depth), depth).min(axis=1)
+    return float(shifts[np.argmax(share)])

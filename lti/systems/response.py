@@ -27,6 +27,7 @@ TINY = 2.0**-1000
 MANY = 32  # states and points, from which on a Schur form pays
 BLOCK = 16  # states that are eliminated at once, where there are few points
 INFINITE = "the system has a pole at frequency zero, where its gain is infinite"
+LOST = 1e-10  # by the rounding of a Schur form, above which each point has its own elimination
 CHUNK = 1 << 22  # numbers in one batch of n x n matrices, 64 MB
 
 
@@ -163,7 +164,7 @@ def _of_modes(sys: DiagonalStateSpace, s: Array) -> Array:
 def resolvent(sys: System, k: int) -> Callable[[Array], Iterator[tuple[slice, Array]]]:
     """s (k,) -> (s - A)^-1 B, some of the points at a time: where, and (..., k', n, m).
 
-    Many points of one larger NumPy system share a Schur form, A = U T U^H.
+    Many points of one larger NumPy system share a Schur form, A = U T U^H, if it rounds little.
     """
     n, m = sys.order, sys.n_inputs
     single = type(sys.A) is np.ndarray and sys.A.ndim == 2
@@ -216,6 +217,8 @@ def _triangular(sys: System) -> Callable[[np.ndarray], np.ndarray]:
     T, B, U = sys.A, sys.B, None
     if not shows_poles(T):
         form = form_with_ports(T, B, sys.C, sys.is_discrete)
+        if form.lost > LOST:
+            return _in_blocks(sys)
         T, U = form.T, form.d[:, None] * form.Q
         B = form.Q.conj().T @ (B / form.d[:, None])
 

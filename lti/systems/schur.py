@@ -44,6 +44,8 @@ class SchurForm:
         Complex, in the order of the diagonal of T.
     edges : array (k + 1,)
         First states in T of the irreducible blocks of A, and n. No rounding passes between these.
+    lost : float, optional
+        What rounding has moved C (s - A)^-1 B by, relatively, where it was estimated.
     """
 
     T: np.ndarray
@@ -51,6 +53,7 @@ class SchurForm:
     d: np.ndarray
     poles: np.ndarray
     edges: np.ndarray
+    lost: float = 0.0
 
 
 def schur_form(A: np.ndarray, scaling: Scaling | None = None) -> SchurForm:

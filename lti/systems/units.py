@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ def form_with_ports(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool)
     points = _samples(form.poles, discrete)
     lost, S, R = _lost(form, B, C, points)
     k = int(np.argmax(lost))
+    form = replace(form, lost=float(lost[k]))
     if not POOR < lost[k] < np.inf:
         return form
     S, R = (np.linalg.norm(form.Q @ X[k], axis=1) for X in (S, R))
@@ -42,7 +44,8 @@ def form_with_ports(A: np.ndarray, B: np.ndarray, C: np.ndarray, discrete: bool)
     if not differ(units, form.d):
         return form
     other = schur_form(A, choose_scaling(A, units))
-    return other if _lost(other, B, C, points)[0].max() < lost[k] else form
+    other = replace(other, lost=float(_lost(other, B, C, points)[0].max()))
+    return min(form, other, key=lambda x: x.lost)
 
 
 def _lost(form: SchurForm, B: np.ndarray, C: np.ndarray, s: np.ndarray) -> Any:

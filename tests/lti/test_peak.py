@@ -133,3 +133,18 @@ def test_a_second_derivative_is_refused():
     (slope,) = torch.autograd.grad(lti.hinf_norm((A, one, one)), A, create_graph=True)
     with pytest.raises(lti.DerivativeError, match="peak gains have a first derivative only"):
         slope.sum().backward()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("n", [20, 50, 100])
+def test_time_constants_of_all_sizes_in_a_chain(n, seed):
+    # A has no negative entries off the diagonal, nor have B and C: the norm is the gain at zero
+    e = 10.0 ** np.random.default_rng(seed).uniform(-8, 8, n)
+    T = np.eye(n, k=1) + np.eye(n, k=-1) - 3 * np.eye(n)
+    sys = lti.StateSpace(T / e[:, None], 1 / e[:, None], np.ones((1, n)))
+    expected = -np.linalg.solve(T, np.ones(n)).sum()
+    assert lti.hinf_norm(sys).item() == pytest.approx(expected, rel=1e-9)
+    w = np.append(0.0, np.geomspace(1e-14, 1e-10, 40))  # below the slowest pole
+    response = lti.frequency_response(sys, w)[:, 0, 0]
+    one_by_one = [lti.frequency_response(sys, [x])[0, 0, 0] for x in w]
+    np.testing.assert_allclose(response, one_by_one, rtol=1e-9)
