@@ -11,7 +11,7 @@ from lti._backend.arrays import frobenius
 from lti._backend.blocks import blocks_of
 from lti.systems.schur import SchurForm, sylvester
 
-__all__ = ["block_sizes", "decouple"]
+__all__ = ["block_sizes", "decouple", "sensitivity"]
 
 EPS = 2.0**-52
 
@@ -22,6 +22,23 @@ def block_sizes(form: SchurForm) -> np.ndarray:
     for k in blocks_of(form.edges):
         sizes[k] = frobenius(form.T[k, k])
     return sizes
+
+
+def sensitivity(form: SchurForm) -> np.ndarray:
+    """|u| |v| / |u^H v| of each pole (n,) in its irreducible block, u and v its eigenvectors.
+
+    A change of the block moves the pole by so much, relatively to the change.
+    """
+    found = np.ones(len(form.T))
+    for k in blocks_of(form.edges):
+        if k.stop - k.start > 1:
+            poles, V = np.linalg.eig(form.T[k, k])
+            with np.errstate(all="ignore"):
+                U = np.linalg.pinv(V, rcond=EPS**2)
+                each = np.linalg.norm(U, axis=1) * np.linalg.norm(V, axis=0)
+            at = abs(form.poles[k, None] - poles).argmin(axis=1)
+            found[k] = np.maximum(each, 1.0)[at]
+    return found
 
 
 def decouple(form: SchurForm, first: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

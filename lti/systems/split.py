@@ -9,7 +9,7 @@ import numpy as np
 from lti._backend.arrays import Array, block_diag, eye, from_numpy, namespace, to_numpy
 from lti._backend.checks import no_derivative, one_of
 from lti.errors import DefectiveError, DimensionError, OptionError
-from lti.systems.decouple import block_sizes, decouple
+from lti.systems.decouple import block_sizes, decouple, sensitivity
 from lti.systems.labels import Labels
 from lti.systems.moved import MovedPencil
 from lti.systems.pencil import MappedPencil, ScaledPencil
@@ -325,12 +325,12 @@ def _bases(
     n, sizes = len(form.T), block_sizes(form)
     excess = abs(form.poles) - 1 if discrete else np.real(form.poles)
     # Poles closer to the boundary than their own rounding are on it, whatever their sign; that of
-    # poles which coincide there, as in a double integrator, is a root of it
+    # poles which coincide there, as of two or three integrators in a row, is about a root of it
     sizes = np.maximum(sizes, 1.0) if discrete else sizes
     size = max(rate, sizes.max(initial=0.0))
-    slack, wide = 10 * n * EPS * sizes, 10 * EPS**0.5 * size
+    slack, wide = 10 * n * EPS * sizes, 10 * EPS ** (1 / 3) * sizes
     if ((excess >= -slack) & (excess <= wide)).any():
-        slack = wide
+        slack = np.minimum(slack * sensitivity(form), wide)
     slack = np.maximum(slack, margin)
     while True:
         outside = excess >= -slack

@@ -182,3 +182,48 @@ def test_unstable_states_that_do_nothing_are_left_out_of_a_batch(module):
                     for form in (sys, reduced)
                 )
                 same_response(full, small, 1e-12)
+
+
+def in_some_bases(A, seeds=3):
+    """The system of A, all inputs and outputs, as it is and in rotated bases."""
+    n = len(A)
+    yield lti.StateSpace(A, np.ones((n, 1)), np.ones((1, n)))
+    for seed in range(seeds):
+        Q = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, n)))[0]
+        yield lti.StateSpace(Q @ A @ Q.T, Q @ np.ones((n, 1)), np.ones((1, n)) @ Q.T)
+
+
+BESIDE = {
+    "an integrator": np.zeros((1, 1)),
+    "two in a row": np.eye(2, k=1),
+    "three in a row": np.eye(3, k=1),
+    "an oscillator": np.array([[0.0, 1.0], [-1.0, 0.0]]),
+    "a fast unstable pole": np.array([[1e4]]),
+}
+
+
+@pytest.mark.parametrize("fast", [1e2, 1e6, 1e8])
+@pytest.mark.parametrize("name", BESIDE)
+def test_slow_stable_poles_are_stable_beside_poles_on_the_boundary(name, fast):
+    kept, stable = BESIDE[name], np.array([-0.01, -1.0, -3.0, -fast])
+    if len(kept) > 1 and fast > 1e6:  # poles that coincide lose the root of their digits
+        pytest.skip("rounding of so fast a pole hides what coincides at zero")
+    k, n = len(kept), len(kept) + 4
+    A = np.zeros((n, n))
+    A[:k, :k], A[k:, k:] = kept, np.diag(stable)
+    expected = lti.hankel_singular_values(
+        lti.DiagonalStateSpace(stable, np.ones((4, 1)), np.ones((1, 4)), dt=0)
+    )
+    for sys in in_some_bases(A):
+        found = lti.balance(sys, unstable="split").hsv
+        assert np.isinf(found[:k]).all()
+        np.testing.assert_allclose(found[k:], expected, rtol=1e-7 + 1e-10 * fast)
+
+
+def test_a_free_chain_keeps_its_one_pole_at_zero():
+    n = 60
+    K = 2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1)
+    K[0, 0] = K[-1, -1] = 1
+    A = np.block([[np.zeros((n, n)), np.eye(n)], [-K, -np.diag(np.eye(n)[-1])]])
+    sys = lti.StateSpace(A, np.eye(2 * n)[:, [n]], np.eye(2 * n)[:1])
+    assert lti.balance(sys, unstable="split").smallest_order == 1
