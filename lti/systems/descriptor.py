@@ -9,11 +9,12 @@ from scipy.sparse import csc_matrix
 
 from lti._backend.arrays import Array
 from lti.errors import OptionError, ReductionWarning, warn
-from lti.systems.equilibrate import largest_to_one
+from lti.systems.equilibrate import even_units, largest_to_one
 
 __all__ = ["FinitePart", "finite_part"]
 
 EPS = 2.0**-52
+ROUNDED = 4  # times n eps |E|: what is smaller in E is zero
 LOST = 1e-8  # an estimate of rounding above this is warned of
 
 
@@ -62,7 +63,7 @@ def finite_part(A: Array, E: Array, B: Array, C: Array, D: Array) -> FinitePart:
     n, split, index = len(A), 0, 0
     # In units of states and equations in which A has entries of one, and a unit of time for E:
     # what is small in E then is rounding, or belongs to a pole beyond the digits of the others
-    left, right = largest_to_one(csc_matrix(A))
+    left, right, _ = even_units((csc_matrix(A),), B, C)
     first = _power_of_two(E)
     A, E = (left[:, None] * X * right for X in (A, E / first))
     B, C = left[:, None] * B, C * right
@@ -70,7 +71,7 @@ def finite_part(A: Array, E: Array, B: Array, C: Array, D: Array) -> FinitePart:
     E = E / second
     sizes = np.linalg.norm(A), np.linalg.norm(E)
     while split < n:
-        Z, rank = _null_space_first(E[split:, split:], n * EPS * float(sizes[1]))
+        Z, rank = _null_space_first(E[split:, split:], ROUNDED * n * EPS * float(sizes[1]))
         k = n - split - rank
         if split == 0:
             _warn_of_fast_poles(E, rank)
@@ -104,6 +105,11 @@ def finite_part(A: Array, E: Array, B: Array, C: Array, D: Array) -> FinitePart:
     condition = max(1.0, float(np.linalg.norm(X, 2)) if X.size else 1.0)
     condition *= max(1.0, float(np.linalg.cond(_even(E[fin, fin])))) if split < n else 1.0
     condition *= float(np.linalg.cond(_even(A[inf, inf]))) if split else 1.0
+    if condition * EPS >= 1:
+        raise OptionError(
+            "no digit of the finite part of the descriptor system is left: its finite and infinite "
+            "eigenvalues cannot be told apart; scale its equations, or set what is rounding to zero"
+        )
     if condition * EPS > LOST:
         warn(
             f"the finite part of the descriptor system has about {-np.log10(condition * EPS):.0f} "
@@ -130,7 +136,7 @@ def _even(M: Array) -> Array:
 
 def _warn_of_fast_poles(E: Array, rank: int) -> None:
     even = _even(E)
-    more = _null_space_first(even, len(E) * EPS * float(np.linalg.norm(even)))[1] - rank
+    more = _null_space_first(even, ROUNDED * len(E) * EPS * float(np.linalg.norm(even)))[1] - rank
     if more > 0:
         warn(
             f"E has the numerical rank {rank} of {len(E)}, in other units {rank + more}: {more} "

@@ -209,3 +209,21 @@ def test_a_constrained_chain_of_masses(data_file):
         got = found.C @ np.linalg.solve(s * np.eye(keep - 3) - found.A, found.B) + found.D
         expected = pencil_response(E, A, B, C, s)
         np.testing.assert_allclose(got, expected, atol=1e-9 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("seed", [39, 59, 64, 101, 125, 137, 138, 162])
+@pytest.mark.parametrize("decades", [0, 3, 6])
+def test_index_2_in_any_units_of_states_and_equations(decades, seed):
+    rng, n = np.random.default_rng(seed), 4
+    poles, E, A = -(10.0 ** rng.uniform(-1, 1, 2)), np.diag([1.0, 1, 0, 0]), np.eye(n)
+    E[2, 3], A[:2, :2] = 1.0, np.diag(poles)
+    L, R = (np.linalg.qr(rng.standard_normal((n, n)))[0] for _ in "LR")
+    b, c = rng.standard_normal((n, 1)), rng.standard_normal((1, n))
+    b[3] = 0.0  # so that nothing is differentiated
+    w = np.array([0.01, 1.0, 100.0])
+    expected = [(c[0, :2] / (1j * x - poles) @ b[:2] - c[0, 2:] @ b[2:]).item() for x in w]
+    rows, columns = 10.0 ** rng.uniform(-decades, decades, (2, n))
+    E, A = (rows[:, None] * (L @ X @ R) * columns for X in (E, A))
+    sys = lti.StateSpace.from_descriptor(E, A, rows[:, None] * (L @ b), (c @ R) * columns)
+    assert sys.order == 2
+    np.testing.assert_allclose(lti.frequency_response(sys, w)[:, 0, 0], expected, rtol=1e-7)
