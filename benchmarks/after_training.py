@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from compressm import MetricDrop, Order, compress_
+from compressm import MetricDrop, States, compress_
 from compressm.experiments.data import mnist
 from compressm.experiments.demo import MNIST
 from compressm.experiments.recipes import load_data, read_recipe
@@ -77,7 +77,7 @@ def main():
         model = trained(data, settings, seed, arguments.cache / f"{name}-{seed}.pt")
         show(seed, "full", "", model)
         for rule, options in RULES.items():
-            policies = {"": Order(arguments.at)}
+            policies = {"": States(arguments.at)}
             if not arguments.shifts:
                 policies |= {f"{t:.1%}": MetricDrop(measure, t) for t in arguments.tolerance}
             for within, policy in policies.items():

@@ -12,7 +12,7 @@ import statistics
 import torch
 from torch import nn
 
-from compressm import Budget, Order, SequenceModel, compress_
+from compressm import Budget, SequenceModel, States, compress_
 from compressm.experiments.data import digits
 from compressm.experiments.training import accuracy, orders
 
@@ -50,7 +50,7 @@ def main():
         print(f"{seed:4}  full: {accuracy(model, data.x_test, data.y_test):.1%}")
         for each in arguments.each:
             total, found = arguments.n_layers * each, []
-            for policy in (Order(each), Budget(total=total)):
+            for policy in (States(each), Budget(total=total)):
                 trial = copy.deepcopy(model)
                 compress_(trial, policy, gramians=arguments.gramians, data=seen)
                 found.append((accuracy(trial, data.x_test, data.y_test), orders(trial)))

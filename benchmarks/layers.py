@@ -13,7 +13,7 @@ from time import perf_counter
 import torch
 from torch import nn
 
-from compressm import Order, SequenceModel, compress_, keep_states_
+from compressm import SequenceModel, States, compress_, keep_states_
 from compressm.experiments.data import digits
 from compressm.experiments.training import accuracy, orders
 from compressm.models import LAYERS
@@ -55,7 +55,7 @@ def cut(model, n, optimizer, gramians, seen):
         return
     if gramians == "model" and not any(selective_layers(model)):
         seen = ()
-    for layer in compress_(model, Order(n), optimizer, gramians=gramians, data=seen).layers:
+    for layer in compress_(model, States(n), optimizer, gramians=gramians, data=seen).layers:
         if layer.skipped:
             print(f"{layer.name}: {layer.skipped}")
 

@@ -21,7 +21,7 @@ from unittest.mock import patch
 import torch
 from after_training import trained
 
-from compressm import Order, compress_, empirical, to_lti
+from compressm import States, compress_, empirical, to_lti
 from compressm.experiments.data import mnist
 from compressm.experiments.demo import MNIST
 from compressm.experiments.training import accuracy
@@ -78,7 +78,7 @@ def cut(model, x_train, of, at, draw, measure):
     ):
         for n in at:
             trial = copy.deepcopy(model)
-            compress_(trial, Order(n), gramians="input", data=images.split(50))
+            compress_(trial, States(n), gramians="input", data=images.split(50))
             accuracies.append(measure(trial))
         hook = layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
         with torch.no_grad():

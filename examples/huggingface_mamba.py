@@ -8,7 +8,7 @@ import tempfile
 import torch
 from transformers import MambaConfig, MambaForCausalLM, Trainer, TrainingArguments, set_seed
 
-from compressm import Every, Order
+from compressm import Every, States
 from compressm.integrations.huggingface import CompressionCallback
 
 TOKENS, LENGTH = 16, 24
@@ -22,7 +22,7 @@ data = [{"input_ids": x, "labels": x} for x in sequences]
 model = MambaForCausalLM(
     MambaConfig(vocab_size=TOKENS, hidden_size=16, state_size=16, num_hidden_layers=2)
 )
-callback = CompressionCallback(policy=Order(4), schedule=Every(40, stop=40))
+callback = CompressionCallback(policy=States(4), schedule=Every(40, stop=40))
 with tempfile.TemporaryDirectory() as folder:
     arguments = TrainingArguments(
         folder,

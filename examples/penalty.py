@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 
 import lti
-from compressm import HankelPenalty, Order, compress_, nuclear_norm, smooth_order, tail_energy
+from compressm import HankelPenalty, States, compress_, nuclear_norm, smooth_order, tail_energy
 from compressm.experiments.data import digits
 from compressm.experiments.demo import DIGITS
 from compressm.experiments.training import accuracy, run
@@ -19,7 +19,7 @@ from compressm.experiments.training import accuracy, run
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--steps", type=int, default=DIGITS.steps)
 parser.add_argument("--seed", type=int, default=0)
-parser.add_argument("--cut", type=int, default=8, help="states that a cut after training keeps")
+parser.add_argument("--cut", type=int, default=8, help="stored states that a cut keeps")
 parser.add_argument("--scale", type=float, default=1, help="times the weight of every penalty")
 parser.add_argument("--plot", metavar="FILE")
 arguments = parser.parse_args()
@@ -37,17 +37,18 @@ PENALTIES = {
     "tail energy": penalized(3e-3, tail_energy),
 }
 data, settings = digits(), replace(DIGITS, steps=arguments.steps, eval_every=arguments.steps)
-print(f"{'':14}accuracy   90%   99%  of the energy   cut to {arguments.cut}   seconds")
+print(f"{'':14}accuracy   real states for       accuracy after a cut   seconds")
+print(f"{'':25}90% / 99% of energy   to {arguments.cut} stored states")
 spectra = {}
 for name, penalty in PENALTIES.items():
     result = run(data, settings, penalty=penalty, seed=arguments.seed, spectra_at=[arguments.steps])
     ((_, hsv),) = result.spectra[arguments.steps].items()
     states = [lti.order_for(hsv, energy=energy) for energy in (0.9, 0.99)]
-    compress_(result.model, Order(arguments.cut))  # at once, and nothing is trained afterwards
+    compress_(result.model, States(arguments.cut))  # at once, and nothing is trained afterwards
     after = accuracy(result.model, data.x_test, data.y_test)
     print(
-        f"{name:14}{result.accuracy:8.1%}{states[0]:6}{states[1]:6}  states"
-        f"{after:15.1%}{result.seconds:10.1f}",
+        f"{name:14}{result.accuracy:8.1%}{states[0]:11} / {states[1]:<5}"
+        f"{after:23.1%}{result.seconds:12.1f}",
         flush=True,
     )
     spectra[name] = hsv / hsv[0]

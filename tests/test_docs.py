@@ -42,6 +42,24 @@ def test_the_entry_pages_have_code():
     }
 
 
+def anchors(page):
+    """The anchors of a page's headings, as GitHub makes them (Sphinx has others as well)."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.M)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", sorted(PAGES), ids=lambda page: page.name)
+def test_links(page):
+    """Links lead to files and headings that are there, on GitHub too."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if not link.startswith(("http://", "https://")):
+            name, _, anchor = link.partition("#")
+            place = page.parent / name if name else page
+            assert place.exists(), link
+            assert not anchor or anchor in anchors(place), link
+
+
 @pytest.fixture
 def registries():
     """What a page registers is forgotten after it."""

@@ -64,7 +64,7 @@ def info(arguments: argparse.Namespace, notes: list[Any]) -> None:
         (str(r), number(hsv[r]), number(bounds[r]), number(bounds[r] / largest)) for r in orders
     ]
     columns = ("order", "best possible error", "error bound", "relative")
-    table("Errors of the orders, relative to the Hankel norm", columns, rows)
+    table("Errors of each order, absolute and relative to the Hankel norm", columns, rows)
 
     rows = []
     for tol in TOLERANCES:

@@ -157,4 +157,6 @@ def _check_picture(path: Path) -> None:
     if path.is_dir() or not path.parent.is_dir():
         raise FileError(f"no file can be written at {path}; choose one in a folder that exists")
     if importlib.util.find_spec("matplotlib") is None:
-        raise OptionError("--plot needs matplotlib; pip install 'compressm[cli]'")
+        raise OptionError(
+            "--plot needs matplotlib, which is not installed: run 'pip install matplotlib'"
+        )

@@ -21,7 +21,7 @@ try:
     from hypothesis import strategies as st
 except ImportError as error:
     raise ImportError(
-        "lti.testing draws systems with hypothesis; pip install compressm[testing]"
+        "lti.testing needs hypothesis, which is not installed: run 'pip install hypothesis'"
     ) from error
 
 __all__ = ["excitations", "stable_systems", "unstable_systems"]

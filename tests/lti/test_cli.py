@@ -237,7 +237,7 @@ def test_options_that_do_not_go_together(capsys, model):
 def test_matplotlib_is_asked_for(capsys, model, tmp_path, monkeypatch):
     monkeypatch.setattr(reduce.importlib.util, "find_spec", lambda name: None)
     err = refused(capsys, "reduce", model, "--order", 3, "--plot", tmp_path / "x.png")
-    assert "--plot needs matplotlib; pip install 'compressm[cli]'" in err
+    assert "--plot needs matplotlib, which is not installed: run 'pip install matplotlib'" in err
 
 
 def test_stacks(capsys, tmp_path):
