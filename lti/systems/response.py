@@ -63,7 +63,7 @@ def frequency_response(sys: SystemLike, w: Array) -> Array:
     s, like = points(sys, w), sys.B
     zero = 1.0 if sys.is_discrete else 0.0
     if bool(namespace(like).any(s == zero)) and has_pole_at(sys, zero):
-        raise OptionError(f"{INFINITE}; leave frequency 0 out of w")
+        raise OptionError(f"a pole lies at one of the frequencies in w: {INFINITE}; leave out 0")
     if isinstance(sys, SparseStateSpace):
         return sys.transfer_function(s)
     try:
