@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
 from scipy.linalg import eigvals, qr
 
 from lti._backend.arrays import Array
-from lti.errors import ConvergenceError
+from lti.errors import ConvergenceError, OptionError
 from lti.systems.pencil import Factored, Pencil
 
 __all__ = ["Side", "above", "remaining"]
@@ -98,9 +99,9 @@ class Side:
                 break
         return np.hstack(found)
 
-    def projected_poles(self) -> Array:
-        """Eigenvalues of the pencil, projected on the last columns."""
-        V = self.recent_columns()
+    def projected_poles(self, V: Array = None) -> Array:
+        """Eigenvalues of the pencil, projected on V, or on the last columns."""
+        V = self.recent_columns() if V is None else V
         Q, R = np.linalg.qr(V / np.maximum(np.linalg.norm(V, axis=0), 1e-300))
         sizes = abs(np.diag(R))
         Q = Q[:, sizes > 1e-10 * sizes.max(initial=0.0)]
@@ -109,6 +110,16 @@ class Side:
         values = values[np.isfinite(values) & (values != 0)]
         return values.conj() if self.dual else values
 
+    def _larger_space(self) -> Array:
+        """[V, E^-1 A V, A^-1 E V] of the last columns V, or of the dual pencil."""
+        spaces = [V := self.recent_columns()]
+        for (a, e), factors in (((1.0, 0.0), (0.0, 1.0)), ((0.0, 1.0), (1.0, 0.0))):
+            with contextlib.suppress(OptionError):  # A is singular
+                inverse = self.pencil.factor(*factors)
+                solve = inverse.adjoint if self.dual else inverse.solve
+                spaces.append(solve(self.product(a, e, V)))
+        return np.hstack(spaces)
+
     def next_shifts(self, real: bool) -> list[complex]:
         """Half of the projected poles in the left half-plane; of conjugate pairs one.
 
@@ -116,13 +127,15 @@ class Side:
         most; the next half comes from newer columns.
         """
         values = self.projected_poles()
+        if not (values.real < 0).any():  # as where A is skew on these columns
+            values = self.projected_poles(self._larger_space())
         inside = values[values.real < 0]
         if not inside.size:  # their mirror images
             inside = -abs(values.real) - 1e-8 * abs(values) + 1j * values.imag
         if not inside.size:
             raise ConvergenceError(
-                "the low-rank iteration finds no shift: the projected pencil has no finite nonzero "
-                "eigenvalue; check that E is nonsingular"
+                "the low-rank iteration finds no shift: projected on its columns V, A V and A^-1 V "
+                "the pencil has no eigenvalue but zero; reduce a dense form (to_dense)"
             )
         if real:
             inside = inside[inside.imag >= 0]

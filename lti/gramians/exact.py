@@ -27,13 +27,14 @@ from lti._backend.arrays import (
 )
 from lti._backend.checks import in_range
 from lti._backend.shifts import cheap_shift
-from lti.errors import UnstableError
+from lti.errors import ConvergenceError, UnstableError
 from lti.gramians.dense import schur_factors
 from lti.gramians.diagonal import closed_forms, diagonal_factors
-from lti.gramians.low_rank import low_rank_factors
+from lti.gramians.low_rank import LowRank, low_rank_factors
 from lti.gramians.lyapunov import SAFE, smith_factors
 from lti.systems.convert import as_statespace
 from lti.systems.discretize import to_discrete
+from lti.systems.irreducible import MODERATE, SMALL
 from lti.systems.protocol import System, SystemLike
 from lti.systems.sparse import SparseStateSpace
 from lti.systems.stability import require_stable
@@ -244,7 +245,12 @@ def exact_factors(sys: System) -> ExactFactors:
         sys = sys.finite_part
         require_stable(sys)
         even, left, right = sys.equilibrated
-        found = low_rank_factors(even)
+        try:
+            found = low_rank_factors(even)
+        except ConvergenceError:
+            if even.order > MODERATE:
+                raise
+            found = _by_dense_form(even)
         X, inverse = diags_array(right), diags_array(left)
         return ExactFactors(
             even, found.S, found.R, X, inverse, hidden=found.hidden, flags=found.flags
@@ -268,6 +274,14 @@ def exact_factors(sys: System) -> ExactFactors:
     if follows:
         return ExactFactors(sys, *found.in_given_coordinates(), roundoff=found.roundoff)
     return found
+
+
+def _by_dense_form(sys: SparseStateSpace) -> LowRank:
+    """The factors of a sparse system of moderate size for which the iteration does not converge."""
+    S, R = double_factors(sys.small_dense() if sys.order <= SMALL else sys.to_dense())
+    R = sys.pencil.factor(0.0, 1.0).adjoint(R)  # Q of (E^-1 A, C) is E^H Q E
+    hidden = 2.0**-52 * float(frobenius(abs(R).T @ abs(sys.times_E(S))))  # rounding
+    return LowRank(S, R, (0.0, 0.0), hidden, 0)
 
 
 def _by_schur_form(sys: System) -> ExactFactors:

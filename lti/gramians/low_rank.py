@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lti._backend.arrays import Array, frobenius
-from lti.errors import ConvergenceError, UnstableError
+from lti.errors import ConvergenceError, LTIError, UnstableError
 from lti.gramians.adi import Side, above
 from lti.gramians.probe import Resonances
 from lti.systems.pencil import residual_units
+from lti.systems.rightmost import unstable_poles
 from lti.systems.sparse import SparseStateSpace
 
 __all__ = ["LowRank", "low_rank_factors"]
@@ -18,6 +19,7 @@ __all__ = ["LowRank", "low_rank_factors"]
 TOL = 1e-10  # |residual| / |B B^H|
 DROP = 1e-8  # directions of a factor smaller than this times its largest are left out
 MOST = 500  # solutions, after which an equation counts as not converging
+LEAST = 100  # and at least of a small system, else as many as it has states
 GROWTH = 1e8  # of the residual, beyond which a pole is unstable
 SOME = 50  # solutions, or as many as before, for what is left of random columns
 CHECK = 1e2  # times the tolerance: the residual from which on the estimate watches the values
@@ -74,9 +76,10 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
     Raises
     ------
     UnstableError
-        If the residual grows, as it does with an unstable pole.
+        If the residual grows because of an unstable pole.
     ConvergenceError
-        If the residual is not small after 500 decompositions.
+        If it grows without one, as where A is far from normal, or is not small after as
+        many decompositions as the system has states, 100 at least and 500 at most.
 
     References
     ----------
@@ -92,6 +95,7 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
     shifts: list[complex] = []
     solves, real = 0, not pencil.is_complex and all(side.W.dtype.kind == "f" for side in sides)
     before, start, growth, most = None, 0.0, None, None
+    limit = min(MOST, max(LEAST, sys.order))
     resonances = Resonances(pencil, units, sys, real)
     while True:
         worst = max(sides, key=lambda side: side.residual)
@@ -99,7 +103,7 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
         if before is None and worst.residual <= CHECK * tol:
             # Modes of little damping are large in a Gramian, however small in a residual
             if most is None:
-                most, total = min(MOST, solves + max(solves, SOME)), _sum_so_far(sys, sides)
+                most, total = min(limit, solves + max(solves, SOME)), _sum_so_far(sys, sides)
             at_end = size * min(1.0, tol / worst.residual) if worst.residual else 0.0
             shifts = resonances.shifts(at_end, total, solves < most)
             if not shifts:
@@ -109,10 +113,10 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
             if not shifts:
                 break
             growth = _sum_so_far(sys, sides) - before if growth is None else growth
-        if solves >= MOST:
+        if solves >= limit:
             raise ConvergenceError(
                 f"the low-rank iteration has a relative residual of {worst.residual:.2g} after "
-                f"{MOST} decompositions, and {tol:.0e} is needed: the poles are very close to the "
+                f"{limit} decompositions, and {tol:.0e} is needed: the poles are very close to the "
                 "stability boundary; split them off, or reduce a dense form (to_dense)"
             )
         if not worst.W.shape[1]:
@@ -125,7 +129,7 @@ def low_rank_factors(sys: SparseStateSpace, tol: float = TOL, drop: float = DROP
         for side in sides:
             side.step(inverse, p, real)
             if not np.isfinite(side.residual) or side.residual > GROWTH:
-                raise UnstableError(_growth(sys, side))
+                raise _growth(sys, side)
     # Of the sum of values, the residual hides less than its last reduction has brought: a smaller
     # reduction by 1/q^2 goes on as a geometric series. What was dropped hides less than the
     # smallest directions that were not
@@ -157,12 +161,18 @@ def _sum_so_far(sys: SparseStateSpace, sides: tuple[Side, Side]) -> float:
     return _scaled_sum(R.conj().T @ sys.times_E(S), sides)
 
 
-def _growth(sys: SparseStateSpace, side: Side) -> str:
-    """The message of a residual that grows, with the pole that its direction shows."""
-    text = "the residual of the low-rank iteration grows: "
-    s = max(side.projected_poles(), key=lambda s: s.real, default=0j)
-    pole = (1 + s) / (1 - s) if sys.is_discrete and s != 1 else s
-    excess = abs(pole) - 1 if sys.is_discrete else pole.real
-    if excess >= 0:
-        text += f"a pole near {pole:.4g} is unstable; "
-    return f"{text}stabilise the system first"
+def _growth(sys: SparseStateSpace, side: Side) -> LTIError:
+    """The error of a residual that grows: the pole that its direction shows, if it is one."""
+    text = "the residual of the low-rank iteration grows"
+    finite = np.isfinite(side.W).all() and len(sys.poles) < sys.order
+    s = max(side.projected_poles() if finite else [], key=lambda s: s.real, default=-1.0 + 0j)
+    if s.real >= 0 and unstable_poles(side.pencil, s, False).size:
+        pole = (1 + s) / (1 - s) if sys.is_discrete and s != 1 else s
+        return UnstableError(
+            f"{text}: a pole near {pole:.4g} is unstable; stabilise the system first"
+        )
+    return ConvergenceError(
+        f"{text}, and no unstable pole is found: the system is far from normal, so that the poles "
+        "of its projections, from which the shifts come, are far from its own; reduce a dense form "
+        "(to_dense)"
+    )

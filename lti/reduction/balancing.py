@@ -205,7 +205,7 @@ class Balancing:
         if choice.tol is not None and not (self.factors.error_bounds or of_residual):
             raise OrderError(
                 f"tol={choice.tol!r} needs an error bound, and none is known where Gramians are "
-                f'{self.factors.name}; give an order or energy=, or balance with weighting="wang"'
+                f"{self.factors.name}; give an order or energy={self.factors.remedy}"
             )
         return choice.select(self.sigma, bounds, self.smallest_order)
 

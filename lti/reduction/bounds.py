@@ -132,7 +132,6 @@ def certified(
 ) -> Reduction:
     """A reduced system in the dtype of the original, with a certificate of what was stored."""
     original, kept, weights = balancing.system, balancing.smallest_order, balancing.factors.weights
-    sparse = isinstance(original, SparseStateSpace)
     like, xp = original.B, namespace(bound)
     A, B, C, D = (narrow(x, like) for x in system.matrices)
     stored = StateSpace(A, B, C, D, system.dt, original.labels.without_states())
@@ -143,11 +142,10 @@ def certified(
     inside = is_stable(stable) if cast or _may_be_unstable(balancing, order) else np.asarray(True)
     if not inside.all():
         bound = xp.where(from_numpy(inside, like=bound), bound, float("inf"))
-        repairable = balancing.factors.error_bounds is None and not sparse
-        advice = ', or balance with weighting="wang"' if repairable else ""
         flags = [
             *flags,
-            f"the reduced system of order {order} is unstable: try a neighbouring order{advice}",
+            f"the reduced system of order {order} is unstable: try a neighbouring "
+            f"order{balancing.factors.remedy}",
         ]
     elif cast and bool(xp.all(xp.isfinite(bound))):
         gain = cast_gain(stable_part(system, kept), stable)

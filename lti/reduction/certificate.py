@@ -11,17 +11,18 @@ from lti._backend.arrays import Array, frobenius, from_numpy, to_numpy
 from lti._renamed import renamed
 from lti.errors import CertificateError
 from lti.peak import peak
-from lti.reduction.sampled import sampled_error
+from lti.reduction.sampled import response, sampled_error
 from lti.systems.algebra import member
 from lti.systems.operators import difference, product
 from lti.systems.protocol import System
 from lti.systems.response import frequency_response
 from lti.systems.sparse import SparseStateSpace
-from lti.systems.stability import boundary_gap
+from lti.systems.stability import boundary_gap, require_stable
 from lti.systems.statespace import StateSpace
 
 __all__ = ["Claim", "Reduction"]
 
+UNSTABLE = "try a neighbouring order; error_response() gives the error at frequencies"
 MOVED = 2.0  # times eps |A|: how far rounding may have moved a pole
 
 
@@ -143,8 +144,8 @@ class Reduction:
         error = F - F_r  # evaluated apart: what is equal in the two leaves no rounding
         for W, left in zip(self.weights, (True, False), strict=True):
             if W:
-                response = frequency_response(W, w)
-                error = response @ error if left else error @ response
+                gain = frequency_response(W, w)
+                error = gain @ error if left else error @ gain
         return error
 
     @renamed(tol="rtol")
@@ -173,7 +174,8 @@ class Reduction:
         CertificateError
             If it lies outside the bounds by more than `rtol` and the rounding of the arithmetic.
         UnstableError
-            If the reduced system is unstable where the original is: then there is no norm.
+            If the reduced system is unstable beyond the poles that were kept: then there is no
+            norm.
 
         Notes
         -----
@@ -181,6 +183,8 @@ class Reduction:
         frequencies, chosen by its poles and by its projection: a lower estimate of the norm, which
         `print` shows as "at least". The lower bound is not checked then.
         """
+        _, reduced = self.pair or (self.original, self.system)
+        require_stable(reduced, "the error has no norm: of the reduced system, ", UNSTABLE)
         exact = True
         if isinstance(self.original, SparseStateSpace):
             F, F_r = cast(Any, self.pair or (self.original, self.system))
@@ -242,7 +246,7 @@ class Reduction:
             for G in (F, *self.weights):
                 if G:
                     one = member(G, i) if G.batch_shape else G
-                    found[i] *= np.linalg.norm(to_numpy(frequency_response(one, w[i][None])))
+                    found[i] *= np.linalg.norm(to_numpy(response(one, w[i][None])))
         return found
 
     def __repr__(self) -> str:

@@ -73,6 +73,9 @@ class GramianPair:
         bounds are estimates.
     flags : tuple of str, optional
         What the user of a reduction should know of the factors.
+    modifiable : bool, optional
+        Whether ``weighting="wang"`` of `balance` modifies these Gramians: then the reduced system
+        is stable, with a bound.
 
     Examples
     --------
@@ -96,6 +99,12 @@ class GramianPair:
     roundoff: float = 0.0
     hidden: float | None = None
     flags: tuple[str, ...] = ()
+    modifiable: bool = False
+
+    @property
+    def remedy(self) -> str:
+        """What else gives a stable reduced system with a bound, to end a sentence with."""
+        return ', or balance with weighting="wang"' if self.modifiable else ""
 
     @cached_property
     def product_scale(self) -> Array:
@@ -204,6 +213,7 @@ def choose_pair(
         error_bounds=partial(_scaled_bounds, gain) if weighting == "wang" else None,
         weights=(W_o, W_i),
         of_system=(own[0] is None, own[1] is None),
+        modifiable=weighting != "wang",
     )
 
 

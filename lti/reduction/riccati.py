@@ -29,6 +29,11 @@ __all__ = [
     "stochastic_gramians",
 ]
 
+LOST = (  # what is always there in theory
+    "that of a stable system for LQG is lost to rounding here, as A is far from normal or badly "
+    "scaled; reduce the system first (lti.balanced_truncation), or choose other Gramians"
+)
+
 
 def lqg_gramians(sys: StateSpace) -> GramianPair:
     """A^H Q + Q A + C^H C - (Q B + C^H D) (I + D^H D)^-1 (B^H Q + D^H C) = 0, and its dual for P.
@@ -44,14 +49,15 @@ def lqg_gramians(sys: StateSpace) -> GramianPair:
     Returns
     -------
     GramianPair
-        Without a bound on ``G - G_r``. What is bounded are coprime factors, ``G = M^-1 N``: those
-        of the original and of the reduced system differ by at most
-        ``2 sum mu_i / sqrt(1 + mu_i^2)`` over the truncated values mu.
+        Without a bound on ``G - G_r``, so that ``error_bound`` is infinite and a reduced system may
+        be unstable. What is bounded are coprime factors, ``G = M^-1 N``: those of the original and
+        of the reduced system differ by at most ``2 sum mu_i / sqrt(1 + mu_i^2)`` over the truncated
+        values mu, those of ``hsv``.
 
     Raises
     ------
     OptionError
-        If the Riccati equation has no stabilizing solution.
+        If rounding leaves no stabilizing solution of the Riccati equation.
 
     References
     ----------
@@ -71,7 +77,7 @@ def lqg_gramians(sys: StateSpace) -> GramianPair:
     def factor(G: StateSpace) -> Array:
         A, B, C, D = G.matrices
         weight, cross = np.eye(G.n_inputs) + D.conj().T @ D, C.conj().T @ D
-        X = stabilizing_solution(G, C.conj().T @ C, weight, cross, "the LQG Riccati equation")
+        X = stabilizing_solution(G, C.conj().T @ C, weight, cross, LOST)
         if G.is_discrete:
             F = np.linalg.solve(weight + B.conj().T @ X @ B, B.conj().T @ X @ A + cross.conj().T)
         else:
@@ -132,7 +138,7 @@ def bounded_real_gramians(sys: StateSpace, gamma: float = 1.0) -> GramianPair:
     def factor(G: StateSpace) -> Array:
         C, D = G.C, G.D
         weight = D.conj().T @ D - np.eye(G.n_inputs)
-        return _extended(G, C, weight, C.conj().T @ D, f"no gain of {gamma:g} or more")
+        return _extended(G, C, weight, C.conj().T @ D, f"it needs no gain of {gamma:g} or more")
 
     return _pair(
         d,
@@ -197,7 +203,7 @@ def positive_real_gramians(sys: StateSpace) -> GramianPair:
         )
 
     def factor(G: StateSpace) -> Array:
-        return _extended(G, G.C[:0], -(G.D + G.D.conj().T), -G.C.conj().T, "G + G^H > 0")
+        return _extended(G, G.C[:0], -(G.D + G.D.conj().T), -G.C.conj().T, "it needs G + G^H > 0")
 
     gain = float(hinf_norm(StateSpace(G.A, G.B, G.C, delta, G.dt)))
     return _pair(
@@ -265,7 +271,7 @@ def stochastic_gramians(sys: StateSpace) -> GramianPair:
     if G.is_discrete:
         power, B_W = power + CS @ CS.conj().T, A @ S @ CS.conj().T + B @ D.conj().T
     phase = StateSpace(A, B_W, C, power / 2, G.dt)  # G G~ = phase + phase~
-    R = _extended(phase, C[:0], -power, -C.conj().T, "G without zeros on the boundary")
+    R = _extended(phase, C[:0], -power, -C.conj().T, "it needs G without zeros on the boundary")
     return _pair(
         d,
         S,
@@ -282,7 +288,7 @@ def _inverse_factor(phase: StateSpace, power: Array) -> StateSpace:
     """V^-1 of the minimum-phase V = (A, B_V, C, D_V) with V V~ = phase + phase~."""
     A, B_W, C, _ = phase.matrices
     flipped, discrete = dual(phase), phase.is_discrete
-    X = stabilizing_solution(flipped, 0 * A, -power, -B_W, "G without zeros on the boundary")
+    X = stabilizing_solution(flipped, 0 * A, -power, -B_W, "it needs G without zeros on the boundary")
     rest = power - C @ X @ C.conj().T if discrete else power
     K = B_W - (A @ X if discrete else X) @ C.conj().T
     D_V = np.linalg.cholesky(rest)
@@ -341,7 +347,7 @@ def _extended(G: StateSpace, C: Array, R: Array, S: Array, need: str) -> Array:
         L = np.linalg.solve(np.linalg.cholesky(-R), BX + S.conj().T)
     except np.linalg.LinAlgError as error:
         raise OptionError(
-            f"the solution of the Riccati equation is not positive ({error}): it needs {need}"
+            f"the solution of the Riccati equation is not positive ({error}): {need}"
         ) from error
     return _observed(G, G.A, np.concatenate([C, L]))
 

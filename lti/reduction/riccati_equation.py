@@ -27,8 +27,8 @@ def stabilizing_solution(G: StateSpace, Q: Array, R: Array, S: Array, need: str)
     Raises
     ------
     OptionError
-        If there is none: it needs `need`, ``Phi = R + S^H Z + Z^H S + Z^H Q Z`` definite on the
-        stability boundary, ``Z = (s - A)^-1 B``.
+        If there is none: `need` says what it takes, ``Phi = R + S^H Z + Z^H S + Z^H Q Z`` definite
+        on the stability boundary, ``Z = (s - A)^-1 B``.
 
     References
     ----------
@@ -49,7 +49,7 @@ def stabilizing_solution(G: StateSpace, Q: Array, R: Array, S: Array, need: str)
     if X is None or not _solves(G, Q, R, S, X):
         X = _by_newton(G, Q, R, S)
     if X is None or not _solves(G, Q, R, S, X):
-        raise OptionError(f"the Riccati equation has no stabilizing solution{why}: it needs {need}")
+        raise OptionError(f"no stabilizing solution of the Riccati equation is found{why}: {need}")
     poles = np.linalg.eigvals(G.A - G.B @ _feedback(G, R, S, X))
     margin = 1 - np.abs(poles) if G.is_discrete else -poles.real / np.linalg.norm(G.A)
     near = poles[margin < MARGIN]
@@ -57,7 +57,7 @@ def stabilizing_solution(G: StateSpace, Q: Array, R: Array, S: Array, need: str)
     if margin.min() <= 0 or any(_is_singular(G, Q, R, S, s) for s in on_boundary):
         raise OptionError(
             "the Riccati equation has a closed-loop pole on the stability boundary, within "
-            f"{MARGIN:g}: it needs {need}"
+            f"{MARGIN:g}: {need}"
         )
     return X
 

@@ -16,6 +16,7 @@ from lti._backend.arrays import Array
 from lti.errors import OptionError
 from lti.systems.cholesky import definite_solver
 from lti.systems.equilibrate import even_units, largest_to_one, rescaled
+from lti.systems.irreducible import irreducible_blocks
 
 __all__ = [
     "Factored",
@@ -111,6 +112,14 @@ class MatrixPencil:
         left, right = u * left, v * right
         return MatrixPencil(*(rescaled(x, left, right) for x in (self.A, E))), left, right
 
+    def irreducible(self) -> tuple[Array, list[Pencil]]:
+        """The poles of small irreducible diagonal blocks, and the large ones as pencils."""
+        E = self._identity if self.E is None else self.E
+        poles, large = irreducible_blocks((self.A, E), _eigenvalues)
+        return poles, [self] if len(large) == 1 and not poles.size else [
+            MatrixPencil(*block) for block in large
+        ]
+
     @cached_property
     def residual_units(self) -> tuple[Array, Array]:
         """Those of A."""
@@ -119,6 +128,11 @@ class MatrixPencil:
     @cached_property
     def _symmetric(self) -> bool:
         return nearly_symmetric(abs(self.A) + abs(self._identity if self.E is None else self.E))
+
+
+def _eigenvalues(A: Array, E: Array) -> Array:
+    """Those of the dense pencils (A, E) (k, s, s)."""
+    return np.linalg.eigvals(np.linalg.solve(E, A))
 
 
 class MappedPencil:

@@ -10,9 +10,19 @@ from scipy.linalg import schur
 
 from lti._backend.arrays import Array
 from lti.errors import DefectiveError, OptionError
+from lti.systems.irreducible import MODERATE
 from lti.systems.pencil import Pencil
+from lti.systems.schur import poles_of
 
-__all__ = ["closest_poles", "lightly_damped", "refined", "suspects", "unstable_subspaces"]
+__all__ = [
+    "closest_poles",
+    "lightly_damped",
+    "refined",
+    "some_poles",
+    "suspects",
+    "unstable_poles",
+    "unstable_subspaces",
+]
 
 STEPS = 30  # Arnoldi steps of a search
 MOST = 120  # and of a search for a subspace
@@ -24,10 +34,58 @@ VERY = 1e-6  # and decay in discrete time, also of a real pole close to -1
 SOME = 10  # lightly damped poles that are refined
 NEXT_TO = 1e-2  # relative residual of an estimate that is close to a pole
 SAME = 1e-6  # relative distance of two values of one pole
-ROUNDS = 3  # of inverse iteration
+ROUNDS = 8  # of inverse iteration
+FEW = 6  # poles closest to zero, or in discrete time to one
 OFF = 0.03  # of a suspected pole: the distance of the shift, so that others are seen as well
 APART = 1e-6  # the largest rounding of a split, relative
 EVEN = 1e-10  # of a pole, or of the shift: a real part this small may be rounding
+
+
+def some_poles(pencil: Pencil, discrete: bool) -> Array:
+    """All poles of small irreducible diagonal blocks, and of large ones some.
+
+    Those closest to zero, or in discrete time to one, lightly damped ones and unstable ones.
+    """
+    parts = getattr(pencil, "irreducible", None)
+    poles, large = parts() if parts else (np.zeros(0), [pencil])
+    return np.concatenate([poles, *(_some_of(block, discrete) for block in large)])
+
+
+def _some_of(pencil: Pencil, discrete: bool) -> Array:
+    """The same of one block. Unstable poles are those that `unstable_poles` confirms."""
+    found = closest_poles(pencil, 1.0 if discrete else 0.0, FEW)
+    near, seen = suspects(pencil, found, discrete)
+    outside = _excess(found, discrete) > EVEN * abs(found)
+    near, found = [*near, *found[outside].tolist()], found[~outside]
+    light, poles = lightly_damped(pencil, np.append(found, seen), discrete)
+    found = np.concatenate([found[~light[: len(found)]], poles])
+    for pole in near:
+        if (abs(found - pole) <= SAME * abs(pole)).any():
+            continue
+        more = unstable_poles(pencil, pole, discrete)
+        apart = abs(more[:, None] - found).min(axis=1, initial=np.inf) > SAME * abs(pole)
+        found = np.concatenate([found, more[apart]])
+    return found
+
+
+def unstable_poles(pencil: Pencil, near: complex, discrete: bool) -> Array:
+    """Those close to an estimate, by their invariant subspaces; none if there are no such.
+
+    What Arnoldi steps show of a pencil that is far from normal proves nothing: the pencil itself
+    need not have a pole there, but one that differs from it by rounding. Then the left and the
+    right subspace do not match, and a dense form tells, of a system of moderate size.
+    """
+    try:
+        X, W = unstable_subspaces(pencil, near, discrete)
+        poles = np.linalg.eigvals(W @ pencil.product(1.0, 0.0, X))
+    except DefectiveError:
+        if pencil.order > MODERATE:
+            return np.zeros(0)
+        inverse = pencil.factor(0.0, 1.0).solve
+        poles = poles_of(inverse(pencil.product(1.0, 0.0, np.eye(pencil.order))))
+        poles = poles[_excess(poles, discrete) >= 0]
+    size = np.maximum(abs(poles), abs(near))
+    return poles if (_excess(poles, discrete) > -EVEN * size).any() else poles[:0]
 
 
 def closest_poles(pencil: Pencil, target: float, count: int) -> Array:
@@ -103,7 +161,7 @@ def lightly_damped(pencil: Pencil, near: Array, discrete: bool) -> tuple[Array, 
         if any(abs(pole - x) <= SAME * abs(x) for x in known):
             continue
         tries -= 1
-        if (better := refined(pencil, pole)) is not None:
+        if (better := refined(pencil, pole, discrete=discrete)) is not None:
             found.append(better)
     poles: Any = np.array(found, dtype=complex)
     if not pencil.is_complex:
@@ -111,10 +169,13 @@ def lightly_damped(pencil: Pencil, near: Array, discrete: bool) -> tuple[Array, 
     return light, poles
 
 
-def refined(pencil: Pencil, pole: complex, x: Array = None, y: Array = None) -> complex | None:
+def refined(
+    pencil: Pencil, pole: complex, x: Array = None, y: Array = None, *, discrete: bool = False
+) -> complex | None:
     """The pole next to an estimate, ``y^H A x / y^H E x`` of its two eigenvectors.
 
-    None if the estimate is close to no pole. x and y are where the iteration starts.
+    None if the estimate is close to no pole, or to an unstable one that rounding would move as far.
+    x and y are where the iteration starts.
     """
     if x is None or y is None:
         x = y = np.cos(np.arange(1.0, pencil.order + 1) ** 1.5)[:, None]
@@ -129,7 +190,8 @@ def refined(pencil: Pencil, pole: complex, x: Array = None, y: Array = None) -> 
         x, y = x / np.linalg.norm(x), y / np.linalg.norm(y)
         Ax, Ex = (pencil.product(*which, x) for which in ((1.0, 0.0), (0.0, 1.0)))
         with np.errstate(all="ignore"):
-            better = complex(np.vdot(y, Ax) / np.vdot(y, Ex))
+            paired = np.vdot(y, Ex)
+            better = complex(np.vdot(y, Ax) / paired)
         moved = abs(better - pole)
         if not moved <= 0.1 * abs(pole):  # of a defective pole, not even a number
             break
@@ -137,7 +199,9 @@ def refined(pencil: Pencil, pole: complex, x: Array = None, y: Array = None) -> 
         if moved <= CLOSE * abs(pole):
             break
     rest, size = np.linalg.norm(Ax - pole * Ex), np.linalg.norm(Ax) + abs(pole) * np.linalg.norm(Ex)
-    return pole if rest <= NEXT_TO * size else None
+    settled = moved <= CLOSE * abs(pole) and abs(paired) > APART * np.linalg.norm(Ex)
+    near = rest <= NEXT_TO * size and (settled or _excess(pole, discrete) < 0)
+    return pole if near else None
 
 
 def unstable_subspaces(pencil: Pencil, near: complex, discrete: bool) -> tuple[Array, Array]:

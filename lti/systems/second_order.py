@@ -10,6 +10,7 @@ from scipy.sparse import csc_matrix
 from lti._backend.arrays import Array
 from lti.errors import DimensionError
 from lti.systems.equilibrate import even_units, rescaled
+from lti.systems.irreducible import SMALL, irreducible_blocks
 from lti.systems.labels import Labels
 from lti.systems.pencil import Factored, Pencil, Scalar, nearly_symmetric, sparse_factor
 from lti.systems.sparse import SparseStateSpace, as_sparse
@@ -139,6 +140,20 @@ class SecondOrderPencil:
         M, D = rescaled(self.M, w * left, w * right), rescaled(self.D, w * left, right)
         pencil = SecondOrderPencil(M, D, rescaled(self.K, left, right), w)
         return pencil, np.append(1 / right, w * left), np.append(right, w * right)
+
+    def irreducible(self) -> tuple[Array, list[Pencil]]:
+        """The poles of small irreducible diagonal blocks of M, D and K, and the large ones."""
+        poles, large = irreducible_blocks((self.M, self.D, self.K), self._poles, SMALL // 2)
+        return poles, [self] if len(large) == 1 and not poles.size else [
+            SecondOrderPencil(*block, self._rate) for block in large
+        ]
+
+    def _poles(self, M: Array, D: Array, K: Array) -> Array:
+        """Those of dense blocks (k, s, s)."""
+        one, none = np.broadcast_to(np.eye(M.shape[-1]), M.shape), np.zeros_like(M)
+        A = np.concatenate([none, one], axis=-1)
+        B = -np.linalg.solve(M, np.concatenate([K, D], axis=-1))
+        return self._rate * np.linalg.eigvals(np.concatenate([A, B], axis=-2))
 
     def factor(self, a: Scalar, e: Scalar) -> Factored:
         """By L = e^2 M - a e D + a^2 K, w = 1: one sparse k x k decomposition."""

@@ -15,21 +15,15 @@ from lti._backend.condition import inverse_singular_to_rounding
 from lti.errors import DenseWarning, DimensionError, NonFiniteError, OptionError, warn
 from lti.systems.constrained import ConstrainedPencil
 from lti.systems.index_one import IndexOnePencil, algebraic_part
+from lti.systems.irreducible import SMALL
 from lti.systems.labels import Labels
 from lti.systems.pencil import MatrixPencil, Pencil, ScaledPencil, cayley, nonsingular_factor
-from lti.systems.rightmost import (
-    closest_poles,
-    lightly_damped,
-    suspects,
-    unstable_subspaces,
-)
+from lti.systems.rightmost import some_poles
 from lti.systems.statespace import StateSpace, _check_labels, _describe
 
 __all__ = ["SparseStateSpace", "as_sparse"]
 
 MOST_DENSE = 20_000  # states; a dense A takes 3.2 GB then
-SMALL = 200  # states, up to which dense arithmetic is quicker and exact
-SOME = 6  # poles that are computed of a larger system
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +228,8 @@ class SparseStateSpace:
         """Some finite eigenvalues of (A, E), those closest to zero, or in discrete time to one.
 
         And unstable and lightly damped ones that a few Arnoldi steps see, or the computation of
-        the Gramians. All of them of a system of up to 200 states.
+        the Gramians. All of them of each irreducible diagonal block of up to 200 states, as of
+        a triangular matrix.
         """
         return self.finite_part.equilibrated.system._some_poles
 
@@ -251,16 +246,7 @@ class SparseStateSpace:
                 order = np.argsort(abs(poles - pencil.place), kind="stable")
                 poles = poles[np.sort(order[pencil.moved :])]
             return poles
-        found = closest_poles(pencil, 1.0 if self.is_discrete else 0.0, SOME)
-        outside, seen = suspects(pencil, found, self.is_discrete)
-        light, poles = lightly_damped(pencil, np.append(found, seen), self.is_discrete)
-        found = np.concatenate([found[~light[: len(found)]], poles])
-        for near in outside:
-            X, W = unstable_subspaces(pencil, near, self.is_discrete)
-            more = np.linalg.eigvals(W @ pencil.product(1.0, 0.0, X))
-            apart = abs(more[:, None] - found).min(axis=1, initial=np.inf) > 1e-6 * abs(near)
-            found = np.concatenate([found, more[apart]])
-        return found
+        return some_poles(pencil, self.is_discrete)
 
     def to_dense(self) -> StateSpace:
         """(E^-1 A, E^-1 B, C, D) with a dense state matrix, which is warned of."""

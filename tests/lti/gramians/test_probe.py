@@ -30,9 +30,12 @@ def crowded(b, c, *, k=100, driven=1.0, form="plain", dt=0, seed=0):
             for x, s in ((B[:, 0], 1), (C[0], -1)))  # fmt: skip
     poles = np.stack([pairs, pairs.conj()])
     E = None
+    # Pairs that are not coupled would show their poles: one state of each is turned with the next
+    turns = [np.array([[0.8, 0.6], [-0.6, 0.8]])] * k
+    turn = sparse.block_diag([1.0, *turns, 1.0], format="csc")
     if form == "complex":
-        turn = sparse.diags(np.exp(1j * rng.uniform(0, 6, n)))
-        A, B, C = turn @ A @ turn.conj().T, turn @ B, C @ turn.conj().T
+        turn = turn @ sparse.diags(np.exp(1j * rng.uniform(0, 6, n)))
+    A, B, C = turn @ A @ turn.conj().T, turn @ B, C @ turn.conj().T
     if form == "with_E":
         E = sparse.diags([0.3, 1.0, 0.2], [-1, 0, 1], shape=(n, n)).tocsc()
         A, B = E @ A, E @ B
