@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
-from scipy.linalg import get_lapack_funcs
+from scipy.linalg import eig, get_lapack_funcs
 
 from lti._backend.arrays import frobenius
 from lti._backend.blocks import blocks_of
-from lti.systems.schur import SchurForm, sylvester
+from lti.systems.schur import TINY, SchurForm, sylvester
 
 __all__ = ["block_sizes", "decouple", "sensitivity"]
 
@@ -25,19 +26,17 @@ def block_sizes(form: SchurForm) -> np.ndarray:
 
 
 def sensitivity(form: SchurForm) -> np.ndarray:
-    """|u| |v| / |u^H v| of each pole (n,) in its irreducible block, u and v its eigenvectors.
+    """|u| |v| / |u^H v| of each pole (n,) in its irreducible block; u, v are its eigenvectors.
 
     A change of the block moves the pole by so much, relatively to the change.
     """
     found = np.ones(len(form.T))
     for k in blocks_of(form.edges):
         if k.stop - k.start > 1:
-            poles, V = np.linalg.eig(form.T[k, k])
-            with np.errstate(all="ignore"):
-                U = np.linalg.pinv(V, rcond=EPS**2)
-                each = np.linalg.norm(U, axis=1) * np.linalg.norm(V, axis=0)
+            solved: Any = eig(form.T[k, k], left=True, right=True)
+            poles, U, V = solved
             at = abs(form.poles[k, None] - poles).argmin(axis=1)
-            found[k] = np.maximum(each, 1.0)[at]
+            found[k] = 1 / np.maximum(abs((U.conj() * V).sum(axis=0)), TINY)[at]
     return found
 
 
