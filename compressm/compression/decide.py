@@ -50,6 +50,10 @@ __all__ = ["apply_", "balance_layers", "propose", "require_layers", "require_siz
 
 Signals: TypeAlias = Mapping[str, Sequence[Signal]]
 NEAR = (1, 2, 4, 8)  # orders apart, that are tried where rounding would spoil the cut
+CARRIED = (
+    "its passes began with a state that is not zero, so its inputs alone do not show what drives "
+    "its states: begin the passes of a step that ends in a cut with the zero state"
+)
 SHORT = 16  # steps of a zero input that a layer is tried on where none was observed
 Planned: TypeAlias = "Plan | Proposal"  # a proposal where the layer cannot be scored
 
@@ -157,11 +161,17 @@ def _not_finite(layer: nn.Module, signals: Sequence[Signal]) -> str | None:
 
 
 def _scored(name: str, layer: nn.Module, signals: Sequence[Signal], options: Options) -> Planned:
-    observed, held_out = hold_out(signals)
     about: dict[str, Any] = {"name": name, "layer": layer, "sizes": options.sizes}
     if signals:
         about |= {"example": signals[0].example, "sequences": len(signals[0].u)}
-    if not is_supported(layer):
+    linear = is_supported(layer)
+    if not all(x.from_zero for x in signals):
+        # The passes that did begin with zero show only how sequences begin
+        if not linear or (options.gramians or MODEL).needs_inputs:
+            raise SkipError(CARRIED + ", or use gramians='model'" * linear)
+        signals = ()
+    observed, held_out = hold_out(signals)
+    if not linear:
         if (reason := obstacle(layer)) is not None:
             raise SkipError(reason)
         gramians = (options.gramians or OUTPUT).for_layer(layer)
@@ -171,7 +181,7 @@ def _scored(name: str, layer: nn.Module, signals: Sequence[Signal], options: Opt
     system = to_lti(layer, conjugate=options.conjugate)
     if system.order == 0:
         return unscored(name, layer, None)
-    if not signals:
+    if "example" not in about:
         about["example"] = torch.zeros(1, SHORT, input_width(system), device=system.B.device)
     known = input_shape_matches(system, observed)
     gramians = (options.gramians or (INPUT if known else MODEL)).for_layer(layer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -127,5 +128,5 @@ def _valid(signal: Signal) -> list[Signal]:
     for start, end in sorted({span for span in spans if span[0] < span[1]}):
         of = [i for i, span in enumerate(spans) if span == (start, end)]
         g = None if signal.g is None else signal.g[of, start:end]
-        parts.append(Signal(signal.u[of, start:end], g, signal.given))
+        parts.append(replace(signal, u=signal.u[of, start:end], g=g, padding=None))
     return parts

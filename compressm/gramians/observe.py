@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from inspect import Parameter
 from typing import Any
 from weakref import ref
 
@@ -14,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from compressm.errors import OptionError
 from compressm.gramians.batches import padding_of, run, without_padding
-from compressm.gramians.signals import Signal
+from compressm.gramians.signals import Signal, tensors_in
 from compressm.systems.convert import layer_input, output_is_the_system
 from compressm.systems.find import compressible_layers
 
@@ -22,6 +23,7 @@ __all__ = ["Observer", "observe"]
 
 Layers = Callable[[nn.Module], Iterator[tuple[str, nn.Module]]]
 Signals = dict[str, list[Signal]]
+STATES = ("state", "initial_state", "prev_state", "x0", "h0", "hx")  # arguments of `forward`
 PASSES = 512  # of a layer, that are kept in training: a step that never ends must not fill memory
 
 
@@ -71,7 +73,7 @@ class Observer:
             self._hooks.append((handle, hook))
             self._listen(self.model, _Hook(self, "_leave"))
         for name, layer in self.layers(self.model):
-            self._listen(layer, _Hook(self, "_keep", name, layer))
+            self._listen(layer, _Hook(self, "_keep", name, layer, _argument_names(layer)))
 
     def _listen(self, module: nn.Module, hook: _Hook) -> None:
         self._hooks.append((module.register_forward_hook(hook, with_kwargs=True), hook))
@@ -123,6 +125,7 @@ class Observer:
         self,
         name: str,
         layer: nn.Module,
+        names: Sequence[str],
         module: nn.Module,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -140,18 +143,28 @@ class Observer:
                 return  # computed again, by activation checkpointing
             else:
                 padding = self._before
-        u = args[0] if args else next(iter(kwargs.values()), None)
+        given = dict(zip(names, args, strict=False)) | kwargs
+        u = given.get(names[0])
         seen = self.signals.setdefault(name, []) if isinstance(u, Tensor) else []
         if not isinstance(u, Tensor) or (self.training and len(seen) == PASSES):
             return
         u = u.detach()
-        signal = Signal(layer_input(layer, u), padding=padding)
+        began = tensors_in([given.get(name) for name in STATES])
+        state = tuple(x.detach() for x in began)
+        signal = Signal(layer_input(layer, u), padding=padding, state=state)
         if signal.u is not u:
             signal.given = u[:1]
         seen.append(signal)
         y = output[0] if isinstance(output, tuple) else output
         if self.gradients and y.requires_grad and output_is_the_system(layer):
             y.register_hook(lambda g: setattr(signal, "g", g.detach()))
+
+
+def _argument_names(layer: nn.Module) -> list[str]:
+    """How `forward` of a layer names what may be given by place; the first is the input."""
+    by_place = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    taken = inspect.signature(layer.forward).parameters.values()
+    return [x.name for x in taken if x.kind in by_place] or ["the input"]  # forward(*args)
 
 
 class _Hook:
