@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compressm.ops.optimizers import optimizers_of
+from compressm.ops.optimizers import load_state_, optimizers_of
 from compressm.ops.resize import tensors_of, write_
 from compressm.systems.find import agree_on_states_, compressible_layers
 
@@ -85,5 +85,7 @@ def restore_(model: nn.Module, saved: dict[str, Any], optimizer: Any = None) -> 
         for name, value in deepcopy(attributes).items():
             setattr(model.get_submodule(path), name, value)
     agree_on_states_(model)
+    tensors = saved["tensors"]
+    recast = [p for x, p in model.named_parameters() if p.dtype != tensors.get(x, p).dtype]
     for one, state in zip(optimizers_of(optimizer), saved.get("optimizers", ()), strict=False):
-        one.load_state_dict({**one.state_dict(), "state": deepcopy(state)})
+        load_state_(one, {**one.state_dict(), "state": deepcopy(state)}, recast)
