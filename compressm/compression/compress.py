@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from compressm._renamed import system_alias
@@ -36,6 +37,7 @@ __all__ = ["compress_", "outlook", "preview"]
 
 
 @system_alias
+@torch.inference_mode(False)
 def compress_(
     model: nn.Module,
     policy: AnyPolicy | None = None,
@@ -112,11 +114,12 @@ def compress_(
     if not dry_run:
         apply_(resize_on_load(model), proposals, optimizer)
         if not event.removed:
-            warnings.warn(str(event), NothingRemovedWarning, stacklevel=3)
+            warnings.warn(str(event), NothingRemovedWarning, stacklevel=4)
     return event
 
 
 @system_alias
+@torch.inference_mode(False)
 def preview(
     model: nn.Module,
     policies: Iterable[AnyPolicy | None] | None = None,

@@ -15,6 +15,7 @@ from compressm.systems.find import agree_on_states_, compressible_layers
 __all__ = ["attributes_of", "restore_", "snapshot"]
 
 
+@torch.inference_mode(False)
 def snapshot(model: nn.Module, optimizer: Any = None) -> dict[str, Any]:
     """Copies of all values that a cut or an optimizer step changes, for `restore_`.
 
@@ -60,6 +61,7 @@ def attributes_of(model: nn.Module) -> dict[str, dict[str, Any]]:
     return {name: own for name, own in parts.items() if own}
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def restore_(model: nn.Module, saved: dict[str, Any], optimizer: Any = None) -> None:
     """Restore model and optimizer as `snapshot` saved them, bit for bit; parameters stay the same.

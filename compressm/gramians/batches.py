@@ -31,7 +31,10 @@ def run(model: nn.Module, batch: Any) -> Any:
     device = next((p.device for p in model.parameters()), None)
 
     def moved(value: Any) -> Any:
-        return value.to(device) if isinstance(value, Tensor) else value
+        if not isinstance(value, Tensor):
+            return value
+        value = value.to(device)
+        return value.clone() if value.is_inference() else value  # as autograd refuses those
 
     if not isinstance(batch, Mapping):
         first = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch

@@ -221,7 +221,7 @@ def observe(
     model.eval()
     observer.start()
     try:
-        with torch.set_grad_enabled(gradients):
+        with torch.inference_mode(False), torch.set_grad_enabled(gradients):
             for batch in batches:
                 observer.padding = padding_of(batch)
                 y = run(model, batch)

@@ -107,7 +107,7 @@ def _resize(layer: nn.Module, state_dict: Mapping[str, Any], prefix: str, *rest:
             write_(layer, name, count)
     state = vars(layer).get("state")
     if isinstance(state, Tensor):  # left over from the last sequence
-        layer.state = state.new_zeros(*state.shape[:-1], n)
+        write_(layer, "state", state.new_zeros(*state.shape[:-1], n))
 
 
 def _save_pretrained(model: Any, *args: Any, **options: Any) -> Any:
