@@ -37,9 +37,9 @@ from compressm.gramians.signals import Signal
 from compressm.gramians.types import INPUT, MODEL, OUTPUT, GramianType, selection
 from compressm.ops.copies import copied
 from compressm.sizes import Sizes
+from compressm.systems.configs import agree_on_states_
 from compressm.systems.convert import directions, is_supported, output_is_the_system, to_lti
 from compressm.systems.find import (
-    agree_on_states_,
     compressible_layers,
     obstacle,
     recognized_layers,

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from compressm.ops.optimizers import load_state_, optimizers_of
 from compressm.ops.resize import tensors_of, write_
-from compressm.systems.find import agree_on_states_, compressible_layers
+from compressm.systems.configs import agree_on_states_
+from compressm.systems.find import compressible_layers
 
 __all__ = ["attributes_of", "restore_", "snapshot"]
 

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from compressm.errors import UnequalStatesWarning
 from compressm.layers import Mamba, SSMLayer
 from compressm.ops.resize import tensors_of, write_
+from compressm.systems.configs import agree_on_states_, with_config
 from compressm.systems.find import (
-    agree_on_states_,
     compressible_layers,
     selective_layers,
-    with_config,
 )
 from compressm.systems.foreign import family_of
 from compressm.systems.selective.form import SelectiveForm, form_of, require_form
