@@ -29,6 +29,7 @@ from compressm.gramians.observe import observe
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import GramianType
 from compressm.ops.optimizers import require_optimizers
+from compressm.ops.resize import tensors_of
 from compressm.sizes import AnySizes
 from compressm.systems.find import compressible_layers, layer_parameters, selective_layers
 from compressm.systems.sizes import resize_on_load
@@ -216,8 +217,8 @@ def _observed(
         raise OptionError("measure=True times each layer on its input; give data=")
     needed = given or any(gramians and gramians.needs_inputs for gramians in asked)
     layers = compressible_layers if needed else selective_layers
-    if next(layers(model), None) is None:
-        return None
+    if all(any(x.is_meta for x in tensors_of(layer).values()) for _, layer in layers(model)):
+        return None  # there is none, or none that has numbers
     gradients = any(gramians and gramians.needs_gradients for gramians in asked)
     signals = observe(model, data, gradients, layers)
     if not signals:

@@ -36,6 +36,7 @@ from compressm.gramians.output_error import hold_out
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import INPUT, MODEL, OUTPUT, GramianType, selection
 from compressm.ops.copies import copied
+from compressm.ops.resize import tensors_of
 from compressm.sizes import Sizes
 from compressm.systems.configs import agree_on_states_
 from compressm.systems.convert import directions, is_supported, output_is_the_system, to_lti
@@ -63,6 +64,8 @@ def require_layers(model: nn.Module, asked: Sequence[GramianType | None] = ()) -
 
     OptionError if one of the Gramian types that are asked for can never be observed of a layer.
     """
+    if not isinstance(model, nn.Module):
+        raise UnsupportedLayerError(f"the model must be a torch.nn.Module, got {model!r:.60}")
     for name, layer in compressible_layers(model):
         needing = [x for x in asked if x is not None and x.needs_gradients]
         if needing and is_supported(layer) and not output_is_the_system(layer):
@@ -135,6 +138,10 @@ def balance_layers(model: nn.Module, signals: Signals | None, options: Options) 
 
 
 def _planned(name: str, layer: nn.Module, signals: Sequence[Signal], options: Options) -> Planned:
+    if empty := [key for key, x in tensors_of(layer).items() if x.is_meta]:
+        raise SkipError(
+            f"{empty[0]} is on the meta device and has no numbers; load its values first"
+        )
     try:
         return _scored(name, layer, signals, options)
     except lti.NonFiniteError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from inspect import Parameter
 from typing import Any
@@ -155,7 +155,7 @@ class Observer:
         if signal.u is not u:
             signal.given = u[:1]
         seen.append(signal)
-        y = output[0] if isinstance(output, tuple) else output
+        y = next(tensors_in(output), u)
         if self.gradients and y.requires_grad and output_is_the_system(layer):
             y.register_hook(lambda g: setattr(signal, "g", g.detach()))
 
@@ -224,9 +224,9 @@ def observe(
         with torch.inference_mode(False), torch.set_grad_enabled(gradients):
             for batch in batches:
                 observer.padding = padding_of(batch)
-                y = run(model, batch)
-                y = y[0] if isinstance(y, tuple) else getattr(y, "logits", y)
+                output = run(model, batch)
                 if gradients:  # on their way to the parameters they pass the layers' outputs
+                    y = _with_gradient(output)
                     torch.autograd.grad(y, parameters, torch.randn_like(y), allow_unused=True)
                 for name, own in without_padding(observer.signals).items():
                     signals.setdefault(name, []).extend(own)
@@ -236,3 +236,16 @@ def observe(
             module.training = mode
         observer.stop()
     return signals
+
+
+def _with_gradient(output: Any) -> Tensor:
+    """Of what a model returned the logits, or the first tensor that gradients start from."""
+    logits = output.get("logits") if isinstance(output, Mapping) else None
+    y = next((x for x in tensors_in([logits, output]) if x.requires_grad), None)
+    if y is None:
+        raise OptionError(
+            f'gramians="data" needs an output with a gradient, and the model returned a '
+            f"{type(output).__name__} without; return the numbers before any rounding or argmax, "
+            'or use "input"'
+        )
+    return y

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 from torch import Tensor
@@ -47,7 +47,7 @@ class Signal:
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """The tensors of a value that may be nested in mappings, lists and tuples.
+    """The tensors of a value that may be nested in mappings, dataclasses, lists and tuples.
 
     Parameters
     ----------
@@ -55,6 +55,10 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     """
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, (Mapping, list, tuple)):
-        for part in value.values() if isinstance(value, Mapping) else value:
+    elif isinstance(value, Mapping):
+        yield from tensors_in(list(value.values()))
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from tensors_in(vars(value))
+    elif isinstance(value, (list, tuple)):
+        for part in value:
             yield from tensors_in(part)
