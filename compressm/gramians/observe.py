@@ -146,18 +146,20 @@ class Observer:
         given = dict(zip(names, args, strict=False)) | kwargs
         u = given.get(names[0])
         seen = self.signals.setdefault(name, []) if isinstance(u, Tensor) else []
-        if not isinstance(u, Tensor) or (self.training and len(seen) == PASSES):
+        if not isinstance(u, Tensor) or (self.training and len(seen) == PASSES) or _in_vmap(u):
             return
         u = u.detach()
         began = tensors_in([given.get(name) for name in STATES])
         state = tuple(x.detach() for x in began)
+        if any(map(_in_vmap, state)):
+            return
         signal = Signal(layer_input(layer, u), padding=padding, state=state)
         if signal.u is not u:
             signal.given = u[:1]
         seen.append(signal)
         y = next(tensors_in(output), u)
         if self.gradients and y.requires_grad and output_is_the_system(layer):
-            y.register_hook(lambda g: setattr(signal, "g", g.detach()))
+            y.register_hook(lambda g: None if _in_vmap(g) else setattr(signal, "g", g.detach()))
 
 
 def _argument_names(layer: nn.Module) -> list[str]:
@@ -165,6 +167,16 @@ def _argument_names(layer: nn.Module) -> list[str]:
     by_place = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
     taken = inspect.signature(layer.forward).parameters.values()
     return [x.name for x in taken if x.kind in by_place] or ["the input"]  # forward(*args)
+
+
+def _in_vmap(x: Tensor) -> bool:
+    """Whether a tensor is one of many in torch.vmap, which may not be kept after it has ended."""
+    functorch = torch._C._functorch
+    while not torch.compiler.is_compiling() and functorch.is_functorch_wrapped_tensor(x):
+        if functorch.is_batchedtensor(x):
+            return True
+        x = functorch.get_unwrapped(x)  # of grad
+    return False
 
 
 class _Hook:
