@@ -17,7 +17,7 @@ def as_conjugate(conjugate: Any) -> bool:
     """True or "real", False or "complex"."""
     if isinstance(conjugate, bool):
         return conjugate
-    if conjugate in ("real", "complex"):
+    if isinstance(conjugate, str) and conjugate in ("real", "complex"):
         return conjugate == "real"
     raise OptionError(
         f"conjugate must be True (the real system) or False (the complex one), or the old system "

@@ -18,6 +18,7 @@ from compressm.compression.distributed import replica_of, rewrap_
 from compressm.compression.snapshot import attributes_of, restore_, snapshot
 from compressm.errors import CheckpointError, OptionError
 from compressm.layers import SSMLayer
+from compressm.ops.optimizers import given_optimizers, load_state_
 from compressm.ops.resize import tensors_of
 from compressm.systems.find import compressible_layers
 from compressm.systems.foreign import family_of
@@ -45,7 +46,7 @@ def save_checkpoint(
         reads the file too. An old file stays until the new one is complete and on the disk.
     model : nn.Module
         A ``DistributedDataParallel`` is saved as the model inside; save on one rank only.
-    optimizer : torch.optim.Optimizer, optional
+    optimizer : torch.optim.Optimizer or sequence of these, optional
     compressor : Compressor, optional
     extra : object, optional
         What else the run needs, such as ``{"step": step, "scheduler": scheduler.state_dict(),
@@ -73,8 +74,11 @@ def save_checkpoint(
     """
     model = _unwrapped(model)
     tree = {"model": dict(model.state_dict()), "attributes": attributes_of(model), "extra": extra}
-    if optimizer is not None:
-        tree["optimizer"] = {"of": _owned(model, optimizer), "state": optimizer.state_dict()}
+    states = [
+        {"of": _owned(model, x), "state": x.state_dict()} for x in given_optimizers(optimizer)
+    ]
+    if states:
+        tree["optimizer"] = states if len(states) > 1 else states[0]
     if compressor is not None:
         tree["compressor"] = compressor.state_dict()
     save_tree(path, tree)
@@ -91,7 +95,7 @@ def load_checkpoint(
     model : nn.Module
         Built at its original size, or at the size that it was saved with. All layers get the
         numbers of states that they were saved with; parameters keep their identity.
-    optimizer : torch.optim.Optimizer, optional
+    optimizer : torch.optim.Optimizer or sequence of these, optional
         Of the same class, with the same parameters in the same order.
     compressor : Compressor, optional
 
@@ -107,7 +111,8 @@ def load_checkpoint(
         for, or belongs to another model or optimizer. Nothing has changed then.
     """
     tree, replica, model = load_tree(path), replica_of(model), _unwrapped(model)
-    asked = {"model": model, "optimizer": optimizer, "compressor": compressor}
+    optimizers = given_optimizers(optimizer)
+    asked = {"model": model, "optimizer": optimizers or None, "compressor": compressor}
     keys = tree.keys() if isinstance(tree, dict) else ()
     missing = [name for name, part in asked.items() if part is not None and name not in keys]
     if missing or "extra" not in keys:
@@ -115,20 +120,33 @@ def load_checkpoint(
             f"{path} holds no {missing[0] if missing else 'extra'}; give it to save_checkpoint, or "
             "load without it"
         )
-    if optimizer is not None:
-        _require_same(path, tree["optimizer"]["of"], _owned(model, optimizer))
+    saved = tree.get("optimizer", [])
+    saved = saved if isinstance(saved, list) else [saved]
+    if optimizers and len(saved) != len(optimizers):
+        raise CheckpointError(
+            f"{path} holds the states of {len(saved)} optimizers, got {len(optimizers)}; give as "
+            "many as were saved, in the same order"
+        )
+    for one, state in zip(optimizers, saved, strict=False):
+        _require_same(path, state["of"], _owned(model, one))
     before = snapshot(model)
-    others = [deepcopy(part.state_dict()) for part in (optimizer, compressor) if part is not None]
+    states = [deepcopy(one.state_dict()) for one in optimizers]
+    steps = None if compressor is None else deepcopy(compressor.state_dict())
     name = "model"
     try:
         _load_model_(model, tree["model"], tree["attributes"])
-        for name, part in list(asked.items())[1:]:
-            if part is not None:
-                part.load_state_dict(tree[name]["state"] if name == "optimizer" else tree[name])
+        name, recast = "optimizer", _recast(model, tree["model"])
+        for one, state in zip(optimizers, saved, strict=False):
+            load_state_(one, state["state"], recast)
+        name = "compressor"
+        if compressor is not None:
+            compressor.load_state_dict(tree["compressor"])
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, lti.LTIError) as error:
         restore_(model, before)
-        for part, state in zip(filter(None, (optimizer, compressor)), others, strict=True):
-            part.load_state_dict(state)
+        for one, state in zip(optimizers, states, strict=True):
+            load_state_(one, state)
+        if compressor is not None:
+            compressor.load_state_dict(steps)
         reason = " ".join(str(error).split())
         raise CheckpointError(
             f"{path} is of another {name} ({reason}); build the {name} that was saved"
@@ -182,6 +200,11 @@ def _owned(model: nn.Module, optimizer: Any) -> list[Any]:
     names = {id(p): name for name, p in model.named_parameters()}
     groups = [[names.get(id(p)) for p in group["params"]] for group in optimizer.param_groups]
     return [type(optimizer).__qualname__, groups]
+
+
+def _recast(model: nn.Module, saved: Mapping[str, Any]) -> list[nn.Parameter]:
+    """The parameters of another dtype than they were saved with."""
+    return [p for name, p in model.named_parameters() if p.dtype != saved.get(name, p).dtype]
 
 
 def _require_same(path: str | Path, saved: list[Any], own: list[Any]) -> None:

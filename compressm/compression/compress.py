@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from compressm._renamed import system_alias
@@ -28,6 +29,7 @@ from compressm.gramians.observe import observe
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import GramianType
 from compressm.ops.optimizers import require_optimizers
+from compressm.ops.resize import tensors_of
 from compressm.sizes import AnySizes
 from compressm.systems.find import compressible_layers, layer_parameters, selective_layers
 from compressm.systems.sizes import resize_on_load
@@ -36,6 +38,7 @@ __all__ = ["compress_", "outlook", "preview"]
 
 
 @system_alias
+@torch.inference_mode(False)
 def compress_(
     model: nn.Module,
     policy: AnyPolicy | None = None,
@@ -112,11 +115,12 @@ def compress_(
     if not dry_run:
         apply_(resize_on_load(model), proposals, optimizer)
         if not event.removed:
-            warnings.warn(str(event), NothingRemovedWarning, stacklevel=3)
+            warnings.warn(str(event), NothingRemovedWarning, stacklevel=4)
     return event
 
 
 @system_alias
+@torch.inference_mode(False)
 def preview(
     model: nn.Module,
     policies: Iterable[AnyPolicy | None] | None = None,
@@ -213,8 +217,8 @@ def _observed(
         raise OptionError("measure=True times each layer on its input; give data=")
     needed = given or any(gramians and gramians.needs_inputs for gramians in asked)
     layers = compressible_layers if needed else selective_layers
-    if next(layers(model), None) is None:
-        return None
+    if all(any(x.is_meta for x in tensors_of(layer).values()) for _, layer in layers(model)):
+        return None  # there is none, or none that has numbers
     gradients = any(gramians and gramians.needs_gradients for gramians in asked)
     signals = observe(model, data, gradients, layers)
     if not signals:

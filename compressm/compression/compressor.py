@@ -164,6 +164,7 @@ class Compressor:
     def policy(self, policy: AnyPolicy | None) -> None:
         self.options = replace(self.options, policy=policy)
 
+    @torch.inference_mode(False)
     def step(self) -> CompressionEvent | None:
         """Count one optimizer step, and cut if one is due.
 

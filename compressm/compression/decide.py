@@ -36,10 +36,11 @@ from compressm.gramians.output_error import hold_out
 from compressm.gramians.signals import Signal
 from compressm.gramians.types import INPUT, MODEL, OUTPUT, GramianType, selection
 from compressm.ops.copies import copied
+from compressm.ops.resize import tensors_of
 from compressm.sizes import Sizes
+from compressm.systems.configs import agree_on_states_
 from compressm.systems.convert import directions, is_supported, output_is_the_system, to_lti
 from compressm.systems.find import (
-    agree_on_states_,
     compressible_layers,
     obstacle,
     recognized_layers,
@@ -50,6 +51,10 @@ __all__ = ["apply_", "balance_layers", "propose", "require_layers", "require_siz
 
 Signals: TypeAlias = Mapping[str, Sequence[Signal]]
 NEAR = (1, 2, 4, 8)  # orders apart, that are tried where rounding would spoil the cut
+CARRIED = (
+    "its passes began with a state that is not zero, so its inputs alone do not show what drives "
+    "its states: begin the passes of a step that ends in a cut with the zero state"
+)
 SHORT = 16  # steps of a zero input that a layer is tried on where none was observed
 Planned: TypeAlias = "Plan | Proposal"  # a proposal where the layer cannot be scored
 
@@ -59,6 +64,8 @@ def require_layers(model: nn.Module, asked: Sequence[GramianType | None] = ()) -
 
     OptionError if one of the Gramian types that are asked for can never be observed of a layer.
     """
+    if not isinstance(model, nn.Module):
+        raise UnsupportedLayerError(f"the model must be a torch.nn.Module, got {model!r:.60}")
     for name, layer in compressible_layers(model):
         needing = [x for x in asked if x is not None and x.needs_gradients]
         if needing and is_supported(layer) and not output_is_the_system(layer):
@@ -131,6 +138,10 @@ def balance_layers(model: nn.Module, signals: Signals | None, options: Options) 
 
 
 def _planned(name: str, layer: nn.Module, signals: Sequence[Signal], options: Options) -> Planned:
+    if empty := [key for key, x in tensors_of(layer).items() if x.is_meta]:
+        raise SkipError(
+            f"{empty[0]} is on the meta device and has no numbers; load its values first"
+        )
     try:
         return _scored(name, layer, signals, options)
     except lti.NonFiniteError as error:
@@ -157,11 +168,17 @@ def _not_finite(layer: nn.Module, signals: Sequence[Signal]) -> str | None:
 
 
 def _scored(name: str, layer: nn.Module, signals: Sequence[Signal], options: Options) -> Planned:
-    observed, held_out = hold_out(signals)
     about: dict[str, Any] = {"name": name, "layer": layer, "sizes": options.sizes}
     if signals:
         about |= {"example": signals[0].example, "sequences": len(signals[0].u)}
-    if not is_supported(layer):
+    linear = is_supported(layer)
+    if not all(x.from_zero for x in signals):
+        # The passes that did begin with zero show only how sequences begin
+        if not linear or (options.gramians or MODEL).needs_inputs:
+            raise SkipError(CARRIED + ", or use gramians='model'" * linear)
+        signals = ()
+    observed, held_out = hold_out(signals)
+    if not linear:
         if (reason := obstacle(layer)) is not None:
             raise SkipError(reason)
         gramians = (options.gramians or OUTPUT).for_layer(layer)
@@ -171,7 +188,7 @@ def _scored(name: str, layer: nn.Module, signals: Sequence[Signal], options: Opt
     system = to_lti(layer, conjugate=options.conjugate)
     if system.order == 0:
         return unscored(name, layer, None)
-    if not signals:
+    if "example" not in about:
         about["example"] = torch.zeros(1, SHORT, input_width(system), device=system.B.device)
     known = input_shape_matches(system, observed)
     gramians = (options.gramians or (INPUT if known else MODEL)).for_layer(layer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -187,7 +188,9 @@ def _merged(parts: Sequence[Signals]) -> dict[str, list[Signal]]:
 def _on_host(signal: Signal, size: int) -> Signal:
     """On the host, with g / size: one process would have the mean of the ranks' losses as loss."""
     g = None if signal.g is None else signal.g.cpu() / size
-    return Signal(signal.u.cpu(), g, None if signal.given is None else signal.given.cpu())
+    given = None if signal.given is None else signal.given.cpu()
+    state = tuple(x.cpu() for x in signal.state)
+    return replace(signal, u=signal.u.cpu(), g=g, given=given, state=state)
 
 
 def _to(proposals: Sequence[Proposal], device: torch.device | str) -> list[Proposal]:

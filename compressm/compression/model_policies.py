@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,7 +12,8 @@ import numpy as np
 from compressm._renamed import renamed
 from compressm.compression.policies import Policy, ScoredLayer, pooled
 from compressm.errors import OptionError
-from compressm.ops.checks import as_number
+from compressm.ops.checks import as_number, require_number
+from compressm.sizes import require_count
 
 __all__ = ["Budget", "MetricDrop"]
 
@@ -54,11 +54,11 @@ class Budget(Policy):
     def __post_init__(self) -> None:
         if (self.total is None) == (self.fraction is None):
             raise OptionError(f"give either total or fraction, got {self}")
-        if self.total is not None and (
-            isinstance(self.total, bool) or operator.index(self.total) < 1
-        ):
-            raise OptionError(f"total must be an integer of at least 1, got {self.total!r}")
-        if self.fraction is not None and not 0 < self.fraction <= 1:
+        if self.total is not None:
+            require_count("total", self.total)
+            return
+        require_number("fraction", self.fraction)
+        if self.fraction is None or not 0 < self.fraction <= 1:
             raise OptionError(f"fraction must lie in (0, 1], got {self.fraction}")
 
     def orders(self, layers: Sequence[ScoredLayer], copy: Callable[..., Any]) -> list[int]:
@@ -146,6 +146,7 @@ class MetricDrop(Policy):
     def __post_init__(self) -> None:
         if not callable(self.metric):
             raise OptionError(f"metric must be a function of the model, got {self.metric!r}")
+        require_number("tol", self.tol)
         if not 0 <= self.tol < math.inf:
             raise OptionError(f"tol must be a finite number >= 0, got {self.tol}")
 

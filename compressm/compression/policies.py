@@ -15,6 +15,7 @@ import lti
 from compressm._renamed import renamed
 from compressm.errors import OptionError, SkipError
 from compressm.gramians.types import GRAMIAN_TYPES, GramianType
+from compressm.ops.checks import require_number
 from compressm.sizes import require_count
 
 __all__ = [
@@ -214,6 +215,7 @@ class KeepEnergy(Policy):
     energy: float
 
     def __post_init__(self) -> None:
+        require_number("energy", self.energy)
         if not 0 < self.energy <= 1:
             raise OptionError(
                 "energy is the energy fraction that is kept and must lie in (0, 1], got "
@@ -261,6 +263,7 @@ class ErrorBound(Policy):
     needs_bound: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        require_number("tol", self.tol)
         if not 0 <= self.tol < math.inf:
             raise OptionError(f"tol must be a finite number >= 0, got {self.tol}")
 
@@ -314,6 +317,7 @@ class OutputError(Policy):
     tol: float
 
     def __post_init__(self) -> None:
+        require_number("tol", self.tol)
         if not 0 < self.tol < 1:
             raise OptionError(
                 f"tol is a relative output error and must lie in (0, 1), got {self.tol}"

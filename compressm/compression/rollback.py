@@ -16,7 +16,7 @@ from compressm.compression.proposal import Proposal, unscored
 from compressm.compression.snapshot import restore_, snapshot
 from compressm.compression.whole import Saved
 from compressm.errors import CheckpointError, OptionError
-from compressm.ops.checks import as_number
+from compressm.ops.checks import as_number, require_number
 from compressm.systems.find import compressible_layers, stored_states
 
 __all__ = ["Rollback", "RollbackMonitor"]
@@ -73,6 +73,7 @@ fell from 16 to 4, by more than 0)
     def __post_init__(self) -> None:
         if not callable(self.metric):
             raise OptionError(f"metric must be a function of the model, got {self.metric!r}")
+        require_number("tol", self.tol)
         if not 0 <= self.tol < math.inf:
             raise OptionError(f"tol must be a finite number >= 0, got {self.tol}")
         if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 1:

@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compressm.ops.optimizers import optimizers_of
+from compressm.ops.optimizers import load_state_, optimizers_of
 from compressm.ops.resize import tensors_of, write_
-from compressm.systems.find import agree_on_states_, compressible_layers
+from compressm.systems.configs import agree_on_states_
+from compressm.systems.find import compressible_layers
 
 __all__ = ["attributes_of", "restore_", "snapshot"]
 
 
+@torch.inference_mode(False)
 def snapshot(model: nn.Module, optimizer: Any = None) -> dict[str, Any]:
     """Copies of all values that a cut or an optimizer step changes, for `restore_`.
 
@@ -60,6 +62,7 @@ def attributes_of(model: nn.Module) -> dict[str, dict[str, Any]]:
     return {name: own for name, own in parts.items() if own}
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def restore_(model: nn.Module, saved: dict[str, Any], optimizer: Any = None) -> None:
     """Restore model and optimizer as `snapshot` saved them, bit for bit; parameters stay the same.
@@ -85,5 +88,7 @@ def restore_(model: nn.Module, saved: dict[str, Any], optimizer: Any = None) -> 
         for name, value in deepcopy(attributes).items():
             setattr(model.get_submodule(path), name, value)
     agree_on_states_(model)
+    tensors = saved["tensors"]
+    recast = [p for x, p in model.named_parameters() if p.dtype != tensors.get(x, p).dtype]
     for one, state in zip(optimizers_of(optimizer), saved.get("optimizers", ()), strict=False):
-        one.load_state_dict({**one.state_dict(), "state": deepcopy(state)})
+        load_state_(one, {**one.state_dict(), "state": deepcopy(state)}, recast)

@@ -10,7 +10,7 @@ from torch import nn
 
 from compressm.ops.optimizers import optimizers_of
 from compressm.ops.resize import resize_
-from compressm.systems.find import counting_configs
+from compressm.systems.configs import held_configs
 
 __all__ = ["Saved"]
 
@@ -32,7 +32,7 @@ class Saved:
     def __init__(self, model: nn.Module, optimizer: Any, names: Iterable[str]) -> None:
         layers = [model.get_submodule(name) for name in names]
         self.parts = [_Part(part) for layer in layers for part in layer.modules()]
-        self.configs = [(config, dict(vars(config))) for config in counting_configs(model)]
+        self.configs = held_configs(model)  # a cut replaces them, and leaves them as they are
         self.parameters = [
             (p, p.detach().clone(), p.grad) for layer in layers for p in layer.parameters()
         ]
@@ -46,9 +46,8 @@ class Saved:
         """Everything <- as it was, bit for bit; all objects keep their identity."""
         for part in self.parts:
             part.restore_()
-        for config, attributes in self.configs:
-            vars(config).clear()
-            vars(config).update(attributes)
+        for part, name, config in self.configs:
+            vars(part)[name] = config
         for parameter, value, grad in self.parameters:
             alike = parameter.dtype == value.dtype and parameter.shape == value.shape
             if not (alike and torch.equal(parameter, value)):

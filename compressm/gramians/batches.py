@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,7 +31,10 @@ def run(model: nn.Module, batch: Any) -> Any:
     device = next((p.device for p in model.parameters()), None)
 
     def moved(value: Any) -> Any:
-        return value.to(device) if isinstance(value, Tensor) else value
+        if not isinstance(value, Tensor):
+            return value
+        value = value.to(device)
+        return value.clone() if value.is_inference() else value  # as autograd refuses those
 
     if not isinstance(batch, Mapping):
         first = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
@@ -127,5 +131,5 @@ def _valid(signal: Signal) -> list[Signal]:
     for start, end in sorted({span for span in spans if span[0] < span[1]}):
         of = [i for i, span in enumerate(spans) if span == (start, end)]
         g = None if signal.g is None else signal.g[of, start:end]
-        parts.append(Signal(signal.u[of, start:end], g, signal.given))
+        parts.append(replace(signal, u=signal.u[of, start:end], g=g, padding=None))
     return parts

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from inspect import Parameter
 from typing import Any
 from weakref import ref
 
@@ -14,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from compressm.errors import OptionError
 from compressm.gramians.batches import padding_of, run, without_padding
-from compressm.gramians.signals import Signal
+from compressm.gramians.signals import Signal, tensors_in
 from compressm.systems.convert import layer_input, output_is_the_system
 from compressm.systems.find import compressible_layers
 
@@ -22,6 +23,7 @@ __all__ = ["Observer", "observe"]
 
 Layers = Callable[[nn.Module], Iterator[tuple[str, nn.Module]]]
 Signals = dict[str, list[Signal]]
+STATES = ("state", "initial_state", "prev_state", "x0", "h0", "hx")  # arguments of `forward`
 PASSES = 512  # of a layer, that are kept in training: a step that never ends must not fill memory
 
 
@@ -71,7 +73,7 @@ class Observer:
             self._hooks.append((handle, hook))
             self._listen(self.model, _Hook(self, "_leave"))
         for name, layer in self.layers(self.model):
-            self._listen(layer, _Hook(self, "_keep", name, layer))
+            self._listen(layer, _Hook(self, "_keep", name, layer, _argument_names(layer)))
 
     def _listen(self, module: nn.Module, hook: _Hook) -> None:
         self._hooks.append((module.register_forward_hook(hook, with_kwargs=True), hook))
@@ -123,6 +125,7 @@ class Observer:
         self,
         name: str,
         layer: nn.Module,
+        names: Sequence[str],
         module: nn.Module,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -140,18 +143,40 @@ class Observer:
                 return  # computed again, by activation checkpointing
             else:
                 padding = self._before
-        u = args[0] if args else next(iter(kwargs.values()), None)
+        given = dict(zip(names, args, strict=False)) | kwargs
+        u = given.get(names[0])
         seen = self.signals.setdefault(name, []) if isinstance(u, Tensor) else []
-        if not isinstance(u, Tensor) or (self.training and len(seen) == PASSES):
+        if not isinstance(u, Tensor) or (self.training and len(seen) == PASSES) or _in_vmap(u):
             return
         u = u.detach()
-        signal = Signal(layer_input(layer, u), padding=padding)
+        began = tensors_in([given.get(name) for name in STATES])
+        state = tuple(x.detach() for x in began)
+        if any(map(_in_vmap, state)):
+            return
+        signal = Signal(layer_input(layer, u), padding=padding, state=state)
         if signal.u is not u:
             signal.given = u[:1]
         seen.append(signal)
-        y = output[0] if isinstance(output, tuple) else output
+        y = next(tensors_in(output), u)
         if self.gradients and y.requires_grad and output_is_the_system(layer):
-            y.register_hook(lambda g: setattr(signal, "g", g.detach()))
+            y.register_hook(lambda g: None if _in_vmap(g) else setattr(signal, "g", g.detach()))
+
+
+def _argument_names(layer: nn.Module) -> list[str]:
+    """How `forward` of a layer names what may be given by place; the first is the input."""
+    by_place = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    taken = inspect.signature(layer.forward).parameters.values()
+    return [x.name for x in taken if x.kind in by_place] or ["the input"]  # forward(*args)
+
+
+def _in_vmap(x: Tensor) -> bool:
+    """Whether a tensor is one of many in torch.vmap, which may not be kept after it has ended."""
+    functorch = torch._C._functorch
+    while not torch.compiler.is_compiling() and functorch.is_functorch_wrapped_tensor(x):
+        if functorch.is_batchedtensor(x):
+            return True
+        x = functorch.get_unwrapped(x)  # of grad
+    return False
 
 
 class _Hook:
@@ -208,12 +233,12 @@ def observe(
     model.eval()
     observer.start()
     try:
-        with torch.set_grad_enabled(gradients):
+        with torch.inference_mode(False), torch.set_grad_enabled(gradients):
             for batch in batches:
                 observer.padding = padding_of(batch)
-                y = run(model, batch)
-                y = y[0] if isinstance(y, tuple) else getattr(y, "logits", y)
+                output = run(model, batch)
                 if gradients:  # on their way to the parameters they pass the layers' outputs
+                    y = _with_gradient(output)
                     torch.autograd.grad(y, parameters, torch.randn_like(y), allow_unused=True)
                 for name, own in without_padding(observer.signals).items():
                     signals.setdefault(name, []).extend(own)
@@ -223,3 +248,16 @@ def observe(
             module.training = mode
         observer.stop()
     return signals
+
+
+def _with_gradient(output: Any) -> Tensor:
+    """Of what a model returned the logits, or the first tensor that gradients start from."""
+    logits = output.get("logits") if isinstance(output, Mapping) else None
+    y = next((x for x in tensors_in([logits, output]) if x.requires_grad), None)
+    if y is None:
+        raise OptionError(
+            f'gramians="data" needs an output with a gradient, and the model returned a '
+            f"{type(output).__name__} without; return the numbers before any rounding or argmax, "
+            'or use "input"'
+        )
+    return y

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -99,5 +100,5 @@ def hold_out(signals: Sequence[Signal], every: int = 8) -> tuple[list[Signal], l
         for part, of in zip(parts, (~held, held), strict=True):
             if of.any():
                 g = None if signal.g is None else signal.g[of]
-                part.append(Signal(signal.u[of], g, signal.given))
+                part.append(replace(signal, u=signal.u[of], g=g))
     return parts

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Signal"]
+__all__ = ["Signal", "tensors_in"]
 
 
 @dataclass(eq=False)
@@ -24,14 +25,40 @@ class Signal:
         The first sequence as the layer was given it, where that is of another form than `u`.
     padding : mapping, optional
         What the model was told of padding in `u`; see `without_padding`.
+    state : tuple of Tensor, optional
+        The state that the pass began with, as the layer was given it; zero if empty.
     """
 
     u: Tensor
     g: Tensor | None = None
     given: Tensor | None = None
     padding: Any = None
+    state: tuple[Tensor, ...] = ()
+
+    @property
+    def from_zero(self) -> bool:
+        """Whether the pass began with the zero state, so that `u` alone drives the states."""
+        return not any(bool(x.any()) for x in self.state)
 
     @property
     def example(self) -> Tensor:
         """One sequence that the layer can be called with."""
         return self.u[:1] if self.given is None else self.given
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors of a value that may be nested in mappings, dataclasses, lists and tuples.
+
+    Parameters
+    ----------
+    value : object
+    """
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from tensors_in(list(value.values()))
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from tensors_in(vars(value))
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from tensors_in(part)

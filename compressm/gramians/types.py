@@ -171,7 +171,7 @@ class Input(GramianType):
         if not inputs:
             raise ObservationError(
                 "none of its inputs was observed in this step: only forward passes in training "
-                "mode with gradients are, and compiled ones only with "
+                "mode with gradients are, not inside of torch.vmap, and compiled ones only with "
                 "torch._dynamo.config.skip_nnmodule_hook_guards = False"
             )
         if not input_shape_matches(system, signals):

@@ -11,7 +11,7 @@ import lti
 from compressm.errors import OptionError
 from compressm.ops.precision import in_autocast
 
-__all__ = ["as_number", "require_sequence", "require_state", "require_step"]
+__all__ = ["as_number", "require_number", "require_sequence", "require_state", "require_step"]
 
 
 def as_number(value: Any) -> float:
@@ -20,6 +20,14 @@ def as_number(value: Any) -> float:
         return float("" if isinstance(value, (str, bytes)) else value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise OptionError(f"metric must return a number, got {value!r:.60}") from error
+
+
+def require_number(name: str, value: Any) -> None:
+    """OptionError unless `value` is a number, perhaps as a tensor."""
+    try:
+        float("" if isinstance(value, (str, bytes)) else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise OptionError(f"{name} must be a number, got {value!r:.60}") from error
 
 
 def require_sequence(u: Any, width: int, like: Tensor, *, cast: bool = True) -> None:

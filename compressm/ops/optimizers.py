@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +12,14 @@ from torch import nn
 
 from compressm.errors import OptionError
 
-__all__ = ["optimizers_of", "refuse_forgotten", "require_optimizers", "states_of_others"]
+__all__ = [
+    "given_optimizers",
+    "load_state_",
+    "optimizers_of",
+    "refuse_forgotten",
+    "require_optimizers",
+    "states_of_others",
+]
 
 LBFGS = "use another optimizer, or compress_(model, policy) and build a new LBFGS"
 
@@ -34,19 +42,25 @@ def optimizers_of(optimizer: Any) -> list[Any]:
         If something is no optimizer.
     """
     found: list[Any] = []
-    given = optimizer if isinstance(optimizer, (list, tuple)) else [optimizer]
-    ahead = [x for x in given if x is not None]
-    for one in ahead:
-        if not _is_optimizer(one):
-            raise OptionError(
-                f"optimizer must be a torch.optim.Optimizer, or a list of them, got {one!r}"
-            )
+    ahead = given_optimizers(optimizer)
     while ahead:
         one = ahead.pop(0)
         if not any(one is x for x in found):
             found.append(one)
             ahead = _wrapped(one) + ahead
     return found
+
+
+def given_optimizers(optimizer: Any) -> list[Any]:
+    """The optimizers that a caller passes, without what they wrap; as `optimizers_of`."""
+    several = optimizer if isinstance(optimizer, (list, tuple)) else [optimizer]
+    given = [x for x in several if x is not None]
+    for one in given:
+        if not _is_optimizer(one):
+            raise OptionError(
+                f"optimizer must be a torch.optim.Optimizer, or a list of them, got {one!r}"
+            )
+    return given
 
 
 def _wrapped(optimizer: Any) -> list[Any]:
@@ -174,3 +188,45 @@ def _state_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> Any:
 
 def _version(value: Any) -> Any:
     return value._version if isinstance(value, torch.Tensor) else str(value)[:80]
+
+
+def load_state_(
+    optimizer: Any, state_dict: Mapping[str, Any], recast: Collection[nn.Parameter] = ()
+) -> None:
+    """``optimizer.load_state_dict(state_dict)``, and each tensor keeps the dtype that it has there.
+
+    Torch gives it that of the parameter: it would round master weights, and moments in single
+    precision of parameters in half precision.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+    state_dict : mapping
+        What its ``state_dict()`` returned.
+    recast : collection of nn.Parameter, optional
+        Those whose dtype is no longer the one of `state_dict`: their state gets the new one.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Casting complex")  # what is undone below
+        optimizer.load_state_dict(state_dict)
+    saved, groups = state_dict.get("state"), state_dict.get("param_groups")
+    if not isinstance(saved, Mapping) or groups is None:
+        return  # of a form of its own
+    keys = (key for group in groups for key in group["params"])
+    parameters = (p for group in optimizer.param_groups for p in group["params"])
+    changed = set(map(id, recast))
+    for key, parameter in zip(keys, parameters, strict=True):
+        if key in saved and parameter in optimizer.state and id(parameter) not in changed:
+            optimizer.state[parameter] = _uncast(optimizer.state[parameter], saved[key])
+
+
+def _uncast(value: Any, saved: Any) -> Any:
+    """`value` with the tensors of `saved`, on the devices of its own, where their dtypes differ."""
+    if isinstance(value, torch.Tensor) and isinstance(saved, torch.Tensor):
+        return value if value.dtype == saved.dtype else saved.to(value.device, copy=True)
+    if isinstance(value, dict) and isinstance(saved, Mapping):
+        # a fused optimizer needs its steps in single precision
+        return {k: x if k == "step" else _uncast(x, saved.get(k)) for k, x in value.items()}
+    if type(value) in (list, tuple) and type(saved) is type(value):
+        return type(value)(map(_uncast, value, saved))
+    return value

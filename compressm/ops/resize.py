@@ -13,6 +13,7 @@ from compressm.ops.optimizers import optimizers_of
 __all__ = ["resize_", "tensors_of", "write_"]
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def resize_(parameter: nn.Parameter, data: Tensor, optimizer: Any = None) -> nn.Parameter:
     """parameter <- data, in place: the same object in a new shape, its optimizer state reset.
@@ -39,7 +40,7 @@ def resize_(parameter: nn.Parameter, data: Tensor, optimizer: Any = None) -> nn.
     # graph is alive (the loop's `loss`), and the next backward fails; a change of dtype drops it.
     other = torch.float32 if parameter.dtype == torch.float64 else torch.float64
     parameter.data = torch.empty(0, dtype=other, device=parameter.device)
-    parameter.data = data.to(device=parameter.device)
+    parameter.data = _trainable(data.to(device=parameter.device))
     parameter.grad = None
     return parameter
 
@@ -60,6 +61,12 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
+def _trainable(x: Tensor) -> Tensor:
+    """`x`, or a copy if it was computed in inference mode, as autograd refuses those."""
+    return x.clone() if x.is_inference() else x
+
+
+@torch.inference_mode(False)
 def write_(module: nn.Module, name: str, value: Any, optimizer: Any = None) -> None:
     """module.name <- value, for a dotted name: a parameter is resized, anything else replaced.
 
@@ -77,7 +84,7 @@ def write_(module: nn.Module, name: str, value: Any, optimizer: Any = None) -> N
     owner = module.get_submodule(path)
     old = getattr(owner, own, None)
     if isinstance(old, Tensor):
-        value = value.to(old)
+        value = _trainable(value.to(old))
     if isinstance(old, nn.Parameter):
         resize_(old, value, optimizer)
     else:

@@ -81,7 +81,7 @@ def load_lti_(layer: nn.Module, system: lti.DiagonalStateSpace, optimizer: Any =
         write_(layer, name, system.poles.shape[-1])
     state = vars(layer).get("state")
     if isinstance(state, Tensor):  # left over from the last sequence, in other coordinates
-        layer.state = state.new_zeros(*state.shape[:-1], system.poles.shape[-1])
+        write_(layer, "state", state.new_zeros(*state.shape[:-1], system.poles.shape[-1]))
 
 
 def is_supported(layer: nn.Module) -> bool:

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from compressm.errors import UnequalStatesWarning
 from compressm.layers import Mamba, SSMLayer
 from compressm.ops.resize import tensors_of, write_
+from compressm.systems.configs import agree_on_states_, with_config
 from compressm.systems.find import (
-    agree_on_states_,
     compressible_layers,
     selective_layers,
-    with_config,
 )
 from compressm.systems.foreign import family_of
 from compressm.systems.selective.form import SelectiveForm, form_of, require_form
@@ -107,7 +106,7 @@ def _resize(layer: nn.Module, state_dict: Mapping[str, Any], prefix: str, *rest:
             write_(layer, name, count)
     state = vars(layer).get("state")
     if isinstance(state, Tensor):  # left over from the last sequence
-        layer.state = state.new_zeros(*state.shape[:-1], n)
+        write_(layer, "state", state.new_zeros(*state.shape[:-1], n))
 
 
 def _save_pretrained(model: Any, *args: Any, **options: Any) -> Any:

@@ -7,10 +7,30 @@ from compressm import LRU, CompressionEvent, SequenceModel
 from compressm.compression.decide import apply_, propose
 from compressm.compression.options import Options
 
+
+class Master(torch.optim.Optimizer):
+    """SGD on weights in double precision, with other state that has not the parameter's dtype."""
+
+    def __init__(self, parameters):
+        super().__init__(list(parameters), {"lr": 1e-2})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                state = self.state[p]
+                master = state.setdefault("master", p.double().clone())
+                master.sub_(p.grad.double(), alpha=group["lr"])
+                p.copy_(master)
+                state["signs"] = p.grad.sign().to(torch.int8)
+                state["several"] = [torch.complex(master, -master), torch.tensor(1 / 3).double()]
+
+
 OPTIMIZERS = {
     "adamw": lambda p: torch.optim.AdamW(p, 1e-2, amsgrad=True),
     "sgd": lambda p: torch.optim.SGD(p, 1e-2, momentum=0.9),
     "adafactor": lambda p: torch.optim.Adafactor(p, 1e-2),
+    "master": Master,
     "nadam": lambda p: torch.optim.NAdam(p, 1e-2),
 }
 
@@ -93,6 +113,6 @@ def bits(*parts):
 def same(left, right):
     """Whether two lists of `bits` are equal."""
     return len(left) == len(right) and all(
-        torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y
+        x.dtype == y.dtype and torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y
         for x, y in zip(left, right, strict=True)
     )

@@ -26,6 +26,7 @@ __all__ = [
     "first_attribute",
     "form_of",
     "is_selective",
+    "own_names",
     "register_form",
     "require_form",
     "state_count",
@@ -106,8 +107,7 @@ class SelectiveForm(ABC):
     @classmethod
     def of(cls, module: nn.Module) -> SelectiveForm | None:
         """`module` in this form, or None if it is not of this form."""
-        held = module._parameters.keys() | module._buffers.keys() | module._modules.keys()
-        if not {name.partition(".")[0] for name in cls.needed} <= held:
+        if not {name.partition(".")[0] for name in cls.needed} <= own_names(module):
             return None  # a cheap test before all tensors are listed
         tensors = tensors_of(module)
         if not cls.needed <= tensors.keys() <= cls.needed | cls.optional:
@@ -159,6 +159,12 @@ def require_form(module: nn.Module) -> SelectiveForm:
 def is_selective(module: nn.Module) -> bool:
     """Whether a module is a selective layer, by the names and shapes of its parameters."""
     return form_of(module) is not None
+
+
+def own_names(module: nn.Module) -> set[str]:
+    """The names of its parameters, buffers and submodules; a scripted module lists them."""
+    held = (module._parameters, module._buffers, module._modules)
+    return {name for part in held for name in part.keys()}  # noqa: SIM118
 
 
 def state_count(module: nn.Module) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from compressm.ops.resize import tensors_of
-from compressm.systems.selective.form import FORMS, SelectiveForm, is_selective
+from compressm.systems.selective.form import FORMS, SelectiveForm, is_selective, own_names
 
 __all__ = ["resemblance"]
 
@@ -21,7 +21,7 @@ def resemblance(module: nn.Module) -> str | None:
     module : nn.Module
         It looks like a form that shares most of its names with the module's own tensors.
     """
-    own = module._parameters.keys() | module._buffers.keys() | module._modules.keys()
+    own = own_names(module)
     form = max(FORMS, key=lambda form: (_shared(form, own), -len(own - _owners(form))))
     if _shared(form, own) < SHARED or is_selective(module):
         return None

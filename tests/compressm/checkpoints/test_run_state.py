@@ -14,6 +14,7 @@ from compressm import (
     CheckpointError,
     Compressor,
     Every,
+    OptionError,
     States,
     compress_,
     keep_states_,
@@ -272,3 +273,68 @@ def test_another_optimizer_is_refused(tmp_path, make, message):
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(tmp_path / "run", other, optimizer)
     assert same(bits(other, optimizer), before)
+
+
+def test_moments_in_single_precision_of_parameters_in_half_stay(tmp_path):
+    def parts(seed):
+        model = model_of(seed).to(torch.bfloat16)
+        optimizer = OPTIMIZERS["adamw"](model.parameters())
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+        for state in optimizer.state.values():
+            state["exp_avg"] = torch.randn(state["exp_avg"].shape)
+        return model, optimizer
+
+    ours, others = parts(0), parts(1)
+    save_checkpoint(tmp_path / "run", *ours)
+    load_checkpoint(tmp_path / "run", *others)
+    assert same(bits(*ours), bits(*others))
+    wide = model_of(1)
+    optimizer = OPTIMIZERS["adamw"](wide.parameters())
+    load_checkpoint(tmp_path / "run", wide, optimizer)  # parameters of another dtype: as torch
+    assert {x["exp_avg_sq"].dtype for x in optimizer.state.values()} == {torch.float32}
+
+
+def test_a_list_of_optimizers_is_saved_and_loaded(tmp_path):
+    def parts(seed):
+        model = model_of(seed)
+        own = list(model.parameters())
+        optimizers = [torch.optim.SGD(own[::2], 1e-2, 0.9), torch.optim.Adam(own[1::2])]
+        compressor = Compressor(model, optimizers, policy=States(6), schedule=Every(1))
+        model(torch.randn(8, 20, 2)).sum().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        compressor.step()
+        return model, optimizers, compressor
+
+    path, ours, others = tmp_path / "run", parts(0), parts(1)
+    save_checkpoint(path, *ours)
+    load_checkpoint(path, *others)
+    assert same(bits(ours[0], *ours[1]), bits(others[0], *others[1]))
+    before = bits(others[0], *others[1])
+    for wrong in ([others[1][0]], others[1][::-1], [*others[1], None, others[1][0]]):
+        with pytest.raises(CheckpointError, match="optimizer|SGD"):
+            load_checkpoint(path, others[0], wrong)
+        assert same(bits(others[0], *others[1]), before)
+
+
+@pytest.mark.parametrize("make", [lambda x: [x], lambda x: (None, x)])
+def test_a_list_of_one_is_that_one(tmp_path, make):
+    run, other = Run(), Run(seed=1)
+    run.train(1)
+    save_checkpoint(tmp_path / "run", run.model, make(run.optimizer))
+    load_checkpoint(tmp_path / "run", other.model, other.optimizer)
+    load_checkpoint(tmp_path / "run", other.model, make(other.optimizer))
+    assert same(bits(*run.parts[:2]), bits(*other.parts[:2]))
+
+
+def test_a_list_of_none_is_none(tmp_path):
+    save_checkpoint(tmp_path / "run", model_of(), [None])
+    assert load_checkpoint(tmp_path / "run", model_of(1), []) is None
+
+
+def test_what_is_no_optimizer_cannot_be_saved(tmp_path):
+    with pytest.raises(OptionError, match=r"torch\.optim\.Optimizer"):
+        save_checkpoint(tmp_path / "run", model_of(), ["adam"])
+    assert not list(tmp_path.iterdir())

@@ -169,9 +169,9 @@ def test_inputs_of_another_shape_are_ignored():
     for given, cut in ((None, "model"), ("input", "")):
         model = Wrapped()
         compressor = Compressor(model, policy=States(4), schedule=At(1), gramians=given)
-        hooked = compressor._observer
-        hooked._keep("layer", model.layer, model.layer, (torch.randn(17, 3),), {}, torch.zeros(1))
-        hooked._keep("layer", model.layer, model.layer, ({"u": 1},), {}, torch.zeros(1))
+        for u in (torch.randn(17, 3), {"u": 1}):
+            at = "layer", model.layer, ["u", "state"], model.layer
+            compressor._observer._keep(*at, (u,), {}, torch.zeros(1))
         (found,) = compressor.step().layers
         assert (found.gramians, found.output_error) == (cut, None)
         assert (found.after == 4) == (given is None)

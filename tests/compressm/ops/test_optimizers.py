@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from compressm import Compressor, Every, OptionError, SequenceModel, States, compress_
-from compressm.ops.optimizers import optimizers_of
+from compressm.ops.optimizers import load_state_, optimizers_of
+from tests.compressm.helpers import Master, bits, same
 
 
 class Sharp(torch.optim.Optimizer):
@@ -239,3 +240,39 @@ def test_an_optimizer_of_which_nothing_is_used_any_more_is_no_obstacle():
     assert [cut.after for cut in compressor.step().layers] == [5, 5]
     assert failed and earlier
     assert Compressor(model_of(), policy=States(5), schedule=Every(1)).step().removed
+
+
+def test_a_state_that_is_loaded_keeps_its_dtype():
+    torch.manual_seed(0)
+    layer, other = (nn.Linear(2, 3) for _ in range(2))
+    optimizer, fresh = Master(layer.parameters()), Master(other.parameters())
+    layer(torch.randn(4, 2)).sum().backward()
+    optimizer.step()
+    load_state_(fresh, optimizer.state_dict())
+    assert same(bits(fresh), bits(optimizer))
+    optimizer.load_state_dict(fresh.state_dict())
+    assert not same(bits(fresh), bits(optimizer))  # torch alone casts
+
+
+def test_the_state_of_a_parameter_that_was_cast_is_cast_too():
+    layer = nn.Linear(2, 3)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    layer(torch.randn(4, 2)).sum().backward()
+    optimizer.step()
+    saved = optimizer.state_dict()
+    layer.bfloat16()
+    load_state_(optimizer, saved, recast=[layer.weight])
+    dtypes = [optimizer.state[p]["exp_avg"].dtype for p in (layer.weight, layer.bias)]
+    assert dtypes == [torch.bfloat16, torch.float32]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_steps_of_adam_are_as_torch_loads_them(fused):
+    layer = nn.Linear(2, 3)
+    optimizer = torch.optim.AdamW(layer.parameters(), fused=fused)
+    for _ in range(2):
+        layer(torch.randn(4, 2)).sum().backward()
+        optimizer.step()
+        before = bits(optimizer)
+        load_state_(optimizer, optimizer.state_dict())
+        assert same(bits(optimizer), before)

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from compressm import LRU, S4D, Mamba, States, compress_, to_lti
+from compressm.systems.configs import agree_on_states_
 from compressm.systems.find import (
-    agree_on_states_,
     compressible_layers,
     selective_layers,
     stored_states,
