@@ -13,7 +13,6 @@ from lti.norms import hinf_norm
 from lti.peak import peak_gain
 from lti.reduction.balancing import Balancing
 from lti.reduction.certificate import Claim, Reduction
-from lti.systems.sparse import SparseStateSpace
 from lti.systems.stability import close_to_boundary, is_stable
 from lti.systems.statespace import StateSpace
 

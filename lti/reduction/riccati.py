@@ -29,6 +29,7 @@ __all__ = [
     "stochastic_gramians",
 ]
 
+NO_ZEROS = "it needs G without zeros on the boundary"
 LOST = (  # what is always there in theory
     "that of a stable system for LQG is lost to rounding here, as A is far from normal or badly "
     "scaled; reduce the system first (lti.balanced_truncation), or choose other Gramians"
@@ -271,7 +272,7 @@ def stochastic_gramians(sys: StateSpace) -> GramianPair:
     if G.is_discrete:
         power, B_W = power + CS @ CS.conj().T, A @ S @ CS.conj().T + B @ D.conj().T
     phase = StateSpace(A, B_W, C, power / 2, G.dt)  # G G~ = phase + phase~
-    R = _extended(phase, C[:0], -power, -C.conj().T, "it needs G without zeros on the boundary")
+    R = _extended(phase, C[:0], -power, -C.conj().T, NO_ZEROS)
     return _pair(
         d,
         S,
@@ -288,7 +289,9 @@ def _inverse_factor(phase: StateSpace, power: Array) -> StateSpace:
     """V^-1 of the minimum-phase V = (A, B_V, C, D_V) with V V~ = phase + phase~."""
     A, B_W, C, _ = phase.matrices
     flipped, discrete = dual(phase), phase.is_discrete
-    X = stabilizing_solution(flipped, 0 * A, -power, -B_W, "it needs G without zeros on the boundary")
+    X = stabilizing_solution(
+        flipped, 0 * A, -power, -B_W, "it needs G without zeros on the boundary"
+    )
     rest = power - C @ X @ C.conj().T if discrete else power
     K = B_W - (A @ X if discrete else X) @ C.conj().T
     D_V = np.linalg.cholesky(rest)
