@@ -64,7 +64,8 @@ class Side:
             self._append(2 * (-a) ** 0.5 * np.hstack(columns))
             self.W = self.W - 4 * a * self.product(0.0, 1.0, X)
         W = self.units * self.W
-        self.residual = float(np.linalg.norm(W.conj().T @ W, 2))
+        square = W.conj().T @ W
+        self.residual = float(np.linalg.norm(square, 2)) if np.isfinite(square).all() else np.inf
 
     def _append(self, V: Array) -> None:
         self.blocks.append(V)
@@ -112,13 +113,15 @@ class Side:
 
     def _larger_space(self) -> Array:
         """[V, E^-1 A V, A^-1 E V] of the last columns V, or of the dual pencil."""
-        spaces = [V := self.recent_columns()]
+        V = self.recent_columns()
+        spaces = [V]
         for (a, e), factors in (((1.0, 0.0), (0.0, 1.0)), ((0.0, 1.0), (1.0, 0.0))):
             with contextlib.suppress(OptionError):  # A is singular
                 inverse = self.pencil.factor(*factors)
                 solve = inverse.adjoint if self.dual else inverse.solve
                 spaces.append(solve(self.product(a, e, V)))
-        return np.hstack(spaces)
+        found = np.hstack(spaces)
+        return found[:, np.isfinite(found).all(axis=0)]
 
     def next_shifts(self, real: bool) -> list[complex]:
         """Half of the projected poles in the left half-plane; of conjugate pairs one.
@@ -126,9 +129,9 @@ class Side:
         Each is the pole at which the factors ``|(t - conj(p)) / (t + p)|`` of those before leave
         most; the next half comes from newer columns.
         """
-        values = self.projected_poles()
+        values: Any = self.projected_poles()
         if not (values.real < 0).any():  # as where A is skew on these columns
-            values = self.projected_poles(self._larger_space())
+            values = np.concatenate([values, self.projected_poles(self._larger_space())])
         inside = values[values.real < 0]
         if not inside.size:  # their mirror images
             inside = -abs(values.real) - 1e-8 * abs(values) + 1j * values.imag

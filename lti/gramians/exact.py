@@ -36,8 +36,9 @@ from lti.systems.convert import as_statespace
 from lti.systems.discretize import to_discrete
 from lti.systems.irreducible import MODERATE, SMALL
 from lti.systems.protocol import System, SystemLike
+from lti.systems.rightmost import is_pole
 from lti.systems.sparse import SparseStateSpace
-from lti.systems.stability import require_stable
+from lti.systems.stability import is_stable, require_stable
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
 
 __all__ = [
@@ -248,9 +249,10 @@ def exact_factors(sys: System) -> ExactFactors:
         try:
             found = low_rank_factors(even)
         except ConvergenceError:
-            if even.order > MODERATE:
+            dense = _affordable(even)
+            if dense is None:
                 raise
-            found = _by_dense_form(even)
+            found = _by_dense_form(even, dense)
         X, inverse = diags_array(right), diags_array(left)
         return ExactFactors(
             even, found.S, found.R, X, inverse, hidden=found.hidden, flags=found.flags
@@ -276,9 +278,18 @@ def exact_factors(sys: System) -> ExactFactors:
     return found
 
 
-def _by_dense_form(sys: SparseStateSpace) -> LowRank:
-    """The factors of a sparse system of moderate size for which the iteration does not converge."""
-    S, R = double_factors(sys.small_dense() if sys.order <= SMALL else sys.to_dense())
+def _affordable(sys: SparseStateSpace) -> StateSpace | None:
+    """The dense form of a system of moderate size, unless rounding has made it unstable."""
+    if sys.order > MODERATE:
+        return None
+    dense = sys.small_dense() if sys.order <= SMALL else sys.to_dense()
+    worst = complex(max(dense.poles, key=abs if sys.is_discrete else np.real))
+    return dense if is_stable(dense) or is_pole(sys.pencil, worst) else None
+
+
+def _by_dense_form(sys: SparseStateSpace, dense: StateSpace) -> LowRank:
+    """The factors of a sparse system for which the low-rank iteration does not converge."""
+    S, R = double_factors(dense)
     R = sys.pencil.factor(0.0, 1.0).adjoint(R)  # Q of (E^-1 A, C) is E^H Q E
     hidden = 2.0**-52 * float(frobenius(abs(R).T @ abs(sys.times_E(S))))  # rounding
     return LowRank(S, R, (0.0, 0.0), hidden, 0)

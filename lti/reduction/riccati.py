@@ -29,6 +29,7 @@ __all__ = [
     "stochastic_gramians",
 ]
 
+NO_ZEROS = "it needs G without zeros on the boundary"
 LOST = (  # what is always there in theory
     "that of a stable system for LQG is lost to rounding here, as A is far from normal or badly "
     "scaled; reduce the system first (lti.balanced_truncation), or choose other Gramians"
@@ -271,7 +272,7 @@ def stochastic_gramians(sys: StateSpace) -> GramianPair:
     if G.is_discrete:
         power, B_W = power + CS @ CS.conj().T, A @ S @ CS.conj().T + B @ D.conj().T
     phase = StateSpace(A, B_W, C, power / 2, G.dt)  # G G~ = phase + phase~
-    R = _extended(phase, C[:0], -power, -C.conj().T, "it needs G without zeros on the boundary")
+    R = _extended(phase, C[:0], -power, -C.conj().T, NO_ZEROS)
     return _pair(
         d,
         S,

@@ -116,9 +116,9 @@ class MatrixPencil:
         """The poles of small irreducible diagonal blocks, and the large ones as pencils."""
         E = self._identity if self.E is None else self.E
         poles, large = irreducible_blocks((self.A, E), _eigenvalues)
-        return poles, [self] if len(large) == 1 and not poles.size else [
-            MatrixPencil(*block) for block in large
-        ]
+        if len(large) == 1 and not poles.size:
+            return poles, [self]
+        return poles, [MatrixPencil(A, E) for A, E in large]
 
     @cached_property
     def residual_units(self) -> tuple[Array, Array]:

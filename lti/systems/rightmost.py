@@ -9,13 +9,14 @@ import numpy as np
 from scipy.linalg import schur
 
 from lti._backend.arrays import Array
-from lti.errors import DefectiveError, OptionError
+from lti.errors import ConvergenceError, DefectiveError, OptionError
 from lti.systems.irreducible import MODERATE
 from lti.systems.pencil import Pencil
 from lti.systems.schur import poles_of
 
 __all__ = [
     "closest_poles",
+    "is_pole",
     "lightly_damped",
     "refined",
     "some_poles",
@@ -35,6 +36,8 @@ SOME = 10  # lightly damped poles that are refined
 NEXT_TO = 1e-2  # relative residual of an estimate that is close to a pole
 SAME = 1e-6  # relative distance of two values of one pole
 ROUNDS = 8  # of inverse iteration
+POWERS = 6  # of (A - p E)^-1 E, that tell a pole from a place that rounding makes one
+ONCE = 1e3  # a growth that falls by this factor was none of a pole
 FEW = 6  # poles closest to zero, or in discrete time to one
 OFF = 0.03  # of a suspected pole: the distance of the shift, so that others are seen as well
 APART = 1e-6  # the largest rounding of a split, relative
@@ -48,7 +51,18 @@ def some_poles(pencil: Pencil, discrete: bool) -> Array:
     """
     parts = getattr(pencil, "irreducible", None)
     poles, large = parts() if parts else (np.zeros(0), [pencil])
-    return np.concatenate([poles, *(_some_of(block, discrete) for block in large)])
+    found = [poles]
+    for block in large:
+        try:
+            found.append(_some_of(block, discrete))
+        except ConvergenceError:
+            if block.order > MODERATE:
+                raise
+            poles = _all_of(block)
+            if not _confirmed(block, poles, discrete) and (_excess(poles, discrete) >= 0).any():
+                raise
+            found.append(poles)
+    return np.concatenate(found)
 
 
 def _some_of(pencil: Pencil, discrete: bool) -> Array:
@@ -71,21 +85,50 @@ def _some_of(pencil: Pencil, discrete: bool) -> Array:
 def unstable_poles(pencil: Pencil, near: complex, discrete: bool) -> Array:
     """Those close to an estimate, by their invariant subspaces; none if there are no such.
 
-    What Arnoldi steps show of a pencil that is far from normal proves nothing: the pencil itself
-    need not have a pole there, but one that differs from it by rounding. Then the left and the
-    right subspace do not match, and a dense form tells, of a system of moderate size.
+    What projections show of a pencil that is far from normal proves nothing: the pencil itself
+    need not have a pole there, but one that differs from it by rounding. Where the left and the
+    right subspace do not match, a dense form tells, of a system of moderate size.
     """
     try:
         X, W = unstable_subspaces(pencil, near, discrete)
         poles = np.linalg.eigvals(W @ pencil.product(1.0, 0.0, X))
     except DefectiveError:
-        if pencil.order > MODERATE:
-            return np.zeros(0)
-        inverse = pencil.factor(0.0, 1.0).solve
-        poles = poles_of(inverse(pencil.product(1.0, 0.0, np.eye(pencil.order))))
+        poles = _all_of(pencil) if pencil.order <= MODERATE else np.zeros(0)
         poles = poles[_excess(poles, discrete) >= 0]
-    size = np.maximum(abs(poles), abs(near))
-    return poles if (_excess(poles, discrete) > -EVEN * size).any() else poles[:0]
+    return poles if _confirmed(pencil, poles, discrete) else poles[:0]
+
+
+def _confirmed(pencil: Pencil, poles: Array, discrete: bool) -> bool:
+    """Whether the worst of these values is on or beyond the boundary, and a pole."""
+    if not poles.size:
+        return False
+    worst = complex(poles[np.argmax(_excess(poles, discrete))])
+    return _excess(worst, discrete) > -EVEN * abs(worst) and is_pole(pencil, worst)
+
+
+def is_pole(pencil: Pencil, pole: complex) -> bool:
+    """Whether (A - p E)^-1 E makes a vector large again and again: elsewhere, it does so once."""
+    try:
+        inverse = pencil.factor(1.0, -pole.real if pole.imag == 0 else -pole)
+    except OptionError:
+        return True
+    x, away = _start(pencil.order)[:, None], []
+    with np.errstate(all="ignore"):
+        for _ in range(POWERS):
+            x = inverse.solve(pencil.product(0.0, 1.0, x / np.linalg.norm(x)))
+            away.append(1 / np.linalg.norm(x))
+    return bool(away[-1] <= max(ONCE * away[0], SAME * abs(pole)))
+
+
+def _all_of(pencil: Pencil) -> Array:
+    """All poles, of the dense form."""
+    inverse = pencil.factor(0.0, 1.0).solve
+    return poles_of(inverse(pencil.product(1.0, 0.0, np.eye(pencil.order))))
+
+
+def _start(n: int) -> Array:
+    """A vector in no special direction."""
+    return np.cos(np.arange(1.0, n + 1) ** 1.5)
 
 
 def closest_poles(pencil: Pencil, target: float, count: int) -> Array:
@@ -178,7 +221,7 @@ def refined(
     x and y are where the iteration starts.
     """
     if x is None or y is None:
-        x = y = np.cos(np.arange(1.0, pencil.order + 1) ** 1.5)[:, None]
+        x = y = _start(pencil.order)[:, None]
     for _ in range(ROUNDS):
         try:
             inverse = pencil.factor(1.0, -pole)
@@ -295,7 +338,7 @@ class _Arnoldi:
         adjoint: bool = False,
     ) -> None:
         n, self._step, self.adjoint = pencil.order, step, adjoint
-        x = np.cos(np.arange(1.0, n + 1) ** 1.5)  # in no special direction
+        x = _start(n)
         dtype = complex if pencil.is_complex or is_complex else float
         self._V = (x / np.linalg.norm(x))[:, None].astype(dtype)
         self._columns: list[Array] = []
@@ -312,6 +355,12 @@ class _Arnoldi:
                 break
             y = np.asarray(self._step(V[:, k - 1 : k])[:, 0], dtype=V.dtype)
             before, h = np.linalg.norm(y), np.zeros(k, dtype=V.dtype)
+            if not np.isfinite(before):
+                raise ConvergenceError(
+                    "the poles are not found: solutions with A leave the range of double "
+                    "precision, as where each state drives the next one far more than it is "
+                    "driven by it; reduce a dense form (to_dense), or a part of the system"
+                )
             for _ in range(2):  # once more, for what rounding has left
                 part = V[:, :k].conj().T @ y
                 y, h = y - V[:, :k] @ part, h + part

@@ -144,9 +144,9 @@ class SecondOrderPencil:
     def irreducible(self) -> tuple[Array, list[Pencil]]:
         """The poles of small irreducible diagonal blocks of M, D and K, and the large ones."""
         poles, large = irreducible_blocks((self.M, self.D, self.K), self._poles, SMALL // 2)
-        return poles, [self] if len(large) == 1 and not poles.size else [
-            SecondOrderPencil(*block, self._rate) for block in large
-        ]
+        if len(large) == 1 and not poles.size:
+            return poles, [self]
+        return poles, [SecondOrderPencil(M, D, K, self._rate) for M, D, K in large]
 
     def _poles(self, M: Array, D: Array, K: Array) -> Array:
         """Those of dense blocks (k, s, s)."""

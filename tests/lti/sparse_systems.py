@@ -57,6 +57,19 @@ def ports(n, seed=0):
     return rng.standard_normal((n, 2)), rng.standard_normal((2, n)) / n
 
 
+def chain(n, gain, back=0.0):
+    """Each state drives the next one, and with `back` is driven by it: poles at about -1."""
+    return sparse.diags_array([back, -1.0, gain], offsets=[-1, 0, 1], shape=(n, n)).tocsc()
+
+
+def masses(k, dampers, inputs=(0,), ends=2.0):
+    """Equal masses in a row, held at both ends or (ends=1) free, some of them damped."""
+    K = sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(k, k)).tolil()
+    K[0, 0] = K[k - 1, k - 1] = ends
+    D = sparse.diags_array(np.asarray(dampers, float))
+    return lti.second_order(sparse.eye_array(k), D, K, np.eye(k)[:, list(inputs)], np.eye(1, k))
+
+
 def hot_spot(n=300):
     """A pole at 1.6, far to the right of half of the others, which are closer to zero."""
     A = sparse.diags([1.0, -2.0, 1.0], [-1, 0, 1], shape=(n, n), format="lil")

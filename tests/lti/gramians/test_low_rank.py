@@ -12,7 +12,7 @@ import lti
 from lti.gramians import low_rank
 from lti.gramians.low_rank import low_rank_factors
 from lti.systems import rightmost
-from tests.lti.sparse_systems import random_pencil, rod
+from tests.lti.sparse_systems import chain, masses, random_pencil, rod
 
 FORMS = {
     "identity": lambda seed: random_pencil(E=None, seed=seed),
@@ -175,3 +175,92 @@ def test_inputs_and_outputs_of_very_different_gain(turned):
     found, dense = (lti.balance(x) for x in (sys, sys.small_dense()))
     for order in (8, 16):
         assert found.error_bound(order) == pytest.approx(dense.error_bound(order), rel=0.3)
+
+
+def undamped_at(k, *places):
+    """Dampers at all masses but some."""
+    d = np.ones(k)
+    d[list(places)] = 0.0
+    return d
+
+
+SKEW = {
+    "driven mass": masses(20, undamped_at(20, 0)),
+    "in the middle": masses(31, undamped_at(31, 15), [15]),
+    "every second": masses(20, np.arange(20) % 2, [0, 2]),
+    "absorbing end": masses(30, np.arange(30) == 29),
+    "more than 200 states": masses(110, undamped_at(110, 0)),
+}
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("name", SKEW)
+def test_shifts_where_A_is_skew_on_the_inputs(name, plain):
+    """There B^T A B is zero: the pencil, projected on B, has no pole that is a shift."""
+    sys, dense = SKEW[name], SKEW[name].small_dense()
+    if plain:
+        sys = lti.SparseStateSpace(dense.A, dense.B, dense.C)
+    found, expected = lti.hankel_singular_values(sys), lti.hankel_singular_values(dense)
+    found = np.pad(found, (0, len(expected) - len(found)))
+    np.testing.assert_allclose(found, expected, atol=1e-6 * expected[0])
+
+
+@pytest.mark.parametrize("kind", ["position", "symmetric"])
+def test_second_order_truncation_without_a_damper_at_the_input(kind):
+    _, reduction = lti.second_order_truncation(SKEW["driven mass"], 8, kind)
+    assert reduction.verify() < 0.05
+
+
+@pytest.mark.filterwarnings("ignore::lti.ReductionWarning")
+@pytest.mark.parametrize(
+    ("n", "gain", "back", "lower"),
+    [
+        (150, 1.5, 0.0, False),
+        (300, 1.5, 0.0, False),
+        (300, 1.5, 0.0, True),
+        (300, 1.5, 1e-3, False),
+    ],
+)
+def test_far_from_normal_the_dense_form_has_the_values(n, gain, back, lower):
+    """Projected poles are unstable there, and the iteration diverges: the system does not."""
+    A, b, c = chain(n, gain, back), np.eye(n)[:, [40]], np.eye(1, n)
+    A, b, c = (A.T, c.T, b.T) if lower else (A, b, c)
+    sys = lti.SparseStateSpace(A, b, c)
+    expected = lti.balanced_truncation(lti.StateSpace(A.toarray(), b, c), 5)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = lti.balanced_truncation(sys, 5)
+    assert any(x.category is lti.errors.DenseWarning for x in said) == (n > 200)
+    assert found.error_bound == pytest.approx(float(expected.error_bound), rel=1e-5)
+    assert found.verify() == pytest.approx(float(expected.verify()), rel=1e-5)
+
+
+@pytest.mark.parametrize("E", [None, "any"])
+@pytest.mark.parametrize("dt", [0, 0.5])
+def test_dense_factors_are_those_of_the_same_equations(dt, E, monkeypatch):
+    sys = random_pencil(E=E, dt=dt)
+    expected = lti.hankel_singular_values(sys)
+    monkeypatch.setattr(low_rank, "MOST", 2)
+    S, R = lti.gramian_factors(sys)
+    assert max(residuals(sys, S, R)) < 1e-11
+    np.testing.assert_allclose(lti.hankel_singular_values(sys), expected, atol=1e-8 * expected[0])
+
+
+@pytest.mark.parametrize(("gain", "back"), [(1.5, 0.0), (4.0, 0.0), (1.5, 1e-3)])
+def test_a_large_system_far_from_normal_does_not_converge(gain, back):
+    """And is not called unstable: its poles are about -1."""
+    n = 2000
+    sys = lti.SparseStateSpace(chain(n, gain, back), np.eye(n)[:, [40]], np.eye(1, n))
+    with pytest.raises(lti.ConvergenceError, match="far from normal|far more than it is driven"):
+        lti.hankel_singular_values(sys)
+
+
+@pytest.mark.filterwarnings("ignore::lti.DenseWarning")
+def test_what_rounding_makes_unstable_does_not_converge():
+    """The dense form of the dual of that chain has eigenvalues at 0.3, and is no proof either."""
+    n = 300
+    A = chain(n, 1.5, 1e-3).T
+    sys = lti.SparseStateSpace(A, np.eye(n, 1), np.eye(n)[[40]])
+    assert sys.small_dense().poles.real.max() > 0.1
+    with pytest.raises(lti.ConvergenceError):
+        lti.hankel_singular_values(sys)

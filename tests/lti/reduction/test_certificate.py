@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.sparse as sparse
 
 import lti
 
@@ -61,3 +62,23 @@ def test_small_values_do_not_make_the_rounding_of_a_gain_an_error(kind, gain):
     false = replace(lti.balance(sys, **GRAMIANS[kind]).truncate(1), claim=whole.claim)
     with pytest.raises(lti.CertificateError):  # and an error is one
         false.verify()
+
+
+@pytest.mark.filterwarnings("ignore::lti.ReductionWarning")
+def test_a_pole_at_zero_to_rounding_is_no_pole_for_verify():
+    """Rounding of -1 to -1 + 2^-51 would make it one: a frequency response there is refused."""
+    A = np.array([[-1.0, 1 - 2.0**-51], [1 - 2.0**-51, -1.0]])
+    sys = lti.StateSpace(A, np.ones((2, 1)), np.ones((1, 2)))
+    with pytest.raises(lti.OptionError, match="frequency zero"):
+        lti.frequency_response(sys, [0.0])
+    reduction = lti.balanced_truncation(sys, 0)
+    assert reduction._rounding_at(np.array(0.0), np.array(True)) > 1
+    assert reduction.verify() == pytest.approx(2.0**52)
+
+
+@pytest.mark.filterwarnings("ignore::lti.DenseWarning")
+def test_the_sampled_error_at_a_frequency_that_is_a_pole_to_rounding():
+    A = sparse.diags_array([-1.0, 1.2], offsets=[0, 1], shape=(510, 510))
+    sys = lti.SparseStateSpace(A, np.eye(510)[:, [40]], np.eye(1, 510))
+    reduction = lti.balanced_truncation(sys, 5)
+    assert 100 < reduction.verify() <= reduction.error_bound

@@ -211,6 +211,8 @@ def test_torch_goes_through():
      lti.OptionError, "it needs G without zeros on the boundary"),
     (lti.stochastic_gramians, random_dense(2), lti.OptionError, "D of full row rank"),
     (lti.stochastic_gramians, random_dense(2, 1, 1) * 0, lti.OptionError, "D of full row rank"),
+    (lti.lqg_gramians, lti.StateSpace(0.5 * np.eye(40) + 2 * np.eye(40, k=-1), np.eye(40, 1),
+     np.eye(40)[-1:], None, True), lti.OptionError, "far from normal.*reduce the system first"),
     (lti.lqg_gramians, random_dense(2, stack=(2,)), lti.DimensionError, "for one system, got"),
 ])  # fmt: skip
 def test_what_has_no_such_gramians(pair, sys, error, text):
@@ -273,3 +275,20 @@ def test_a_zero_on_the_boundary_is_refused_beside_a_fast_pole(zeros, fast, dt):
     sys = lti.bilinear(sys, 1.0) if dt else sys
     with pytest.raises(lti.OptionError, match="zeros on the boundary"):
         lti.balance(sys, gramians=lti.stochastic_gramians)
+
+
+def test_an_unstable_result_of_lqg_is_told_what_helps():
+    """weighting="wang", which makes others stable, is refused with gramians=."""
+    rng = np.random.default_rng(3)
+    A = rng.standard_normal((4, 4))
+    A -= np.eye(4) * (np.linalg.eigvals(A).real.max() + 0.01)
+    sys = lti.StateSpace(A, 10 * rng.standard_normal((4, 1)), rng.standard_normal((1, 4)))
+    balancing = lti.balance(sys, gramians=lti.lqg_gramians)
+    with pytest.warns(lti.ReductionWarning, match="is unstable: try a neighbouring order$"):
+        reduction = balancing.truncate(2)
+    with pytest.raises(lti.UnstableError, match="of the reduced system, 2 of 2.*neighbouring") as e:
+        reduction.verify()
+    assert "split" not in str(e.value)
+    assert np.isfinite(reduction.error_response([0.0])).all()
+    with pytest.raises(lti.OrderError, match="Gramians are LQG; give an order or energy=$"):
+        balancing.truncate(tol=0.1)

@@ -7,9 +7,9 @@ import scipy.sparse as sparse
 import lti
 from lti.systems import rightmost, split
 from lti.systems.moved import MovedPencil
-from lti.systems.rightmost import unstable_subspaces
+from lti.systems.rightmost import refined, unstable_poles, unstable_subspaces
 from lti.systems.split import parts_of
-from tests.lti.sparse_systems import UNSTABLE, free_rod, ports, random_pencil
+from tests.lti.sparse_systems import UNSTABLE, chain, free_rod, masses, ports, random_pencil
 
 
 @pytest.mark.parametrize(("make", "expected"), UNSTABLE.values(), ids=UNSTABLE)
@@ -108,3 +108,34 @@ def test_a_stable_pole_at_an_unstable_one_is_not_split(monkeypatch):
     monkeypatch.setattr(rightmost, "APART", 2.0)
     with pytest.raises(lti.DefectiveError, match="too close to be split"):
         lti.balance(UNSTABLE["hot spot"][0](), unstable="split")
+
+
+def test_an_estimate_among_many_poles_is_refined_until_it_settles():
+    """Masses whose only damper is at an end have no pole with a positive real part."""
+    pencil = masses(300, np.arange(300) == 299, ends=1.0).equilibrated.system.pencil
+    pole = refined(pencil, -0.000926 + 1.99683j)
+    assert pole is None or pole.real < 0
+    assert refined(pencil, 0.000818 + 1.97561j).real < 0
+
+
+@pytest.mark.parametrize("back", [1e-3, 1e-9])
+def test_far_from_normal_no_unstable_pole_is_claimed(back):
+    """What Arnoldi steps find are poles of a pencil that differs by rounding, on both sides."""
+    n = 220
+    sys = lti.SparseStateSpace(chain(n, 1.5, back), *ports(n))
+    assert sys.poles.real.max(initial=-1.0) < 0
+    for near in (0.38 + 0j, 1e-6 + 0j):
+        assert not unstable_poles(sys.pencil, near, False).size
+
+
+@pytest.mark.parametrize("far", [0.0, 20.0])
+def test_an_unstable_pole_of_a_system_far_from_normal_is_found(far):
+    n = 220
+    A = chain(n, 1.5, 1e-3).tolil()
+    A[7, 7] = 0.6
+    A[6, 7] += far
+    sys = lti.SparseStateSpace(A, *ports(n))
+    worst = sys.small_dense().poles.real.max()
+    assert sys.poles.real.max() == pytest.approx(worst, rel=1e-6)
+    with pytest.raises(lti.UnstableError, match="unstable: the worst, 0.6"):
+        lti.balance(sys)
