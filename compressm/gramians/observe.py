@@ -171,7 +171,7 @@ def _argument_names(layer: nn.Module) -> list[str]:
 
 def _in_vmap(x: Tensor) -> bool:
     """Whether a tensor is one of many in torch.vmap, which may not be kept after it has ended."""
-    functorch = torch._C._functorch
+    functorch: Any = torch._C._functorch  # pyright: ignore
     while not torch.compiler.is_compiling() and functorch.is_functorch_wrapped_tensor(x):
         if functorch.is_batchedtensor(x):
             return True
