@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from torch import nn
 from compressm.errors import OptionError
 
 __all__ = [
+    "built_state",
     "given_optimizers",
     "load_state_",
     "optimizers_of",
@@ -188,6 +190,33 @@ def _state_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> Any:
 
 def _version(value: Any) -> Any:
     return value._version if isinstance(value, torch.Tensor) else str(value)[:80]
+
+
+def built_state(optimizer: Any, parameter: nn.Parameter, data: torch.Tensor) -> Any:
+    """The state of a new parameter of value `data`, if an optimizer builds it in ``__init__``.
+
+    It is what an optimizer of the same class and options builds for that parameter alone. Empty
+    where it is built in the first step instead, or the class takes more than is known of it.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+    parameter : nn.Parameter
+        Its options are those of the group that holds it.
+    data : Tensor
+    """
+    held = [x for x in optimizer.param_groups if any(p is parameter for p in x["params"])]
+    if not held:
+        return {}
+    new = nn.Parameter(data.detach().clone(), parameter.requires_grad)
+    try:
+        taken = inspect.signature(type(optimizer)).parameters.keys() - {"params"}
+        with torch.random.fork_rng(devices=[]):
+            options = {name: held[0][name] for name in taken & held[0].keys()}
+            fresh = type(optimizer)([new], **options)
+        return fresh.state.get(new, {})
+    except Exception:  # whatever the code of that class raises
+        return {}
 
 
 def load_state_(

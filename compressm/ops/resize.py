@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compressm.ops.optimizers import optimizers_of
+from compressm.ops.optimizers import built_state, optimizers_of
 
 __all__ = ["resize_", "tensors_of", "write_"]
 
@@ -25,17 +25,21 @@ def resize_(parameter: nn.Parameter, data: Tensor, optimizer: Any = None) -> nn.
     data : Tensor
         Its new value, of any shape.
     optimizer : torch.optim.Optimizer or sequence of these, optional
-        Its state of `parameter` is reset: running averages of single entries mean nothing in
-        another basis of the state space. Parameter groups, learning rates and the state of all
-        other parameters stay as they are.
+        Its state of `parameter` is reset to that of a new parameter: running averages of single
+        entries mean nothing in another basis of the state space. Parameter groups, learning rates
+        and the state of all other parameters stay as they are.
 
     Returns
     -------
     nn.Parameter
         `parameter`.
     """
-    for one in optimizers_of(optimizer):  # first: fails if it is no optimizer
+    optimizers = optimizers_of(optimizer)  # first: fails if it is no optimizer
+    had_state = any(parameter in one.state for one in optimizers)
+    for one in optimizers:
         _reset(one, parameter, data)
+        if had_state and (state := built_state(one, parameter, data.to(parameter.device))):
+            one.state[parameter] = state
     # An assignment alone leaves autograd's gradient accumulator of the old shape behind while a
     # graph is alive (the loop's `loss`), and the next backward fails; a change of dtype drops it.
     other = torch.float32 if parameter.dtype == torch.float64 else torch.float64
