@@ -5,33 +5,35 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 import lti
 from compressm.compression.distance import distance
 from compressm.compression.event import LayerCut
+from compressm.compression.forward import refuse_broken
 from compressm.compression.proposal import (
     LoadSystem,
     Plan,
     Proposal,
+    cut_copy,
     parameter_count,
-    refuse_broken,
     refuse_tied,
     unchanged,
 )
 from compressm.errors import SkipError
-from compressm.gramians.output_error import outputs, relative_error
+from compressm.gramians.moments import TIMES, input_width
+from compressm.gramians.output_error import output_at, outputs, relative_error
 from compressm.layers import SSMLayer
-from compressm.ops.copies import copied
 from compressm.ops.precision import HALF
 from compressm.ops.resize import tensors_of
 from compressm.systems.batches import System, precision
-from compressm.systems.convert import directions, to_lti
+from compressm.systems.convert import directions, layer_input, output_is_the_system, to_lti
 from compressm.systems.find import stored_states
 from compressm.systems.foreign import family_of
 
@@ -174,7 +176,7 @@ class LinearPlan(Plan):
 
     def _within(self, n_stored: int, owners: Counter[int]) -> Proposal:
         """The cut at the highest orders that `n_stored` stored states can hold."""
-        trial, orders = copied(self.layer), self._orders_within(n_stored)
+        orders = self._orders_within(n_stored)
         reduced = self._truncated(orders)
         system, condition = self._diagonal(reduced)
         system = _padded(system, self.sizes.at_least(n := system.poles.shape[-1], max(n, n_stored)))
@@ -184,7 +186,7 @@ class LinearPlan(Plan):
                 write = LoadSystem(_held(system, precision(self.layer)))
             else:  # an exact Gramian may keep the poles farther inside
                 write = LoadSystem(system)
-            write.apply_(trial)
+            trial = cut_copy(self.layer, write)
         except lti.UnstableError as error:
             unstable = (system.poles.abs() > 1 - MARGIN).any(-1)
             raise _UnstableReduction(error.args[0], unstable) from error
@@ -195,8 +197,8 @@ class LinearPlan(Plan):
                 "written"
             )
         refuse_tied(self.layer, trial, owners)
-        refuse_broken(self.layer, trial, self.example)
         written = to_lti(trial, conjugate=self.real)
+        refuse_broken(self.forward_pass, trial, partial(self._changes, written))
         loss, peak = distance(written, system, reduced)
         rounding = loss / peak if peak else 0.0
         if not self._bears(rounding, written, reduced):
@@ -245,9 +247,7 @@ class LinearPlan(Plan):
 
     def output_error(self, write: LoadSystem) -> float | None:
         """The output error of the layer as written, on the sequences held out."""
-        trial = copied(self.layer)
-        write.apply_(trial)
-        written = to_lti(trial, conjugate=self.real)
+        written = to_lti(cut_copy(self.layer, write), conjugate=self.real)
         return self._change(written)
 
     @cached_property
@@ -259,6 +259,23 @@ class LinearPlan(Plan):
         """The output error of another system."""
         other = outputs(reduced, self.held_out, directions(self.layer))
         return relative_error(zip(self._outputs, other, strict=True))
+
+    def _changes(
+        self, written: System, u: Tensor
+    ) -> tuple[slice, list[tuple[Tensor, Tensor]]] | None:
+        """The output before and after the cut, if it is of the state after the update, or before.
+
+        None if the names of its parameters do not say that its output is that of the system.
+        """
+        u, ways = layer_input(self.layer, u).to(written.B.device), directions(self.layer)
+        by_name = isinstance(self.layer, SSMLayer) or family_of(self.layer) is not None
+        fits = u.ndim == 3 and u.shape[-1] == input_width(written)
+        if not (by_name and fits and output_is_the_system(self.layer)):
+            return None
+        J = max(1, u.shape[1] // TIMES)
+        inputs = [u, pad(u, (0, 0, 1, 0))[:, :-1]][: 3 - ways]
+        full, cut = ([output_at(x, v, J, ways) for v in inputs] for x in (self.system, written))
+        return slice(J - 1, None, J), list(zip(full, cut, strict=True))
 
     def with_exact_observability(self, unstable: Tensor) -> LinearPlan:
         """This plan with the exact observability Gramian, in the channels that are unstable.
