@@ -134,8 +134,9 @@ def propose_together(
     def find() -> list[Proposal]:
         _require_equal(everyone)
         merged = _merged([own for _, _, own in everyone])
-        for name, (first, *_) in signals.items():  # of this rank; its arguments may be anything
-            merged[name][0].call = first.call
+        for name, own in signals.items():  # of this rank, as its arguments may be anything
+            if own:
+                merged[name][0].call = own[0].call
         return _to(propose(merged), "cpu")
 
     # Not its own proposals, even on the first rank: every rank writes the same numbers

@@ -14,7 +14,7 @@ from compressm.gramians.signals import Call
 from compressm.ops.copies import copied, in_single
 from compressm.ops.precision import HALF
 
-__all__ = ["Changes", "ForwardPass", "forward_pass", "refuse_broken", "without_hooks"]
+__all__ = ["ForwardPass", "forward_pass", "refuse_broken", "without_hooks"]
 
 OURS = tuple(getattr(layers, name) for name in layers.__all__)
 # By how much a change of the output may differ from the expected one,
