@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import lti
 from compressm.compression.advice import with_advice
@@ -38,6 +38,7 @@ from compressm.gramians.types import INPUT, MODEL, OUTPUT, GramianType, selectio
 from compressm.ops.copies import copied
 from compressm.ops.resize import tensors_of
 from compressm.sizes import Sizes
+from compressm.systems.batches import System
 from compressm.systems.configs import agree_on_states_
 from compressm.systems.convert import directions, is_supported, output_is_the_system, to_lti
 from compressm.systems.find import (
@@ -55,7 +56,7 @@ CARRIED = (
     "its passes began with a state that is not zero, so its inputs alone do not show what drives "
     "its states: begin the passes of a step that ends in a cut with the zero state"
 )
-SHORT = 16  # steps of a zero input that a layer is tried on where none was observed
+SHORT = 64  # steps of noise that a layer is tried on where no input was observed
 Planned: TypeAlias = "Plan | Proposal"  # a proposal where the layer cannot be scored
 
 
@@ -170,7 +171,8 @@ def _not_finite(layer: nn.Module, signals: Sequence[Signal]) -> str | None:
 def _scored(name: str, layer: nn.Module, signals: Sequence[Signal], options: Options) -> Planned:
     about: dict[str, Any] = {"name": name, "layer": layer, "sizes": options.sizes}
     if signals:
-        about |= {"example": signals[0].example, "sequences": len(signals[0].u)}
+        first = signals[0]
+        about |= {"example": first.example, "call": first.call, "sequences": len(first.u)}
     linear = is_supported(layer)
     if not all(x.from_zero for x in signals):
         # The passes that did begin with zero show only how sequences begin
@@ -189,7 +191,7 @@ def _scored(name: str, layer: nn.Module, signals: Sequence[Signal], options: Opt
     if system.order == 0:
         return unscored(name, layer, None)
     if "example" not in about:
-        about["example"] = torch.zeros(1, SHORT, input_width(system), device=system.B.device)
+        about["example"] = _noise(layer, system)
     known = input_shape_matches(system, observed)
     gramians = (options.gramians or (INPUT if known else MODEL)).for_layer(layer)
     factors = gramians.factors(system, observed, directions(layer))
@@ -205,6 +207,14 @@ def _scored(name: str, layer: nn.Module, signals: Sequence[Signal], options: Opt
         gramians=gramians,
         held_out=held_out if known else (),
     )
+
+
+def _noise(layer: nn.Module, system: System) -> Tensor:
+    """An input of the layer, the same at every call."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, SHORT, input_width(system), generator=generator, device="cpu")
+    dtypes = (p.dtype for p in layer.parameters() if p.is_floating_point())
+    return noise.to(system.B.device, next(dtypes, noise.dtype))
 
 
 @torch.no_grad()

@@ -133,7 +133,11 @@ def propose_together(
 
     def find() -> list[Proposal]:
         _require_equal(everyone)
-        return _to(propose(_merged([own for _, _, own in everyone])), "cpu")
+        merged = _merged([own for _, _, own in everyone])
+        for name, own in signals.items():  # of this rank, as its arguments may be anything
+            if own:
+                merged[name][0].call = own[0].call
+        return _to(propose(merged), "cpu")
 
     # Not its own proposals, even on the first rank: every rank writes the same numbers
     return _to(from_first(ddp, find), ddp.device)
@@ -190,7 +194,7 @@ def _on_host(signal: Signal, size: int) -> Signal:
     g = None if signal.g is None else signal.g.cpu() / size
     given = None if signal.given is None else signal.given.cpu()
     state = tuple(x.cpu() for x in signal.state)
-    return replace(signal, u=signal.u.cpu(), g=g, given=given, state=state)
+    return replace(signal, u=signal.u.cpu(), g=g, given=given, state=state, call=None)
 
 
 def _to(proposals: Sequence[Proposal], device: torch.device | str) -> list[Proposal]:

@@ -49,8 +49,8 @@ class LayerCut:
         Seconds of a forward and backward pass of the layer on as many sequences as it was given at
         once, all of them the first one, before and after; see `preview`.
     rounding : float
-        Error by the precision of the parameters: distance between the layer as written and the
-        reduced system, the largest over frequency, relative to the peak.
+        Error by the diagonal form and by the precision of the parameters: distance between the
+        layer as written and the reduced system, the largest over frequency, relative to the peak.
     skipped : str or None
         Why the layer was left as it was; None if it was cut, or if the policy kept every state.
     gramians : str

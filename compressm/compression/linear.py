@@ -5,39 +5,42 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 import lti
+from compressm.compression.distance import distance
 from compressm.compression.event import LayerCut
+from compressm.compression.forward import refuse_broken
 from compressm.compression.proposal import (
     LoadSystem,
     Plan,
     Proposal,
+    cut_copy,
     parameter_count,
-    refuse_broken,
     refuse_tied,
     unchanged,
 )
 from compressm.errors import SkipError
-from compressm.gramians.output_error import outputs, relative_error
+from compressm.gramians.moments import TIMES, input_width
+from compressm.gramians.output_error import output_at, outputs, relative_error
 from compressm.layers import SSMLayer
-from compressm.ops.copies import copied
 from compressm.ops.precision import HALF
 from compressm.ops.resize import tensors_of
 from compressm.systems.batches import System, precision
-from compressm.systems.convert import directions, to_lti
+from compressm.systems.convert import directions, layer_input, output_is_the_system, to_lti
 from compressm.systems.find import stored_states
 from compressm.systems.foreign import family_of
 
 __all__ = ["LinearPlan", "RoundingError", "refuse_unwritable"]
 
-EPS = 2.0**-52
 MARGIN = 1e-5  # from the unit circle, within which a layer may refuse a pole
+PRECISER = "fewer states, or train in double precision"
 ROUNDING_LIMIT = 1e-3  # relative; rounding of this size is accepted, however small the cut's error
 
 
@@ -173,8 +176,9 @@ class LinearPlan(Plan):
 
     def _within(self, n_stored: int, owners: Counter[int]) -> Proposal:
         """The cut at the highest orders that `n_stored` stored states can hold."""
-        trial, orders = copied(self.layer), self._orders_within(n_stored)
-        system, condition = self._diagonal(orders)
+        orders = self._orders_within(n_stored)
+        reduced = self._truncated(orders)
+        system, condition = self._diagonal(reduced)
         system = _padded(system, self.sizes.at_least(n := system.poles.shape[-1], max(n, n_stored)))
         try:
             _refuse_unstable(system)
@@ -182,7 +186,7 @@ class LinearPlan(Plan):
                 write = LoadSystem(_held(system, precision(self.layer)))
             else:  # an exact Gramian may keep the poles farther inside
                 write = LoadSystem(system)
-            write.apply_(trial)
+            trial = cut_copy(self.layer, write)
         except lti.UnstableError as error:
             unstable = (system.poles.abs() > 1 - MARGIN).any(-1)
             raise _UnstableReduction(error.args[0], unstable) from error
@@ -193,15 +197,17 @@ class LinearPlan(Plan):
                 "written"
             )
         refuse_tied(self.layer, trial, owners)
-        refuse_broken(self.layer, trial, self.example)
         written = to_lti(trial, conjugate=self.real)
-        distance, peak = _distance(written, system)
-        rounding = (distance / peak if peak else 0.0) + condition * EPS
-        if not (condition * EPS < ROUNDING_LIMIT and self._bears(rounding, written, orders)):
+        refuse_broken(self.forward_pass, trial, partial(self._changes, written))
+        loss, peak = distance(written, system, reduced)
+        rounding = loss / peak if peak else 0.0
+        if not self._bears(rounding, written, reduced):
+            dtype = precision(self.layer)
             raise RoundingError(
-                f"written in {precision(self.layer)} it would differ from the reduced system by "
-                f"{rounding:.1e} of its peak, and rounding would change its output by more than "
-                "the cut does; ask for fewer states, or train in double precision"
+                f"written in {dtype}, in diagonal form with eigenvectors of condition number "
+                f"{condition:.1e}, it would differ from the reduced system by {rounding:.1e} of "
+                "its peak, and rounding would change its output by more than the cut does; ask for "
+                + ("fewer states" if dtype == torch.float64 else PRECISER)
             )
         bounds = self.balancing.error_bounds.take_along_dim(orders[..., None], -1)
         kept = np.arange(self.hsv.shape[-1]) < orders.cpu().numpy()[..., None]
@@ -220,14 +226,14 @@ class LinearPlan(Plan):
         )
         return Proposal(cut, write)
 
-    def _bears(self, rounding: float, written: System, orders: Tensor) -> bool:
+    def _bears(self, rounding: float, written: System, reduced: lti.StateSpace) -> bool:
         """Whether rounding changes the output by no more than the cut does, or the limit.
 
         The cut is measured in balanced coordinates: in diagonal ones large terms may cancel.
         """
         if rounding < ROUNDING_LIMIT:
             return True
-        of_cut, of_both = map(self._change, (self._truncated(orders), written))
+        of_cut, of_both = map(self._change, (reduced, written))
         if of_cut is None or of_both is None:  # nothing was held out
             return False
         return of_both <= 2 * max(of_cut, ROUNDING_LIMIT)
@@ -241,9 +247,7 @@ class LinearPlan(Plan):
 
     def output_error(self, write: LoadSystem) -> float | None:
         """The output error of the layer as written, on the sequences held out."""
-        trial = copied(self.layer)
-        write.apply_(trial)
-        written = to_lti(trial, conjugate=self.real)
+        written = to_lti(cut_copy(self.layer, write), conjugate=self.real)
         return self._change(written)
 
     @cached_property
@@ -255,6 +259,23 @@ class LinearPlan(Plan):
         """The output error of another system."""
         other = outputs(reduced, self.held_out, directions(self.layer))
         return relative_error(zip(self._outputs, other, strict=True))
+
+    def _changes(
+        self, written: System, u: Tensor
+    ) -> tuple[slice, list[tuple[Tensor, Tensor]]] | None:
+        """The output before and after the cut, if it is of the state after the update, or before.
+
+        None if the names of its parameters do not say that its output is that of the system.
+        """
+        u, ways = layer_input(self.layer, u).to(written.B.device), directions(self.layer)
+        by_name = isinstance(self.layer, SSMLayer) or family_of(self.layer) is not None
+        fits = u.ndim == 3 and u.shape[-1] == input_width(written)
+        if not (by_name and fits and output_is_the_system(self.layer)):
+            return None
+        J = max(1, u.shape[1] // TIMES)
+        inputs = [u, pad(u, (0, 0, 1, 0))[:, :-1]][: 3 - ways]
+        full, cut = ([output_at(x, v, J, ways) for v in inputs] for x in (self.system, written))
+        return slice(J - 1, None, J), list(zip(full, cut, strict=True))
 
     def with_exact_observability(self, unstable: Tensor) -> LinearPlan:
         """This plan with the exact observability Gramian, in the channels that are unstable.
@@ -279,9 +300,8 @@ class LinearPlan(Plan):
         B, C = full.B[..., :r, :] * kept[..., None], full.C[..., :r] * kept[..., None, :]
         return lti.StateSpace(A, B, C, None, full.dt)
 
-    def _diagonal(self, orders: Tensor) -> tuple[lti.DiagonalStateSpace, float]:
+    def _diagonal(self, reduced: lti.StateSpace) -> tuple[lti.DiagonalStateSpace, float]:
         """The reduced systems in diagonal form, padded to equal size, and its condition number."""
-        reduced = self._truncated(orders)
         modal, condition = lti.diagonalize(reduced, conjugate=self.real)
         idle = ~((modal.B != 0).any(-1) | (modal.C != 0).any(-2))
         n = int((~idle).sum(-1).max())  # idle modes are sorted last, then dropped
@@ -351,29 +371,3 @@ def _held(system: lti.DiagonalStateSpace, dtype: torch.dtype) -> lti.DiagonalSta
     """The system with the slowest poles where parameters of that dtype still hold them."""
     bound = 1 - 4 * torch.finfo(dtype).eps
     return replace(system, poles=system.poles * (bound / system.poles.abs().clamp(min=bound)))
-
-
-def _distance(written: System, system: lti.DiagonalStateSpace) -> tuple[float, float]:
-    """max |G - F| and max |F| over frequencies that include every resonance of both."""
-    grid = torch.linspace(0, 2 * torch.pi, 257, dtype=torch.float64, device=system.B.device)
-    F_poles = system.poles.angle()
-    angles = [grid.expand(*F_poles.shape[:-1], -1), F_poles]
-    if isinstance(written, lti.DiagonalStateSpace):
-        angles.append(written.poles.angle())
-    z = torch.exp(1j * torch.cat(angles, dim=-1))
-    G, F = _response(written, z), _response(system, z)
-    norm = torch.linalg.matrix_norm
-    return float(norm(G - F).max()), float(norm(F).max())
-
-
-def _response(system: System, z: Tensor) -> Tensor:
-    """C (z I - A)^-1 B at points (..., k) of its own for each system: (..., k, p, m)."""
-    if isinstance(system, lti.StateSpace):
-        A = system.A[..., None, :, :].to(z)
-        X = torch.linalg.solve(
-            z[..., None, None] * torch.eye(system.order).to(z) - A, system.B[..., None, :, :].to(z)
-        )
-        return system.C[..., None, :, :].to(z) @ X
-    system = system.closed()
-    modes = 1 / (z[..., None] - system.poles[..., None, :])
-    return (system.C[..., None, :, :] * modes[..., None, :]) @ system.B[..., None, :, :]

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
@@ -17,10 +18,10 @@ from torch import Tensor, nn
 
 import lti
 from compressm.compression.event import LayerCut
+from compressm.compression.forward import ForwardPass, forward_pass
 from compressm.errors import OptionError, SkipError
-from compressm.gramians.signals import Signal
+from compressm.gramians.signals import Call, Signal
 from compressm.gramians.types import GramianType
-from compressm.layers import Mamba, SSMLayer
 from compressm.ops.copies import copied
 from compressm.sizes import ANY, Sizes
 from compressm.systems.batches import System
@@ -35,13 +36,12 @@ __all__ = [
     "Proposal",
     "Write",
     "attempt",
+    "cut_copy",
     "flops",
     "parameter_count",
-    "refuse_broken",
     "refuse_tied",
     "unchanged",
     "unscored",
-    "without_hooks",
 ]
 
 Made = TypeVar("Made")
@@ -116,6 +116,8 @@ class Plan(ABC):
         Signals of the layer that the scores do not use, to measure the output error.
     example : Tensor, optional
         One sequence as the layer was given it.
+    call : Call, optional
+        One forward pass, if it had more arguments than the input.
     sequences : int
         How many sequences the layer was given at once.
     """
@@ -126,6 +128,7 @@ class Plan(ABC):
     sizes: Sizes = ANY
     held_out: Sequence[Signal] = ()
     example: Tensor | None = None
+    call: Call | None = None
     sequences: int = 1
 
     system: ClassVar[System | None] = None
@@ -152,6 +155,12 @@ class Plan(ABC):
     @abstractmethod
     def at(self, order: int, owners: Counter[int], reselect_order: Any = None) -> Proposal:
         """The cut at `order`; `SkipError` or an error of `lti` if it is refused."""
+
+    @cached_property
+    def forward_pass(self) -> ForwardPass | None:
+        """What the layer gives out as it is; None if it runs on no input that is known."""
+        example = None if self.example is None else Call(self.example)
+        return forward_pass(self.layer, [x for x in (example, self.call) if x is not None])
 
     def with_sizes(self, sizes: Sizes) -> Self:
         """This plan with other sizes; what it has computed is kept."""
@@ -202,50 +211,26 @@ def unchanged(plan: Plan, reason: str | None = None) -> Proposal:
     return Proposal(cut)
 
 
+def cut_copy(layer: nn.Module, write: Write) -> nn.Module:
+    """A copy of the layer with `write`; SkipError unless its parameters stay the same objects."""
+    trial = copied(layer)
+    before = dict(trial.named_parameters())
+    write.apply_(trial)
+    after = dict(trial.named_parameters())
+    if new := [k for k in before | after if before.get(k) is not after.get(k)]:
+        raise SkipError(
+            f"load_lti_ put new parameters in the place of {', '.join(new)}, which no optimizer "
+            "would train; write into the old ones, by compressm.resize_"
+        )
+    return trial
+
+
 def refuse_tied(layer: nn.Module, trial: nn.Module, owners: Counter[int]) -> None:
     """SkipError if a parameter that changes shape belongs to another module as well."""
     pairs = zip(layer.named_parameters(), trial.parameters(), strict=True)
     tied = [k for (k, p), q in pairs if p.shape != q.shape and owners[id(p)] > 1]
     if tied:
         raise SkipError(f"{', '.join(tied)} is also a parameter of another module; untie it first")
-
-
-def refuse_broken(layer: nn.Module, trial: nn.Module, u: Tensor | None) -> None:
-    """SkipError if a layer of another package runs forward on `u`, and its cut copy does not.
-
-    It may read its size from where nobody can write it, such as a configuration that layers share.
-    """
-    if u is None or isinstance(layer, (SSMLayer, Mamba)):
-        return
-    try:
-        y = _output(layer, u)
-    except Exception:  # it needs more than its input: nothing can be said
-        return
-    try:
-        broken = "" if _output(trial, u).shape == y.shape else "its output has another shape"
-    except Exception as error:  # whatever the code of that package raises
-        broken = f"{type(error).__name__}: {error}".splitlines()[0]
-    if broken:
-        raise SkipError(f"it would not run forward after the cut ({broken})")
-
-
-@torch.no_grad()
-def _output(layer: nn.Module, u: Tensor) -> Tensor:
-    """What a copy of the layer, without its hooks, gives out."""
-    layer = without_hooks(layer).eval()
-    device = next((p.device for p in layer.parameters()), u.device)
-    with torch.random.fork_rng(devices=[]):
-        y = layer(u.to(device))
-    return y[0] if isinstance(y, tuple) else y
-
-
-def without_hooks(layer: nn.Module) -> nn.Module:
-    """A copy of the layer that nobody observes."""
-    layer = copied(layer)
-    for part in layer.modules():
-        part._forward_hooks.clear()
-        part._forward_pre_hooks.clear()
-    return layer
 
 
 def parameter_count(layer: nn.Module) -> int:

@@ -5,26 +5,27 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from compressm.compression.event import LayerCut
+from compressm.compression.forward import refuse_broken
 from compressm.compression.proposal import (
     KeepStates,
     Plan,
     Proposal,
+    cut_copy,
     parameter_count,
-    refuse_broken,
     refuse_tied,
     unchanged,
 )
 from compressm.errors import SkipError
 from compressm.gramians.output_error import relative_error
 from compressm.gramians.selection import Selection
-from compressm.ops.copies import copied, in_single
+from compressm.ops.copies import in_single
 from compressm.systems.selective.evaluate import layer_output
 
 __all__ = ["SelectivePlan"]
@@ -69,10 +70,9 @@ class SelectivePlan(Plan):
         n, before = self.stored(order), len(self.hsv)
         if n == before:
             return unchanged(self)
-        write, trial = self._write(n), copied(self.layer)
-        write.apply_(trial)
+        trial = cut_copy(self.layer, write := self._write(n))
         refuse_tied(self.layer, trial, owners)
-        refuse_broken(self.layer, trial, self.example)
+        refuse_broken(self.forward_pass, trial, partial(self._changes, trial))
         cut = LayerCut(
             self.name,
             before,
@@ -92,10 +92,14 @@ class SelectivePlan(Plan):
 
     def output_error(self, write: KeepStates) -> float | None:
         """The output error of the whole layer as written, on the sequences held out."""
-        trial = copied(self.layer)
-        write.apply_(trial)
+        trial = cut_copy(self.layer, write)
         inputs, full, cut = (x.u for x in self.held_out), self._single, in_single(trial)
         return relative_error((layer_output(full, u), layer_output(cut, u)) for u in inputs)
+
+    def _changes(self, trial: nn.Module, u: Tensor) -> tuple[slice, list[tuple[Tensor, Tensor]]]:
+        """The output of the whole layer by its form, before and after the cut."""
+        u = u.to(next(self.layer.parameters()).device)
+        return slice(None), [(layer_output(self._single, u), layer_output(in_single(trial), u))]
 
     @cached_property
     def _single(self) -> nn.Module:

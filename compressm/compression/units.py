@@ -11,16 +11,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from compressm.compression.forward import without_hooks
 from compressm.compression.proposal import (
     Plan,
     Proposal,
+    cut_copy,
     flops,
     parameter_count,
-    without_hooks,
 )
 from compressm.errors import OptionError
 from compressm.layers import SSMLayer
-from compressm.ops.copies import copied
 from compressm.systems.convert import directions
 from compressm.systems.selective.evaluate import coefficients
 
@@ -39,9 +39,7 @@ def in_units(plan: Plan, proposal: Proposal) -> Proposal:
     proposal : Proposal
     """
     cut, write = proposal
-    trial = plan.layer if write is None else copied(plan.layer)
-    if write is not None:
-        write.apply_(trial)
+    trial = plan.layer if write is None else cut_copy(plan.layer, write)
     before, after = (_costs(plan, *x) for x in ((plan.layer, cut.before), (trial, cut.after)))
     state_bytes, operations = zip(before, after, strict=True)
     return Proposal(replace(cut, state_bytes=state_bytes, flops=operations), write)
@@ -99,9 +97,9 @@ def _timed(
         return proposal
     for n in (cut.before, cut.after):
         if (cut.name, n) not in known:
-            layer = copied(plan.layer)
+            layer = plan.layer
             if n == cut.after and write is not None:
-                write.apply_(layer)
+                layer = cut_copy(layer, write)
             u = plan.example.expand(plan.sequences, *plan.example.shape[1:])
             known[cut.name, n] = step_seconds(layer, u)
     before, after = known[cut.name, cut.before], known[cut.name, cut.after]

@@ -120,7 +120,7 @@ def observability_factor(
 
 
 def driven_states(
-    system: lti.DiagonalStateSpace | lti.StateSpace,
+    system: lti.DiagonalStateSpace | lti.StateSpace, every: int | None = None
 ) -> Callable[[Tensor], Iterator[Tensor]]:
     """u (batch, length, m) -> every J-th state (..., batch, n) that it drives, one by one.
 
@@ -129,6 +129,8 @@ def driven_states(
     Parameters
     ----------
     system : lti.DiagonalStateSpace or lti.StateSpace
+    every : int, optional
+        J; if left out it is such that there are `TIMES` states or more.
     """
     is_diagonal = isinstance(system, lti.DiagonalStateSpace)
 
@@ -147,7 +149,7 @@ def driven_states(
 
     def states(u: Tensor) -> Iterator[Tensor]:
         batch, length, _ = u.shape
-        J = max(1, length // TIMES)
+        J = every or max(1, length // TIMES)
         gains, power = of_block(J)
         blocks = u[:, : length - length % J].to(system.B)
         blocks = blocks.reshape(batch, -1, J, *system.batch_shape, system.n_inputs)

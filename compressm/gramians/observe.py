@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from compressm.errors import OptionError
 from compressm.gramians.batches import padding_of, run, without_padding
-from compressm.gramians.signals import Signal, tensors_in
+from compressm.gramians.signals import Call, Signal, tensors_in
 from compressm.systems.convert import layer_input, output_is_the_system
 from compressm.systems.find import compressible_layers
 
@@ -156,6 +156,9 @@ class Observer:
         signal = Signal(layer_input(layer, u), padding=padding, state=state)
         if signal.u is not u:
             signal.given = u[:1]
+        if not seen and not state and len(given) > 1:
+            options = {k: _detached(x) for k, x in kwargs.items() if k != names[0]}
+            signal.call = Call(u, tuple(map(_detached, args[1:])), options)
         seen.append(signal)
         y = next(tensors_in(output), u)
         if self.gradients and y.requires_grad and output_is_the_system(layer):
@@ -177,6 +180,10 @@ def _in_vmap(x: Tensor) -> bool:
             return True
         x = functorch.get_unwrapped(x)  # of grad
     return False
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value
 
 
 class _Hook:

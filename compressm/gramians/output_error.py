@@ -9,13 +9,14 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 import lti
 from compressm.gramians.moments import driven_states
 from compressm.gramians.signals import Signal
 from compressm.systems.batches import System
 
-__all__ = ["hold_out", "output_error", "outputs", "relative_error"]
+__all__ = ["hold_out", "output_at", "output_error", "outputs", "relative_error"]
 
 
 def output_error(
@@ -63,6 +64,35 @@ def outputs(system: System, signals: Sequence[Signal], directions: int = 1) -> I
         ways = zip(C.mT.split(system.n_outputs // directions, dim=-1), (u, u.flip(1)), strict=False)
         each = [torch.cat([(x @ rows).real for x in states(way)], dim=-2) for rows, way in ways]
         yield torch.cat(each, dim=-1)
+
+
+def output_at(system: System, u: Tensor, every: int, directions: int = 1) -> Tensor:
+    """y = C x at the times J - 1, 2 J - 1, ... of both directions together: (batch, times, width).
+
+    Parameters
+    ----------
+    system : lti.DiagonalStateSpace or lti.StateSpace
+        Or a batch of systems, whose outputs stand side by side.
+    u : Tensor (batch, length, m)
+    every : int
+        J, at most the length.
+    directions : int, optional
+        2 if the second half of the outputs is that of the reversed sequence.
+    """
+    C, states, length = system.C, driven_states(system, every), u.shape[1]
+    if isinstance(system, lti.DiagonalStateSpace) and system.conjugate:
+        C = 2 * C  # y = 2 Re(C x)
+    first, *second = C.mT.split(system.n_outputs // directions, dim=-1)
+    y = _of(states(u), first)
+    for rows in second:
+        lead = every - 1 - length % every  # zeros that make the times of both directions the same
+        y = y + _of(states(pad(u.flip(1), (0, 0, lead, 0))), rows).flip(1)
+    return y
+
+
+def _of(states: Iterable[Tensor], rows: Tensor) -> Tensor:
+    """Re(x rows) of states (..., batch, n), the outputs of all systems side by side."""
+    return torch.stack([(x @ rows).real.movedim(-2, 0).flatten(1) for x in states], dim=1)
 
 
 def relative_error(pairs: Iterable[tuple[Tensor, Tensor]]) -> float | None:

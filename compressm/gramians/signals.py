@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Signal", "tensors_in"]
+__all__ = ["Call", "Signal", "tensors_in"]
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """layer(u, *args, **options), u as the layer is given it."""
+
+    u: Tensor
+    args: tuple[Any, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -27,6 +36,9 @@ class Signal:
         What the model was told of padding in `u`; see `without_padding`.
     state : tuple of Tensor, optional
         The state that the pass began with, as the layer was given it; zero if empty.
+    call : Call, optional
+        The whole pass, where it is the first one of the layer, had more arguments than the input,
+        and no state among them.
     """
 
     u: Tensor
@@ -34,6 +46,7 @@ class Signal:
     given: Tensor | None = None
     padding: Any = None
     state: tuple[Tensor, ...] = ()
+    call: Call | None = None
 
     @property
     def from_zero(self) -> bool:

@@ -46,7 +46,9 @@ def diagonalize(sys: SystemLike, conjugate: bool = False) -> tuple[DiagonalState
         Of the same transfer function; its modes are scaled so that row i of B and column i of C
         have equal norms.
     condition : float, or array (...) for a batch
-        2-norm condition number of V: the rounding of `modal` is ``condition * eps`` relative.
+        2-norm condition number of V. By rounding, `modal` is the form of an A that differs by
+        about ``condition * eps * |A|``. What this does to the response depends on the damping of
+        the poles; where the number is above 1e6, compare `frequency_response` of the two.
 
     Raises
     ------

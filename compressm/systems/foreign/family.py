@@ -58,8 +58,9 @@ class Family:
     inputs : callable, optional
         ``inputs(module, u)``: the module's input `u` as (batch, length, channels).
     whole : bool, optional
-        Whether the module's output is that of the system. If more operations follow inside,
-        gradients at the system's output cannot be observed.
+        Whether the module's output is that of the system, but for what a cut does not change; this
+        is tried before a cut. If more operations follow inside, gradients at the system's output
+        cannot be observed.
     directions : int, optional
         2 if the second half of the system's outputs is that of the reversed sequence, reversed.
     """

@@ -126,7 +126,7 @@ def test_a_layer_that_needs_more_than_its_input_is_not_timed():
             self.layer = NeedsMore(4, 12)
 
         def forward(self, u):
-            return self.layer(u, more=2.0)
+            return self.layer(u, more=1.0)
 
     (event,) = preview(Model(), [States(4)], data=[torch.randn(8, 20, 4)], measure=True)
     assert event.layers[0].after == 4 and event.layers[0].step_seconds is None
