@@ -290,7 +290,7 @@ class LinearPlan(Plan):
         B = modal.B.take_along_dim(first[..., None], -2)
         C = modal.C.take_along_dim(first[..., None, :], -1)
         modal = lti.DiagonalStateSpace(poles, B, C, None, reduced.dt, self.real)
-        return modal, float(torch.as_tensor(condition).max())
+        return modal, float(condition.max() if isinstance(condition, Tensor) else condition)
 
 
 def _padded(system: lti.DiagonalStateSpace, n: int) -> lti.DiagonalStateSpace:
@@ -370,9 +370,8 @@ def _response(system: System, z: Tensor) -> Tensor:
     """C (z I - A)^-1 B at points (..., k) of its own for each system: (..., k, p, m)."""
     if isinstance(system, lti.StateSpace):
         A = system.A[..., None, :, :].to(z)
-        X = torch.linalg.solve(
-            z[..., None, None] * torch.eye(system.order).to(z) - A, system.B[..., None, :, :].to(z)
-        )
+        identity = torch.eye(system.order, dtype=z.dtype, device=z.device)
+        X = torch.linalg.solve(z[..., None, None] * identity - A, system.B[..., None, :, :].to(z))
         return system.C[..., None, :, :].to(z) @ X
     system = system.closed()
     modes = 1 / (z[..., None] - system.poles[..., None, :])
