@@ -129,10 +129,9 @@ class SequenceModel(nn.Module):
         ends = x.shape[1] if lengths is None else lengths.unsqueeze(1)
         if self.pool == "mean":
             x = x.sum(1) / ends  # not mean: its gradient is written out for every step
-        elif self.pool == "last" and lengths is None:
-            x = x[:, -1]
         elif self.pool == "last":
-            x = x[torch.arange(len(x), device=x.device), lengths - 1]
+            each = slice(None) if lengths is None else torch.arange(len(x), device=x.device)
+            x = x[each, -1 if lengths is None else lengths - 1]
         y = self.head(x)
         return y if within is None or self.pool != "none" else y.masked_fill(~within, 0)
 
