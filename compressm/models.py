@@ -130,7 +130,8 @@ class SequenceModel(nn.Module):
         if self.pool == "mean":
             x = x.sum(1) / ends  # not mean: its gradient is written out for every step
         elif self.pool == "last":
-            x = x[:, -1] if lengths is None else x[torch.arange(len(x)), lengths - 1]
+            each = slice(None) if lengths is None else torch.arange(len(x), device=x.device)
+            x = x[each, -1 if lengths is None else lengths - 1]
         y = self.head(x)
         return y if within is None or self.pool != "none" else y.masked_fill(~within, 0)
 
@@ -270,6 +271,6 @@ class _Dropout(nn.Dropout):
         n, dropped = input.numel(), round(self.p * 2**16)
         if not (self.training and 0 < dropped < 2**16) or input.device.type != "cpu":
             return super().forward(input)
-        draws = torch.randint(-(2**63), 2**63 - 1, (-(-n // 4),))
+        draws = torch.randint(-(2**63), 2**63 - 1, (-(-n // 4),), device="cpu")
         keep = draws.view(torch.int16)[:n].view(input.shape) >= dropped - 2**15
         return input * keep.to(input.dtype).mul_(2**16 / (2**16 - dropped))

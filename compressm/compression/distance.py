@@ -57,7 +57,7 @@ def _response(system: System, z: Tensor) -> Tensor:
     if isinstance(system, lti.StateSpace):
         A, B, C = (x[..., None, :, :].to(z) for x in (system.A, system.B, system.C))
         step = max(1, CHUNK // max(1, A.numel()))
-        eye = torch.eye(system.order).to(z)
+        eye = torch.eye(system.order, dtype=z.dtype, device=z.device)
         return torch.cat(
             [C @ torch.linalg.solve(s[..., None, None] * eye - A, B) for s in z.split(step, -1)],
             dim=-3,

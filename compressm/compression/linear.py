@@ -310,7 +310,7 @@ class LinearPlan(Plan):
         B = modal.B.take_along_dim(first[..., None], -2)
         C = modal.C.take_along_dim(first[..., None, :], -1)
         modal = lti.DiagonalStateSpace(poles, B, C, None, reduced.dt, self.real)
-        return modal, float(torch.as_tensor(condition).max())
+        return modal, float(condition.max() if isinstance(condition, Tensor) else condition)
 
 
 def _padded(system: lti.DiagonalStateSpace, n: int) -> lti.DiagonalStateSpace:

@@ -217,10 +217,8 @@ class KeepEnergy(Policy):
     def __post_init__(self) -> None:
         require_number("energy", self.energy)
         if not 0 < self.energy <= 1:
-            raise OptionError(
-                "energy is the energy fraction that is kept and must lie in (0, 1], got "
-                f"{self.energy}"
-            )
+            kept = f"energy is the energy fraction that is kept, in (0, 1], got {self.energy}"
+            raise OptionError(kept)
 
     @renamed(slots="stored")
     def __call__(self, hsv: np.ndarray, stored: Callable[[int], int]) -> int:

@@ -95,7 +95,7 @@ def valid_steps(padding: Any, batch: int, length: int) -> list[tuple[int, int]] 
         return None
     mask, lengths = padding.get("attention_mask"), padding.get("lengths")
     if isinstance(mask, Tensor) and mask.ndim == 2:
-        valid, steps = mask.cpu() != 0, torch.arange(mask.shape[1])
+        valid, steps = mask.cpu() != 0, torch.arange(mask.shape[1], device="cpu")
         starts = torch.where(valid, steps, mask.shape[1]).amin(1).tolist()
         ends = torch.where(valid, steps + 1, 0).amax(1).tolist()
         return list(zip(starts, ends, strict=True))
@@ -105,9 +105,9 @@ def valid_steps(padding: Any, batch: int, length: int) -> list[tuple[int, int]] 
 def _counts(lengths: Any, batch: int, length: int) -> list[int]:
     """Numbers of steps, of each sequence."""
     try:
-        counts = torch.as_tensor(lengths).cpu()
+        counts = torch.as_tensor(lengths, device="cpu")
     except (TypeError, ValueError, RuntimeError):
-        counts = torch.ones((), dtype=torch.bool)
+        counts = torch.ones((), dtype=torch.bool, device="cpu")
     real = counts.dtype != torch.bool and not counts.is_complex()
     if real and counts.is_floating_point() and (counts <= 1).all():  # 1.0 is all of them
         counts = (counts.double() * length).round()

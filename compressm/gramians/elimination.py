@@ -35,8 +35,7 @@ def eliminate(K: Tensor) -> Elimination:
     K : Tensor (N, N)
         ``E y_i y_j`` of the parts of the output.
     """
-    removed, left, costs, before = torch.zeros(len(K), dtype=K.dtype), list(range(len(K))), [], 0.0
-    order = []
+    removed, left, order, costs, before = torch.zeros_like(K[0]), list(range(len(K))), [], [], 0.0
     while left:
         change = 2 * (K @ removed)[left] + K.diagonal()[left]
         i = left.pop(int(change.argmin()))
@@ -45,7 +44,7 @@ def eliminate(K: Tensor) -> Elimination:
         total = max(float(removed @ K @ removed), before)
         costs.append(max(total - before, costs[-1] if costs else 0.0))  # never less than before
         before = total
-    return Elimination(order[::-1], torch.tensor(costs[::-1], dtype=K.dtype))
+    return Elimination(order[::-1], K.new_tensor(costs[::-1]))
 
 
 def eliminate_with_takeover(P: Tensor, Q: Tensor) -> Elimination:
@@ -61,10 +60,10 @@ def eliminate_with_takeover(P: Tensor, Q: Tensor) -> Elimination:
     """
     scale = P.diagonal().sqrt()
     P, Q = P * _inverse(scale) * _inverse(scale)[:, None], Q * scale * scale[:, None]
-    X = torch.linalg.inv(P + EPS * torch.eye(len(P), dtype=P.dtype))
+    X = torch.linalg.inv(P + EPS * _eye(len(P), P))
     left, order, costs = list(range(len(P))), [], []
     while left:
-        at = torch.tensor(left)
+        at = torch.tensor(left, device=P.device)
         lost = Q.diagonal()[at] / X.diagonal()[at]
         i = left.pop(int(lost.argmin()))
         order.append(i)
@@ -73,7 +72,7 @@ def eliminate_with_takeover(P: Tensor, Q: Tensor) -> Elimination:
         m[i] = 0.0
         Q = Q + torch.outer(m, Q[i]) + torch.outer(Q[i], m) + torch.outer(m, m) * Q[i, i]
         X = X - torch.outer(X[:, i], X[i]) / X[i, i]
-    return Elimination(order[::-1], torch.tensor(costs[::-1], dtype=P.dtype))
+    return Elimination(order[::-1], P.new_tensor(costs[::-1]))
 
 
 def takeover(P: Tensor, kept: list[int]) -> Tensor:
@@ -87,12 +86,16 @@ def takeover(P: Tensor, kept: list[int]) -> Tensor:
     """
     scale = P.diagonal().sqrt()
     P = P * _inverse(scale) * _inverse(scale)[:, None]
-    inner = P[kept][:, kept] + EPS * torch.eye(len(kept), dtype=P.dtype)
+    inner = P[kept][:, kept] + EPS * _eye(len(kept), P)
     T = torch.linalg.solve(inner, P[kept]) * _inverse(scale)[kept][:, None] * scale
-    T[:, kept] = torch.eye(len(kept), dtype=P.dtype)
+    T[:, kept] = _eye(len(kept), P)
     return T
 
 
 def _inverse(scale: Tensor) -> Tensor:
     """1 / scale, and zero of a state that never moves."""
     return torch.where(scale > 0, 1 / scale, 0.0)
+
+
+def _eye(n: int, like: Tensor) -> Tensor:
+    return torch.eye(n, dtype=like.dtype, device=like.device)

@@ -81,8 +81,8 @@ def observed_factor(
         if isinstance(system, lti.DiagonalStateSpace) and system.conjugate:
             x = torch.cat([x.real, x.imag], dim=-1)
         k = min(x.shape[-2], math.ceil(wanted * u.shape[0] * u.shape[1]))
-        drawn = torch.randperm(x.shape[-2], generator=choice)[:k].to(x.device)
-        x = x.index_select(-2, drawn)
+        drawn = torch.randperm(x.shape[-2], generator=choice, device="cpu")[:k]
+        x = x.index_select(-2, drawn.to(x.device))
         P = lti.GramianFactor.of_states(x) if P is None else P.joined(x)
     if P is None:
         raise ObservationError("nothing was observed; pass at least one sequence of inputs")

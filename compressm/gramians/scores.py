@@ -42,8 +42,9 @@ def covariances(
         raise lti.DimensionError(
             "no gradient at its output was observed; run a backward pass, or take gramians='input'"
         )
-    P, Q = (sum(parts) / max(n, 1) for parts, n in zip(moments, counts, strict=True))
-    return torch.as_tensor(P), torch.as_tensor(Q)
+    P: Any = sum(moments[0]) / max(counts[0], 1)
+    Q: Any = sum(moments[1]) / counts[1] if counts[1] else torch.zeros_like(P)
+    return P, Q
 
 
 def readout_moments(module: nn.Module, signals: Sequence[Signal]) -> ReadoutMoments:
@@ -59,7 +60,7 @@ def readout_moments(module: nn.Module, signals: Sequence[Signal]) -> ReadoutMome
         _, y = form.recurrence.run(c)
         with torch.no_grad():
             shape = form.tail(y, c.x, c.z).shape
-        direction = torch.randn(shape, generator=choice).to(y.device)
+        direction = torch.randn(shape, generator=choice, device="cpu").to(y.device)
         w = pulled_back(form, c, y, direction).square()
         found.append(form.recurrence.readout_moments(c, w))
     return ReadoutMoments(*(torch.stack(parts).sum(0) for parts in zip(*found, strict=True)))

@@ -372,7 +372,7 @@ def group_values(
     if not signals:
         raise lti.DimensionError("none of its inputs was observed, so its states have no scores")
     module = in_single(module)
-    values = torch.as_tensor(gramians.state_values(module, signals))
+    values = torch.as_tensor(gramians.state_values(module, signals), device="cpu")
     form = require_form(module)
     n, groups = form.n_states, form.groups
     if tuple(values.shape) not in ((n,), (groups, n)):

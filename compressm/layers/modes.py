@@ -55,7 +55,7 @@ def read_modes(
     if not system.is_discrete:
         raise lti.TimebaseError(f"{layer} is a discrete system, got dt=0; discretize it first")
     poles, B, C, D = (
-        (x if isinstance(x, Tensor) else torch.tensor(x)).to("cpu", torch.complex128)
+        (x if isinstance(x, Tensor) else torch.tensor(x, device="cpu")).to("cpu", torch.complex128)
         for x in system.matrices
     )
     if D.any():

@@ -302,7 +302,7 @@ class S5(SSMLayer):
 
     def _common_log_step(self, w: Tensor) -> Tensor:
         old = self.log_step.double().cpu()
-        mean = old.mean() if len(old) else torch.tensor(MIDDLE_STEP, dtype=torch.float64).log()
+        mean = old.mean() if len(old) else old.new_tensor(MIDDLE_STEP).log()
         return torch.cat([mean.view(1), (-w.real / CLIP).log()]).min()
 
     def _no_state(self) -> lti.OptionError:

@@ -104,7 +104,7 @@ def hankel_smooth_order(model: nn.Module, level: float = 0.01, conjugate: bool =
 
 
 def _exact(model: nn.Module, measure: Measure, conjugate: bool) -> Tensor:
-    total = torch.zeros((), dtype=torch.float64)
+    total = torch.zeros((), dtype=torch.float64, device="cpu")
     for names, systems in grouped_by_shape(model, conjugate):
         value = _measured(measure, names, systems)
         total = total.to(value.device) + value
@@ -211,7 +211,7 @@ class HankelPenalty:
             If a layer is unstable or not finite when it is balanced.
         """
         self._calls += 1
-        total = torch.zeros((), dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64, device="cpu")
         if (self._calls - 1) % self.every:
             return total
         stale = (self._calls - 1) // self.every % self.refresh == 0

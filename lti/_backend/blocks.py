@@ -1,4 +1,4 @@
-"""Irreducible blocks: an order and units of the states in which elimination loses least."""
+"""Irreducible blocks of dense matrices: an order of the states in which they are triangular."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from scipy.linalg import get_lapack_funcs
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from lti._backend.arrays import Array, from_numpy, namespace, to_numpy
+from lti._backend.arrays import Array, from_numpy, namespace, to_numpy, tracing
 
-__all__ = ["Scaling", "blocks_of", "choose_scaling", "evened", "irreducible", "solve"]
+__all__ = ["Scaling", "blocks_of", "choose_scaling", "evened", "irreducible", "pattern", "solve"]
 
 Scaling = tuple[np.ndarray, np.ndarray, np.ndarray]
 (dgebal,) = get_lapack_funcs(("gebal",), dtype=np.float64)
@@ -28,20 +28,21 @@ def solve(E: Array, F: Array) -> Array:
     numpy.linalg.LinAlgError, RuntimeError
         If E is singular.
     """
-    xp, host = namespace(E), to_numpy(E)
-    batch = E.shape[:-2]
-    if 0 in host.shape or (batch and host.all()):
+    xp = namespace(E)
+    if tracing(E):
         return xp.linalg.solve(E, F)
-    if batch:
-        F = xp.broadcast_to(F, (*batch, *F.shape[-2:]))
-        each = [solve(E[(*i, ...)], F[(*i, ...)]) for i in np.ndindex(*batch)]
-        return xp.reshape(xp.stack(each), (*batch, *F.shape[-2:]))
-    order, _, d = choose_scaling(host)
-    back, units = (from_numpy(x, like=E) for x in (np.argsort(order), d[order, None]))
-    order = from_numpy(order, like=E)
-    even = xp.take(xp.take(E, order, axis=0), order, axis=1) / units * units.T
-    found = units * xp.linalg.solve(even, xp.take(F, order, axis=0) / units)
-    return xp.take(found, back, axis=0)
+    order, edges = irreducible(pattern(E))
+    if len(edges) <= 2:
+        return xp.linalg.solve(E, F)
+    order, back = (from_numpy(x, like=E) for x in (order, np.argsort(order)))
+    E = xp.take(xp.take(E, order, axis=-2), order, axis=-1)
+    return xp.take(xp.linalg.solve(E, xp.take(F, order, axis=-2)), back, axis=-2)
+
+
+def pattern(A: Array) -> np.ndarray:
+    """Where any matrix of a batch (..., n, n) has an entry (n, n)."""
+    xp = namespace(A)
+    return to_numpy(xp.any(A != 0, axis=tuple(range(A.ndim - 2))) if A.ndim > 2 else A != 0)
 
 
 def choose_scaling(A: np.ndarray, units: np.ndarray | None = None) -> Scaling:

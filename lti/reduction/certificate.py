@@ -11,11 +11,11 @@ from lti._backend.arrays import Array, frobenius, from_numpy, to_numpy
 from lti._renamed import renamed
 from lti.errors import CertificateError
 from lti.peak import peak
-from lti.reduction.sampled import response, sampled_error
+from lti.reduction.sampled import sampled_error
 from lti.systems.algebra import member
 from lti.systems.operators import difference, product
 from lti.systems.protocol import System
-from lti.systems.response import frequency_response
+from lti.systems.response import response_of
 from lti.systems.sparse import SparseStateSpace
 from lti.systems.stability import boundary_gap, require_stable
 from lti.systems.statespace import StateSpace
@@ -140,11 +140,11 @@ class Reduction:
 
     def error_response(self, w: Array) -> Array:
         """The frequency response of `error` at the frequencies `w`: (..., k, p, m)."""
-        F, F_r = (frequency_response(sys, w) for sys in self.pair or (self.original, self.system))
+        F, F_r = (response_of(sys, w) for sys in self.pair or (self.original, self.system))
         error = F - F_r  # evaluated apart: what is equal in the two leaves no rounding
         for W, left in zip(self.weights, (True, False), strict=True):
             if W:
-                gain = frequency_response(W, w)
+                gain = response_of(W, w)
                 error = gain @ error if left else error @ gain
         return error
 
@@ -246,7 +246,7 @@ class Reduction:
             for G in (F, *self.weights):
                 if G:
                     one = member(G, i) if G.batch_shape else G
-                    found[i] *= np.linalg.norm(to_numpy(response(one, w[i][None])))
+                    found[i] *= np.linalg.norm(to_numpy(response_of(one, w[i][None])))
         return found
 
     def __repr__(self) -> str:

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from lti._backend.arrays import Array
 from lti.peak import peak
-from lti.systems.response import points, transfer_function
+from lti.systems.response import response_of
 from lti.systems.sparse import SparseStateSpace
 from lti.systems.stability import is_stable
 from lti.systems.statespace import StateSpace
 
-__all__ = ["response", "sampled_error"]
+__all__ = ["sampled_error"]
 
 SMALL = 500  # states, up to which the norm itself is computed, of the dense form
 SCAN = 16  # frequencies between and around those of the poles
@@ -35,7 +34,7 @@ def sampled_error(
 
     def gains(w: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
-            error = response(G, w) - response(G_r, w)
+            error = response_of(G, w) - response_of(G_r, w)
         return np.linalg.norm(error, ord=2, axis=(-2, -1))
 
     w = _scan(G, G_r)
@@ -51,13 +50,6 @@ def sampled_error(
         w, found = w[order], found[order]
     i = int(np.argmax(found))
     return float(found[i]), float(w[i]), False
-
-
-def response(sys: Any, w: Array) -> Array:
-    """G(j w) of a stable system, also at a zero that rounding cannot tell from its poles."""
-    if isinstance(sys, SparseStateSpace):
-        return sys.transfer_function(points(sys, w))
-    return transfer_function(sys.double(), points(sys, w))
 
 
 def _scan(G: SparseStateSpace, G_r: StateSpace) -> np.ndarray:

@@ -103,6 +103,11 @@ class MatrixPencil:
         M = a * self.A + e * E if a and e else a * self.A if a else e * E
         return sparse_factor(M, f"{a:.6g} A + {e:.6g} E", self._symmetric)
 
+    def row_sums(self, a: Scalar, e: Scalar) -> Array:
+        """|a A| 1 + |e E| 1 (n,)."""
+        E = self._identity if self.E is None else self.E
+        return sum(np.ravel(abs(x * M).sum(axis=1)) for x, M in ((a, self.A), (e, E)))
+
     def equilibrated(self, B: Array, C: Array) -> tuple[Pencil, Array, Array]:
         """(L A R, L E R), even and then with the largest entries of E about 1; l and r."""
         E = self._identity if self.E is None else self.E

@@ -141,6 +141,12 @@ class SecondOrderPencil:
         pencil = SecondOrderPencil(M, D, rescaled(self.K, left, right), w)
         return pencil, np.append(1 / right, w * left), np.append(right, w * right)
 
+    def row_sums(self, a: Scalar, e: Scalar) -> Array:
+        """|a A| 1 + |e E| 1 (n,)."""
+        M, D, K = (np.ravel(abs(x).sum(axis=1)) for x in (self.M, self.D, self.K))
+        a, e = abs(a) * self._rate, abs(e)
+        return np.concatenate([a + e + 0 * M, a * (K + D) + e * M])
+
     def irreducible(self) -> tuple[Array, list[Pencil]]:
         """The poles of small irreducible diagonal blocks of M, D and K, and the large ones."""
         poles, large = irreducible_blocks((self.M, self.D, self.K), self._poles, SMALL // 2)

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from scipy.sparse import csc_matrix, eye_array, issparse
+from scipy.sparse import csc_matrix, issparse
 
 from lti._backend.arrays import Array, is_tensor, widen
 from lti._backend.checks import common, timebase
@@ -17,7 +17,14 @@ from lti.systems.constrained import ConstrainedPencil
 from lti.systems.index_one import IndexOnePencil, algebraic_part
 from lti.systems.irreducible import SMALL
 from lti.systems.labels import Labels
-from lti.systems.pencil import MatrixPencil, Pencil, ScaledPencil, cayley, nonsingular_factor
+from lti.systems.pencil import (
+    Factored,
+    MatrixPencil,
+    Pencil,
+    ScaledPencil,
+    cayley,
+    nonsingular_factor,
+)
 from lti.systems.rightmost import some_poles
 from lti.systems.statespace import StateSpace, _check_labels, _describe
 
@@ -297,28 +304,31 @@ class SparseStateSpace:
             found[i] = self.gain(point.real if point.imag == 0 else point)
         return found
 
-    def gain(self, s: complex) -> Array:
-        """C (s E - A)^-1 B + D (p, m), real of a real system at a real point."""
+    def gain(self, s: complex, *, off_poles: bool = False) -> Array:
+        """C (s E - A)^-1 B + D (p, m), real of a real system at a real point.
+
+        With `off_poles`, `OptionError` if s is a pole to the rounding of the entries of A and E.
+        """
         even = self.equilibrated.system
         inverse = even.pencil.factor(-1.0, s)
+        if off_poles and self._has_pole_at(s, inverse):
+            raise OptionError(f"{s:g} is a pole, to the rounding of the entries of A and E")
         if even.n_inputs <= even.n_outputs:
             return even.C @ inverse.solve(even.B) + even.D
         return inverse.adjoint(even.C.conj().T).conj().T @ even.B + even.D
 
-    def has_pole_at(self, s: float) -> bool:
-        """Whether a pole is s, to the rounding of the entries of A and E; not known of a pencil."""
-        even = self.equilibrated.system
-        if not issparse(even.A):
-            return False
-        M = abs(even.A)
-        if s:
-            M = M + abs(s) * abs(eye_array(self.order) if even.E is None else even.E)
+    def has_pole_at(self, s: complex) -> bool:
+        """Whether s is a pole, to the rounding of the entries; of unknown entries, exactly."""
         try:
-            inverse = even.pencil.factor(-1.0, s)
+            return self._has_pole_at(s, self.equilibrated.system.pencil.factor(-1.0, s))
         except OptionError:
             return True
-        size = np.ravel(M.sum(axis=1))
-        return inverse_singular_to_rounding(size, inverse.solve, inverse.adjoint)
+
+    def _has_pole_at(self, s: complex, inverse: Factored) -> bool:
+        sums = getattr(self.equilibrated.system.pencil, "row_sums", None)
+        return sums is not None and inverse_singular_to_rounding(
+            sums(-1.0, s), inverse.solve, inverse.adjoint
+        )
 
     def dual(self) -> SparseStateSpace:
         """E^H x' = A^H x + C^H u, y = B^H x + D^H u."""

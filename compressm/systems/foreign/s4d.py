@@ -32,7 +32,8 @@ def _s4d_read(tensors: Tensors, conjugate: bool) -> lti.DiagonalStateSpace:
 
 def _s4d_write(system: lti.DiagonalStateSpace, tensors: Tensors) -> dict[str, Tensor]:
     """New parameters by way of our own `S4D`, which has the same ones under other names."""
-    ours = S4D(len(tensors["D"]), 0).to(tensors["D"].dtype)  # states follow the state dict
+    with tensors["D"].device:
+        ours = S4D(len(tensors["D"]), 0).to(tensors["D"].dtype)  # states follow the state dict
     ours.load_state_dict({name.rpartition(".")[2]: tensors[name] for name in SHAPES})
     ours.load_lti_(system)
     return {f"kernel.{name}": getattr(ours, name).detach() for name in ours.state_axes}

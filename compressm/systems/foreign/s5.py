@@ -36,13 +36,14 @@ def _s5_write(
 ) -> dict[str, Tensor]:
     n, m = tensors["B"].shape[:2]
     rows = torch.cat(tensors["C"].split(n, dim=1))
-    ours = S5(
-        m,
-        0,  # states follow the state dict
-        conj_sym=False,
-        bidirectional=len(rows) > m,
-        discretization=discretization,
-    ).to(tensors["B"].dtype)
+    with rows.device:
+        ours = S5(
+            m,
+            0,  # states follow the state dict
+            conj_sym=False,
+            bidirectional=len(rows) > m,
+            discretization=discretization,
+        ).to(tensors["B"].dtype)
     parts = {key: tensors[key] for key in ("B", "D", "log_step")}
     parts |= {"Lambda_re": tensors["Lambda"].real, "Lambda_im": tensors["Lambda"].imag}
     ours.load_state_dict({**parts, "C": torch.view_as_real(rows)})

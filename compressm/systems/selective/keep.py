@@ -65,7 +65,7 @@ def keep_states_(
     """
     form = require_form(module)
     kept = _flat(np.asarray(indices).tolist() if hasattr(indices, "shape") else list(indices), form)
-    mixed = {} if readout is None else _mixed(form, kept, torch.as_tensor(readout))
+    mixed = {} if readout is None else _mixed(form, kept, torch.as_tensor(readout, device="cpu"))
     tensors = tensors_of(module)
     for name, (axis, places) in form.places(kept).items():
         if name in tensors:

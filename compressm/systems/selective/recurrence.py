@@ -125,11 +125,12 @@ class Scan(Recurrence):
 
 def _driven(v: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
     """h[t] = exp(dt[t] A) * h[t-1] + v[t] B[t]^T,  y[t] = h[t] C[t]: sum of h^2, and y."""
-    moment, y = 0.0, []
+    moment: Any = 0.0
+    y = []
     for t, h in enumerate(_states(v, dt, A, B)):
         moment = moment + h.square().sum(0, dtype=torch.float64)
         y.append((h @ C[:, t].unsqueeze(-1)).flatten(1))
-    return torch.as_tensor(moment).flatten(0, 1), torch.stack(y, 1)
+    return moment.flatten(0, 1), torch.stack(y, 1)
 
 
 def _states(v: Tensor, dt: Tensor, A: Tensor, B: Tensor) -> Iterator[Tensor]:
