@@ -61,9 +61,9 @@ def rounded(balancing: Balancing, order: int, bound: Array) -> list[str]:
 
 
 def may_exceed(bound: Any, lost: Any, usual: Any) -> list[str]:
-    """The flag that rounding, which has moved the system by about `lost`, counts beside `bound`.
+    """The flag that an error bound is not above what rounding has moved the system by, `lost`.
 
-    If that is more than `usual`, what a well-conditioned system loses, n eps |R| |S|.
+    Where that is no more than a hundred times `usual`, n eps |R| |S|, there is none.
     """
     bad = np.asarray((bound < SURE * lost) & (lost > MUCH * usual))
     if not bad.any():

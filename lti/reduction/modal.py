@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lti._backend.arrays import from_numpy, is_complex, namespace, narrow, tail_sums, to_numpy
-from lti._backend.blocks import blocks_of, irreducible
+from lti._backend.blocks import blocks_of
 from lti._backend.checks import no_derivative
 from lti.errors import DimensionError, OptionError, ReductionWarning, warn
 from lti.hankel import OrderChoice, hankel_singular_values, pad
@@ -15,8 +15,10 @@ from lti.reduction.certificate import Claim, Reduction
 from lti.reduction.methods import register_method
 from lti.systems.algebra import state_scaling
 from lti.systems.convert import as_statespace
+from lti.systems.decouple import block_sizes
 from lti.systems.diagonalize import eigenvectors
 from lti.systems.protocol import System, SystemLike
+from lti.systems.schur import schur_form
 from lti.systems.split import Split, parts_of
 from lti.systems.stability import close_to_boundary, is_stable, require_stable
 from lti.systems.statespace import DiagonalStateSpace, StateSpace
@@ -187,9 +189,10 @@ def _reduced(sys: System, parts: Split, choice: OrderChoice) -> Reduction:
 def _modes(
     sys: StateSpace,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float, float, np.ndarray]:
-    """T, W of the modes in descending order of gain; states and gain of each; three sizes.
+    """T, W of the modes in descending order of gain; states and gain of each; scale, lost, size.
 
-    What the gains of the modes are computed from, what rounding of A has moved them by, and A.
+    `scale` is what the gains are rounded to, `lost` what rounding of A has moved the system by, and
+    `size` the largest entry of A.
 
     A pair p, conj(p) of a real system is one mode: x = v z + conj(v z) = 2 (Re v Re z - Im v Im z).
     """
@@ -205,7 +208,7 @@ def _modes(
     decay = 1 - np.abs(poles) if sys.is_discrete else -poles.real
     gains = b * c * np.linalg.norm(C @ V, axis=0) * np.linalg.norm(U @ B, axis=1) / decay
     scale = b * c * condition * np.linalg.norm(B) * np.linalg.norm(C) / decay.min(initial=np.inf)
-    moved = BACKWARD * EPS / max(sys.order, 1) * _turned(A) * np.linalg.norm(U, axis=1)
+    moved = _moved(A, poles) * np.linalg.norm(U, axis=1) if len(A) else gains
     lost = float((gains * moved / decay).sum())
     first = np.flatnonzero(poles.imag >= 0) if is_real else np.arange(len(poles))
     pair = is_real & (poles[first].imag > 0)
@@ -229,8 +232,12 @@ def _modes(
     )
 
 
-def _turned(A: np.ndarray) -> float:
-    """|A|_F of its irreducible blocks, whose poles rounding moves; of a triangle it moves none."""
-    order, edges = irreducible(A)
-    blocks = [order[k] for k in blocks_of(edges) if k.stop - k.start > 1]
-    return float(np.sqrt(sum(np.linalg.norm(A[i[:, None], i]) ** 2 for i in blocks)))
+def _moved(A: np.ndarray, poles: np.ndarray) -> np.ndarray:
+    """By how much rounding of its irreducible block moves each pole (n,), its sensitivity aside."""
+    form = schur_form(A)
+    moved = BACKWARD * EPS * block_sizes(form)
+    for k in blocks_of(form.edges):
+        size = k.stop - k.start
+        moved[k] /= size if size > 1 else np.inf  # that of a triangle is not moved
+    at = abs(poles[:, None] - form.poles).argmin(axis=1)
+    return moved[at]

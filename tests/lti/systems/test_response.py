@@ -1,7 +1,10 @@
 """Frequency responses against the definition, in every form a system has."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -151,3 +154,36 @@ def test_slow_poles_that_the_entries_determine_are_no_integrators():
 def test_a_response_beyond_the_range_is_said_to_be_one():
     with pytest.raises(lti.OptionError, match="beyond the range"):
         lti.frequency_response(([[-1.0]], [[1e200]], [[1e200]]), [0.0])
+
+
+@pytest.mark.parametrize("b", [0, 8, 16, 24, 40])
+@pytest.mark.parametrize("a", [0, 8, 16, 40])
+def test_no_spread_of_entries_costs_digits_of_a_gain(a, b):
+    for c in range(0, 41, 8):
+        E = [[10.0**-a, 10.0**b], [10.0**-c, 1.0]]
+        (p, q), (r, s) = [[Fraction(x) for x in row] for row in E]
+        det = p * s - q * r
+        if abs(det) < (p * s + q * r) / 1000:
+            continue
+        found = lti.dcgain((-np.array(E), np.ones((2, 1)), np.array([[0.0, 1.0]]))).item()
+        assert abs(Fraction(found) - (p - r) / det) <= 1e-9 * (p + r) / abs(det)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("upper", [True, False])
+def test_a_cascade_in_any_order_of_its_states(upper, library):
+    A = 100 * np.triu(np.random.default_rng(0).standard_normal((3, 12, 12)), 1) - np.eye(12)
+    b, c = np.eye(12)[:, -1:], np.eye(12)[:1]
+    matrices = [A, np.stack([b] * 3), np.stack([c] * 3)]
+    exact = np.array([lti.frequency_response((x, b, c), [0.0]).real.item() for x in A])
+    if not upper:
+        A, B, C = matrices
+        matrices = [A[:, ::-1, ::-1].copy(), B[:, ::-1].copy(), C[:, :, ::-1].copy()]
+    if library == "torch":
+        matrices = [torch.tensor(x) for x in matrices]
+    for sys in (lti.StateSpace(*matrices), lti.StateSpace(*(x[0] for x in matrices))):
+        gain = np.asarray(lti.dcgain(sys)).reshape(-1)
+        np.testing.assert_allclose(gain, exact[: len(gain)], rtol=1e-9)
+        assert np.abs(np.asarray(lti.bilinear(sys).poles)).max() < 1e-3
+        sampled = np.asarray(lti.discretize(sys, 0.1, "bilinear").poles)
+        assert np.abs(sampled - 0.95 / 1.05).max() < 1e-9

@@ -114,6 +114,44 @@ def test_a_sparse_integrator_in_any_units_has_no_gain_at_zero(with_E, seed, dt):
         assert np.isfinite(cooled).all()
 
 
+def leaking_line(n=2000, leak=1e-8):
+    """Stable, with a gain of 1 / leak, and four digits or more."""
+    g, b = np.ones(n - 1), np.eye(1, n, n - 1).T
+    D = np.append(g, 0) + np.append(0, g)
+    D[0] += leak
+    A = sparse.diags_array([g, -D, g], offsets=[-1, 0, 1])
+    return lti.SparseStateSpace(A, b, b.T, E=1e-12 * sparse.eye_array(n)), 1 / leak + n - 1
+
+
+def beam(n=500):
+    """Simply supported, with the exact deflection of its middle."""
+    L, b = sparse.diags_array([1.0, -2, 1], offsets=[-1, 0, 1], shape=(n, n)), np.zeros((n, 1))
+    b[n // 2] = 1.0
+    x = np.arange(1, n + 1)
+    green = np.minimum(x, n // 2 + 1) * (n + 1 - np.maximum(x, n // 2 + 1)) / (n + 1)
+    return lti.SparseStateSpace(-(L @ L), b, b.T), float(green @ green)
+
+
+@pytest.mark.parametrize("made", [leaking_line, beam])
+def test_a_large_gain_is_no_integrator(made):
+    sys, expected = made()
+    assert lti.dcgain(sys).item() == pytest.approx(expected, rel=1e-4)
+    assert lti.frequency_response(sys, [0.0]).item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("k", [150, 301])
+def test_a_free_chain_of_second_order_has_no_gain_at_zero(k):
+    g = np.random.default_rng(1).uniform(0.5, 2, k - 1)
+    K = sparse.diags_array([-g, np.append(g, 0) + np.append(0, g), -g], offsets=[-1, 0, 1])
+    b = np.eye(k)[:, :1]
+    sys = lti.second_order(sparse.eye_array(k), 0.01 * K, K, b, b.T)
+    for of in (lti.dcgain, lambda G: lti.frequency_response(G, [0.0])):
+        with pytest.raises(lti.OptionError, match="pole at frequency zero"):
+            of(sys)
+    held = lti.second_order(sparse.eye_array(k), 0.01 * K, K + 1e-3 * sparse.eye_array(k), b, b.T)
+    assert 0 < lti.dcgain(held) < 1e4
+
+
 @pytest.mark.parametrize("dt", [0, 0.5])
 def test_poles_are_those_closest_to_the_origin_or_to_one(dt):
     n = SMALL + 50
