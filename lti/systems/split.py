@@ -329,8 +329,9 @@ def _bases(
     sizes = np.maximum(sizes, 1.0) if discrete else sizes
     size = max(rate, sizes.max(initial=0.0))
     slack, wide = 10 * n * EPS * sizes, 10 * EPS ** (1 / 3) * sizes
-    if ((excess >= -slack) & (excess <= wide)).any():
+    if ((excess >= -slack) & (excess <= 10 * EPS**0.5 * size)).any():
         slack = np.minimum(slack * sensitivity(form), wide)
+        slack = np.maximum(slack, 10 * n * EPS * rate)
     slack = np.maximum(slack, margin)
     while True:
         outside = excess >= -slack
