@@ -171,7 +171,9 @@ def test_a_cut_that_is_due_earlier_ends_the_window():
     assert len(kept.sizes) == 2  # the judgement of one cut is the measure for the next
 
 
-@pytest.mark.parametrize("saved_at", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize(
+    "saved_at", [2, 4, 6, *(pytest.param(x, marks=pytest.mark.slow) for x in (3, 5))]
+)
 @pytest.mark.parametrize("values", [(3, 2), (3, 3)])
 def test_a_run_that_stops_within_the_window_resumes_to_the_same(tmp_path, saved_at, values):
     whole = Run(Rollback(Metric(*values), 0, window=2), stop=9)

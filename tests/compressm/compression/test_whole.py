@@ -123,7 +123,9 @@ def inject(layer, count):
     return outcomes
 
 
-@pytest.mark.parametrize("layer", ["lru", "mamba", "foreign"])
+@pytest.mark.parametrize(
+    "layer", ["lru", *(pytest.param(x, marks=pytest.mark.slow) for x in ("mamba", "foreign"))]
+)
 def test_an_exception_anywhere_in_a_cut_leaves_everything_as_it_was(layer):
     assert inject(layer, 10)["as before"] > 4
 

@@ -23,7 +23,7 @@ def test_a_seed_reproduces_a_run_to_the_last_bit(recipe, data, tmp_path):
     assert measured(one)[1] != measured(other)[1]
 
 
-@pytest.mark.parametrize("stop", [1, 3, 5])
+@pytest.mark.parametrize("stop", [3, *(pytest.param(x, marks=pytest.mark.slow) for x in (1, 5))])
 @pytest.mark.parametrize(("gramians", "weight"), [("model", 0.0), ("input", 0.0), ("model", 0.1)])
 def test_a_run_that_was_stopped_goes_on_to_the_same_result(
     recipe, data, tmp_path, stop, gramians, weight

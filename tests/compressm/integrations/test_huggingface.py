@@ -172,7 +172,9 @@ def test_the_best_foreign_model_is_loaded_whatever_its_size(tmp_path, best, expe
     assert trainer.model(**{k: v[None] for k, v in data(1)[0].items()})["loss"].isfinite()
 
 
-@pytest.mark.parametrize("name", ["Mamba", "Mamba2", "FalconMamba"])
+@pytest.mark.parametrize(
+    "name", ["Mamba2", *(pytest.param(x, marks=pytest.mark.slow) for x in ("Mamba", "FalconMamba"))]
+)
 def test_a_model_of_transformers_resumes_and_ends_with_the_best(tmp_path, name):
     """The model itself is trained, whose configuration follows the sizes, up and down."""
 

@@ -43,7 +43,7 @@ def layer_and_input(name):
 
 
 @EACH
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_forward_derivatives(name, compiled):
     layer, u = layer_and_input(name)
     t, step = torch.randn_like(u), 1e-5
