@@ -70,9 +70,10 @@ class SparseStateSpace:
 
     Notes
     -----
-    `frequency_response`, `dcgain`, `gramian_factors`, `hankel_singular_values`, `balance`,
-    `balanced_truncation`, `singular_perturbation` and `verify` work with sparse solutions. All
-    other functions make the system dense, up to 20,000 states, with a `DenseWarning`.
+    `frequency_response`, `dcgain`, `gramian_factors`, `hankel_singular_values`, `hankel_norm`,
+    `balance`, `balanced_truncation`, `singular_perturbation`, `second_order_truncation`, `irka` and
+    `verify` work with sparse solutions. All other functions make the system dense, up to 20,000
+    states, with a `DenseWarning`.
 
     Examples
     --------
