@@ -19,7 +19,7 @@ TOO_LARGE = 1 / (16 * EPS)  # a condition number that leaves no digit
 
 def singular_to_rounding(E: np.ndarray) -> bool:
     """Whether changes of its entries by about eps, relatively, make any E (..., n, n) singular."""
-    return bool((condition(E) > TOO_LARGE).any())
+    return not (condition(E) <= TOO_LARGE).all()  # NaN counts as singular
 
 
 def inverse_singular_to_rounding(size: np.ndarray, solve: Any, adjoint: Any) -> bool:

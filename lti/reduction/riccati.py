@@ -289,9 +289,7 @@ def _inverse_factor(phase: StateSpace, power: Array) -> StateSpace:
     """V^-1 of the minimum-phase V = (A, B_V, C, D_V) with V V~ = phase + phase~."""
     A, B_W, C, _ = phase.matrices
     flipped, discrete = dual(phase), phase.is_discrete
-    X = stabilizing_solution(
-        flipped, 0 * A, -power, -B_W, "it needs G without zeros on the boundary"
-    )
+    X = stabilizing_solution(flipped, 0 * A, -power, -B_W, NO_ZEROS)
     rest = power - C @ X @ C.conj().T if discrete else power
     K = B_W - (A @ X if discrete else X) @ C.conj().T
     D_V = np.linalg.cholesky(rest)

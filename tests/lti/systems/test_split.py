@@ -202,12 +202,12 @@ BESIDE = {
 }
 
 
-@pytest.mark.parametrize("fast", [1e2, 1e6, 1e8])
-@pytest.mark.parametrize("name", BESIDE)
+@pytest.mark.parametrize(
+    "name, fast",  # what coincides at zero is hidden by the rounding of a pole at 1e8
+    [(x, fast) for x in BESIDE for fast in (1e2, 1e6, 1e8) if len(BESIDE[x]) == 1 or fast < 1e8],
+)
 def test_slow_stable_poles_are_stable_beside_poles_on_the_boundary(name, fast):
     kept, stable = BESIDE[name], np.array([-0.01, -1.0, -3.0, -fast])
-    if len(kept) > 1 and fast > 1e6:  # poles that coincide lose the root of their digits
-        pytest.skip("rounding of so fast a pole hides what coincides at zero")
     k, n = len(kept), len(kept) + 4
     A = np.zeros((n, n))
     A[:k, :k], A[k:, k:] = kept, np.diag(stable)
