@@ -299,6 +299,7 @@ def _weight(name: str, weight: SystemLike | None, sys: System) -> StateSpace | N
     if weight is None:
         return None
     W: StateSpace = as_statespace(weight).to_dense().double()
+    no_derivative(f"a Gramian weighted by {name} has", *W.matrices)
     if W.batch_shape not in ((), tuple(sys.batch_shape)):
         raise DimensionError(
             f"{name} is a batch of shape {W.batch_shape}, the system one of {sys.batch_shape}; "

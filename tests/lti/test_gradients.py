@@ -271,6 +271,9 @@ def test_what_has_no_derivative_says_so():
 
 
 WITHOUT = {
+    "input weight": lambda G: lti.balanced_truncation(
+        lti.StateSpace(*(x.detach() for x in G.matrices)), order=2, input_weight=G
+    ),
     "modal": lambda G: lti.modal_truncation(G, order=2),
     "hankel norm": lambda G: lti.hankel_norm_approximation(G, order=2),
     "irka": lambda G: lti.irka(G, order=2),
